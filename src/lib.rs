@@ -1,0 +1,27 @@
+//! Turns a NixOS system closure into a bootable disk image, without root, a VM, a loop device or mkfs.
+//!
+//! The modules stand in the order in which data passes through them; a module uses only what stands
+//! above it:
+//!
+//! ```text
+//! spec.json ─ spec ─▶ Spec                what the user asked for, typed and checked
+//! Spec ─ source ─▶ FileTree (×2)          boot files and store files
+//! FileTree ─ {vfat,ext4} layout ─▶ Layout every block decided; pure
+//! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes, UUIDs; pure
+//! ImagePlan ─ copy ─▶ contents of files to their final offsets, in parallel, once
+//! ImagePlan ─ {vfat,ext4} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
+//! ```
+
+pub mod units;
+
+pub mod progress;
+
+pub mod spec;
+
+pub mod store;
+
+pub mod source;
+
+pub mod disk;
+
+pub mod vfat;

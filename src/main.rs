@@ -1,0 +1,3 @@
+//! The `sane-image` command.
+
+fn main() {}

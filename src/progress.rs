@@ -1,0 +1,59 @@
+//! How the library tells of its work, and how it is told to stop.
+//!
+//! Stands above the whole pipeline. The library never prints: `cli/` implements [`Progress`] with bars
+//! or plain lines, tests with [`Silent`].
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Receives what a build reports. Called from several threads at once.
+pub trait Progress: Sync {
+    /// A new stage starts: `name` is a short present participle ("copying files"). Totals are zero
+    /// where they are not known beforehand.
+    fn stage(&self, name: &str, total_files: u64, total_bytes: u64);
+    /// `files` more files and `bytes` more bytes of this stage are done.
+    fn advance(&self, files: u64, bytes: u64);
+    /// One line of output of a command run on the user's behalf, without its newline.
+    fn relay(&self, line: &str);
+}
+
+/// Reports nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
+    fn advance(&self, _files: u64, _bytes: u64) {}
+    fn relay(&self, _line: &str) {}
+}
+
+/// The user's wish to stop, set by a signal handler and looked at between pieces of work.
+#[derive(Debug, Default)]
+pub struct Cancel(AtomicI32);
+
+/// The work was stopped by a signal before it was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped by signal {signal}")]
+pub struct Cancelled {
+    /// The signal's number (2 for SIGINT, 15 for SIGTERM).
+    pub signal: i32,
+}
+
+impl Cancel {
+    /// A wish not yet made.
+    pub const fn new() -> Self {
+        Self(AtomicI32::new(0))
+    }
+
+    /// Asks all work to stop because of `signal`.
+    pub fn request(&self, signal: i32) {
+        self.0.store(signal, Ordering::Relaxed);
+    }
+
+    /// Fails once a stop was asked for.
+    pub fn check(&self) -> Result<(), Cancelled> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            signal => Err(Cancelled { signal }),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Where the files of an image come from: the closure's store paths and the boot-populate commands.
+//!
+//! Takes a [`Spec`](crate::spec) and gives one [`tree::FileTree`] a filesystem.
+
+pub mod tree;

@@ -1,0 +1,78 @@
+//! Address spaces as types, so that a byte offset is never taken for a sector number.
+//!
+//! Stands above the whole pipeline: every module may use it. All arithmetic is checked.
+
+use std::fmt;
+
+/// One mebibyte in bytes: partitions start and end on multiples of it.
+pub const MIB: u64 = 1 << 20;
+
+/// A position in bytes from the start of a disk image or of a bounded region of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteOffset(pub u64);
+
+impl ByteOffset {
+    /// This position moved `bytes` towards the end, or `None` past the end of the address space.
+    pub fn checked_add(self, bytes: u64) -> Option<Self> {
+        self.0.checked_add(bytes).map(Self)
+    }
+}
+
+impl fmt::Display for ByteOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A logical block address: a position on a disk in units of its [`SectorSize`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lba(pub u64);
+
+impl Lba {
+    /// The byte at which this sector starts, or `None` past the end of the address space.
+    pub fn to_bytes(self, sector_size: SectorSize) -> Option<ByteOffset> {
+        self.0.checked_mul(sector_size.bytes()).map(ByteOffset)
+    }
+}
+
+impl fmt::Display for Lba {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The size of a disk's logical sector: the unit of GPT addresses and of FAT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SectorSize {
+    /// 512 bytes.
+    #[default]
+    B512,
+    /// 4096 bytes ("4K native").
+    B4096,
+}
+
+impl SectorSize {
+    /// The sector size of `bytes`, or `None` if no disk that we support has it.
+    pub fn new(bytes: u64) -> Option<Self> {
+        match bytes {
+            512 => Some(Self::B512),
+            4096 => Some(Self::B4096),
+            _ => None,
+        }
+    }
+
+    /// In bytes: 512 or 4096.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::B512 => 512,
+            Self::B4096 => 4096,
+        }
+    }
+}
+
+/// The smallest multiple of `alignment` that is at least `bytes`, or `None` on overflow.
+///
+/// `alignment` must not be zero.
+pub fn align_up(bytes: u64, alignment: u64) -> Option<u64> {
+    bytes.checked_next_multiple_of(alignment)
+}
