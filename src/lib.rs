@@ -16,9 +16,9 @@ pub mod units;
 
 pub mod progress;
 
-pub mod spec;
-
 pub mod store;
+
+pub mod spec;
 
 pub mod source;
 

@@ -1,1 +1,12 @@
-//! (to come)
+//! The vocabulary of the Nix store: its directory, its paths, and what is registered of them.
+//!
+//! Stands above the pipeline, since the spec already speaks of store paths; pure, no I/O. Names
+//! follow nix-compat.
+
+pub mod closure;
+pub mod path;
+pub mod registration;
+
+pub use closure::{Closure, ClosureError};
+pub use path::{StoreDir, StorePath, StorePathError};
+pub use registration::Registration;
