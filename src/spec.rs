@@ -1,1 +1,233 @@
-//! (to come)
+//! The JSON spec: what the user asked for, typed and checked.
+//!
+//! The first step of the pipeline; pure, no I/O. The NixOS module writes the spec, [`parse`] reads
+//! it. Nothing after this module sees JSON, an unchecked size or a device's path. All mistakes of a
+//! spec are told at once, each with the JSON path at which it stands and what to set instead.
+
+mod device;
+mod fields;
+mod file_system;
+mod json;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Map, Number, Value};
+use thiserror::Error;
+
+pub use self::device::{Device, FsUuid};
+pub use self::file_system::{FileSystem, FsType};
+pub use self::validate::MAX_SIZE;
+
+use self::fields::Object;
+use self::file_system::Mounts;
+use crate::store::{Closure, StoreDir, StorePath};
+use crate::units::{MIB, SectorSize};
+
+/// The one version of the spec's schema that this program reads.
+pub const VERSION: u64 = 1;
+
+/// In bytes: with the 34 sectors of a GPT of 512-byte sectors, the first partition starts at 16 MiB.
+const DEFAULT_FIRST_PART_GAP: u64 = 16 * MIB - 34 * 512;
+/// In bytes.
+const DEFAULT_BOOT_PART_SIZE: u64 = 512 * MIB;
+/// In bytes.
+const DEFAULT_NIX_FREE_SPACE: u64 = 512 * MIB;
+
+/// What belongs into a field that holds a command.
+const SHELL_COMMAND: &str = "a shell command or null";
+
+/// One mistake in a spec.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{path}: {problem}; {remedy}")]
+pub struct SpecError {
+    /// Where it stands, such as `fileSystems."/boot".device`; `spec` for the whole.
+    pub path: String,
+    /// What is wrong there.
+    pub problem: String,
+    /// What the user can do about it.
+    pub remedy: String,
+}
+
+/// All mistakes of one spec; at least one. Displayed one a line.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.iter().map(SpecError::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct SpecErrors(Vec<SpecError>);
+
+impl SpecErrors {
+    /// In the order of the schema.
+    pub fn as_slice(&self) -> &[SpecError] {
+        &self.0
+    }
+}
+
+impl From<SpecError> for SpecErrors {
+    fn from(error: SpecError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// An image as the user wants it. Made by [`parse`], which see for what holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The image's file name without `.img`: one plain component.
+    pub name: String,
+    /// Where the store is in the running system.
+    pub store_dir: StoreDir,
+    /// The system that is booted.
+    pub toplevel: StorePath,
+    /// The directory that holds `store-paths` and `registration`; absolute.
+    pub closure_info: PathBuf,
+    /// The ESP, mounted at `/boot`.
+    pub boot: FileSystem,
+    /// The filesystem that holds the store.
+    pub nix: FileSystem,
+    /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
+    pub store_in_nix: PathBuf,
+    /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
+    pub populate_cmd: Option<String>,
+    /// Directories whose contents are copied into the boot tree; absolute.
+    pub extra_boot_files: Vec<PathBuf>,
+    /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
+    /// The store directory and what leads to it are left out, since they are there anyway.
+    pub extra_directories: Vec<PathBuf>,
+    /// The unit of the GPT and of FAT.
+    pub sector_size: SectorSize,
+    /// Bytes between the GPT header's usual place for its entries and where they are; whole sectors.
+    pub extra_gpt_padding: u64,
+    /// Bytes that stay unallocated before the first partition.
+    pub first_part_gap: u64,
+    /// The size of the ESP in bytes; not zero.
+    pub boot_part_size: u64,
+    /// Bytes to be free in [`Spec::nix`].
+    pub nix_free_space: u64,
+    /// A shell command to run last on the finished image.
+    pub install_bootloader: Option<String>,
+}
+
+impl Spec {
+    /// Checks what only the closure can tell: that it holds the system to boot.
+    ///
+    /// # Errors
+    /// If `toplevel` is not in `closure`.
+    pub fn check_closure(&self, closure: &Closure) -> Result<(), SpecErrors> {
+        if closure.contains(&self.toplevel) {
+            return Ok(());
+        }
+        let problem = format!("\"{}\" is not in the closure of closureInfo", self.toplevel);
+        let remedy = "set closureInfo to pkgs.closureInfo with toplevel among its rootPaths".to_owned();
+        Err(SpecError { path: "toplevel".to_owned(), problem, remedy }.into())
+    }
+}
+
+/// Reads and checks a spec.
+///
+/// # Errors
+/// All that can be told at once: where a field is wrong, what depends on it is not judged. Text that
+/// is not JSON, or of another version, is told alone.
+pub fn parse(json: &str) -> Result<Spec, SpecErrors> {
+    let members = json::parse(json)?;
+    check_version(&members)?;
+    let mut errors = Vec::new();
+    match read(Object::new(String::new(), members, &mut errors)) {
+        Some(spec) if errors.is_empty() => Ok(spec),
+        _ => Err(SpecErrors(errors)),
+    }
+}
+
+fn check_version(members: &Map<String, Value>) -> Result<(), SpecError> {
+    let problem = match members.get("version") {
+        Some(version) if version.as_u64() == Some(VERSION) => return Ok(()),
+        Some(version) => format!("{version} is not a version that this program reads; it reads {VERSION} alone"),
+        None => "is missing".to_owned(),
+    };
+    let remedy = format!("set version to {VERSION} and the rest as that version wants it");
+    Err(SpecError { path: "version".to_owned(), problem, remedy })
+}
+
+/// The spec, or `None` after noting why there is none. A spec with anything noted is void.
+fn read(mut top: Object<'_>) -> Option<Spec> {
+    top.skip("version");
+    let name = top.optional("name", "a plain file name such as \"nixos\"", "nixos".to_owned(), validate::file_name);
+    let store_dir =
+        top.optional("storeDir", "a path such as \"/nix/store\"", "/nix/store".to_owned(), |text| StoreDir::new(&text));
+    let toplevel = top.required("toplevel", "the path of config.system.build.toplevel", |text: String| {
+        store_dir.as_ref().map(|store_dir| StorePath::from_absolute_path(&text, store_dir)).transpose()
+    });
+    let closure_info = top.required("closureInfo", "the path of a pkgs.closureInfo", validate::absolute_path);
+
+    let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
+    let mounts = match (entries, &store_dir) {
+        (Some(entries), Some(store_dir)) => file_system::read_all(entries, store_dir, &mut top),
+        _ => Mounts::default(),
+    };
+    let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
+
+    let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
+    let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
+    let extra_directories = top
+        .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
+
+    let sizes = Sizes::read(&mut top);
+    let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
+    top.finish();
+
+    let (mount_point, store) = place?;
+    Some(Spec {
+        name: name?,
+        toplevel: toplevel??,
+        closure_info: closure_info?,
+        store_in_nix: store.as_path().strip_prefix(mount_point).ok()?.to_owned(),
+        store_dir: store.clone(),
+        boot: mounts.boot?,
+        nix: mounts.nix?,
+        populate_cmd: populate_cmd?,
+        extra_boot_files: extra_boot_files?,
+        extra_directories: extra_directories?.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect(),
+        sector_size: sizes.sector_size?,
+        extra_gpt_padding: sizes.extra_gpt_padding?,
+        first_part_gap: sizes.first_part_gap?,
+        boot_part_size: sizes.boot_part_size?,
+        nix_free_space: sizes.nix_free_space?,
+        install_bootloader: install_bootloader?,
+    })
+}
+
+/// What could be read of the fields that are numbers.
+struct Sizes {
+    sector_size: Option<SectorSize>,
+    extra_gpt_padding: Option<u64>,
+    first_part_gap: Option<u64>,
+    boot_part_size: Option<u64>,
+    nix_free_space: Option<u64>,
+}
+
+impl Sizes {
+    fn read(top: &mut Object<'_>) -> Self {
+        let sector_size = top.optional("sectorSize", "512 or 4096", 512.into(), validate::sector_size);
+        let extra_gpt_padding = top.optional("extraGPTPadding", "a multiple of sectorSize", 0.into(), |number| {
+            validate::padding(number, sector_size)
+        });
+        let gap = Some(DEFAULT_FIRST_PART_GAP.into());
+        let first_part_gap =
+            top.optional("firstPartGap", "a number of bytes or null", gap, |number: Option<Number>| {
+                number.map_or(Ok(0), validate::size)
+            });
+        let boot_part_size =
+            top.optional("bootPartSize", "a number of bytes", DEFAULT_BOOT_PART_SIZE.into(), validate::nonzero_size);
+        let nix_free_space =
+            top.optional("nixFreeSpace", "a number of bytes", DEFAULT_NIX_FREE_SPACE.into(), validate::size);
+        let all = [
+            ("extraGPTPadding", extra_gpt_padding),
+            ("firstPartGap", first_part_gap),
+            ("bootPartSize", boot_part_size),
+            ("nixFreeSpace", nix_free_space),
+        ];
+        validate::check_total(top, all);
+        Self { sector_size, extra_gpt_padding, first_part_gap, boot_part_size, nix_free_space }
+    }
+}

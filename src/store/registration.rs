@@ -20,6 +20,10 @@ use thiserror::Error;
 
 use super::path::{StoreDir, StorePath, StorePathError};
 
+/// The name of `registration` at the root of an image's nix filesystem, where NixOS looks for it on the
+/// first boot.
+pub const IMAGE_FILE_NAME: &str = "nix-path-registration";
+
 /// The digits of a SHA-256 in Nix's base 32.
 const SHA256_DIGITS: usize = 52;
 

@@ -1,0 +1,550 @@
+//! Specs, good and bad, and all that is told of the bad ones.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::uuid;
+
+use super::*;
+use crate::store::Registration;
+
+const TOPLEVEL: &str = "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05";
+const NIX_UUID: &str = "/dev/disk/by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11";
+
+/// A spec of nothing but what is required.
+fn minimal() -> Value {
+    json!({
+        "version": 1,
+        "toplevel": TOPLEVEL,
+        "closureInfo": "/nix/store/1q43idch209zsdngl8yl79x0y79aajib-closure-info",
+        "fileSystems": {
+            "/boot": { "device": "/dev/disk/by-uuid/2178-694E", "fsType": "vfat" },
+            "/": { "device": NIX_UUID, "fsType": "ext4", "options": ["noatime"] },
+        },
+    })
+}
+
+/// The minimal spec with the value at the JSON pointer's place set, its parent being there.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut spec = minimal();
+    set(&mut spec, pointer, value);
+    spec
+}
+
+fn set(spec: &mut Value, pointer: &str, value: Value) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = spec.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    parent.insert(key.replace("~1", "/"), value);
+}
+
+fn good(spec: &Value) -> Spec {
+    parse(&spec.to_string()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// All errors of a spec, a line each.
+fn bad(spec: &Value) -> String {
+    parse(&spec.to_string()).expect_err("a bad spec").to_string()
+}
+
+/// The one error that each of `values` gives in the place of `pointer`, a line each.
+fn each_bad<const N: usize>(pointer: &str, values: [Value; N]) -> String {
+    let lines = values.map(|value| bad(&with(pointer, value)));
+    assert!(lines.iter().all(|line| line.lines().count() == 1), "{lines:#?}");
+    lines.join("\n")
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let store_dir = StoreDir::new("/nix/store").unwrap();
+    let expected = Spec {
+        name: "nixos".into(),
+        toplevel: StorePath::from_absolute_path(TOPLEVEL, &store_dir).unwrap(),
+        store_dir,
+        closure_info: "/nix/store/1q43idch209zsdngl8yl79x0y79aajib-closure-info".into(),
+        boot: FileSystem {
+            mount_point: "/boot".into(),
+            fs_type: FsType::Vfat,
+            device: Device::FsUuid(FsUuid::VolumeId(0x2178_694e)),
+            options: vec![],
+        },
+        nix: FileSystem {
+            mount_point: "/".into(),
+            fs_type: FsType::Ext4,
+            device: Device::FsUuid(FsUuid::Uuid(uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11"))),
+            options: vec!["noatime".into()],
+        },
+        store_in_nix: "nix/store".into(),
+        populate_cmd: None,
+        extra_boot_files: vec![],
+        extra_directories: vec![],
+        sector_size: SectorSize::B512,
+        extra_gpt_padding: 0,
+        first_part_gap: 16_759_808,
+        boot_part_size: 536_870_912,
+        nix_free_space: 536_870_912,
+        install_bootloader: None,
+    };
+    assert_eq!(good(&minimal()), expected);
+}
+
+#[test]
+fn every_field_is_read() {
+    let mut spec = minimal();
+    for (key, value) in [
+        ("/name", json!("host")),
+        ("/populateCmd", json!("/nix/store/…/populate -g 5")),
+        ("/extraBootFiles", json!(["/nix/store/firmware"])),
+        ("/extraDirectories", json!(["/var/log", "/home", "/var/log", "/nix", "/nix/store", "/nix/store/.links"])),
+        ("/sectorSize", json!(4096)),
+        ("/extraGPTPadding", json!(16_773_120)),
+        ("/firstPartGap", json!(null)),
+        ("/bootPartSize", json!(1)),
+        ("/nixFreeSpace", json!(0)),
+        ("/installBootloader", json!("dd if=u-boot.bin of=$out/host.img")),
+    ] {
+        set(&mut spec, key, value);
+    }
+    let spec = good(&spec);
+    assert_eq!(spec.name, "host");
+    assert_eq!(spec.populate_cmd.as_deref(), Some("/nix/store/…/populate -g 5"));
+    assert_eq!(spec.extra_boot_files, [PathBuf::from("/nix/store/firmware")]);
+    assert_eq!(spec.extra_directories, ["home", "nix/store/.links", "var/log"].map(PathBuf::from));
+    assert_eq!(spec.sector_size, SectorSize::B4096);
+    assert_eq!((spec.extra_gpt_padding, spec.first_part_gap), (16_773_120, 0));
+    assert_eq!((spec.boot_part_size, spec.nix_free_space), (1, 0));
+    assert_eq!(spec.install_bootloader.as_deref(), Some("dd if=u-boot.bin of=$out/host.img"));
+}
+
+#[test]
+fn the_nearest_filesystem_holds_the_store() {
+    let mut spec = minimal();
+    let nix = json!({ "device": "/dev/disk/by-label/nix", "fsType": "ext4" });
+    for (mount_point, store_in_nix) in [("/", "nix/store"), ("/nix", "store"), ("/nix/store", "")] {
+        spec["fileSystems"][mount_point] = nix.clone();
+        let spec = good(&spec);
+        assert_eq!(spec.nix.mount_point, PathBuf::from(mount_point));
+        assert_eq!(spec.store_in_nix, PathBuf::from(store_in_nix));
+    }
+
+    let mut spec = with("/fileSystems/~1data", nix);
+    spec["storeDir"] = json!("/data/nix/store");
+    spec["toplevel"] = json!(TOPLEVEL.replace("/nix", "/data/nix"));
+    spec["extraDirectories"] = json!(["/data/nix/var", "/data/nix"]);
+    let spec = good(&spec);
+    assert_eq!((spec.nix.mount_point, spec.store_in_nix), ("/data".into(), "nix/store".into()));
+    assert_eq!(spec.extra_directories, [PathBuf::from("nix/var")]);
+}
+
+#[test]
+fn other_filesystems_are_not_judged() {
+    let entries = [
+        json!({ "device": "tmpfs", "fsType": "tmpfs", "options": ["size=1G"] }),
+        json!({ "device": null, "fsType": "btrfs" }),
+        json!({}),
+    ];
+    for entry in entries {
+        good(&with("/fileSystems/~1home", entry));
+    }
+}
+
+#[test]
+fn devices_are_identities() {
+    let boot = |device: &str| good(&with("/fileSystems/~1boot/device", json!(device))).boot.device;
+    assert_eq!(boot("/dev/disk/by-uuid/00ab-CDef"), Device::FsUuid(FsUuid::VolumeId(0x00ab_cdef)));
+    assert_eq!(boot("/dev/disk/by-label/MY\\x20ESP"), Device::Label("MY ESP".into()));
+    assert_eq!(boot("/dev/disk/by-label/12345678901"), Device::Label("12345678901".into()));
+    assert_eq!(boot("/dev/disk/by-partlabel/a\\x2fb\\xc3\\xa4ö"), Device::PartLabel("a/bäö".into()));
+    let uuid = uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11");
+    assert_eq!(boot(&NIX_UUID.replace("by-uuid", "by-partuuid")), Device::PartUuid(uuid));
+
+    let nix = |device: &str| good(&with("/fileSystems/~1/device", json!(device))).nix.device;
+    assert_eq!(nix("/dev/disk/by-label/12345678901234\\xc3\\xa4"), Device::Label("12345678901234ä".into()));
+    let longest = "𝄞".repeat(18);
+    assert_eq!(nix(&format!("/dev/disk/by-partlabel/{longest}")), Device::PartLabel(longest));
+}
+
+#[test]
+fn identities_are_written_as_udev_does() {
+    assert_eq!(FsUuid::VolumeId(0x00ab_cdef).to_string(), "00AB-CDEF");
+    let uuid = uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11");
+    assert_eq!(format!("/dev/disk/by-uuid/{}", FsUuid::Uuid(uuid)), NIX_UUID);
+}
+
+#[test]
+fn all_errors_are_told_at_once() {
+    let spec = json!({
+        "version": 1,
+        "name": "../nixos",
+        "toplevel": "/run/current-system",
+        "fileSystems": {
+            "/": { "device": "/dev/sda2", "fsType": "btrfs", "options": [1, "noatime"], "label": "x" },
+            "/home": { "device": 5 },
+            "/nix": 7,
+        },
+        "extraDirectories": ["var", "/var", 9],
+        "sectorSize": 520,
+        "extraGPTPadding": 1.5,
+        "firstPartGap": -1,
+        "extraGptPadding": 512,
+    });
+    insta::assert_snapshot!(bad(&spec), @r#"
+    name: "../nixos" is not a plain file name; set name to a plain file name such as "nixos"
+    toplevel: "/run/current-system" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
+    closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
+    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
+    fileSystems."/".options[0]: invalid type: integer `1`, expected a string; set fileSystems."/".options[0] to a string
+    fileSystems."/".label: is not a known field; remove it, or use one of: fsType, device, options
+    fileSystems."/home".device: invalid type: integer `5`, expected a string; set fileSystems."/home".device to a string or null
+    fileSystems."/nix": 7 is not an object; set fileSystems."/nix" to an object
+    extraDirectories[0]: "var" is not an absolute path; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[1]: "/var" is outside the nix filesystem, which is mounted at /nix; set extraDirectories[1] to a directory on the nix filesystem
+    extraDirectories[2]: invalid type: integer `9`, expected a string; set extraDirectories[2] to a directory on the nix filesystem
+    sectorSize: 520 is not a sector size of disks; set sectorSize to 512 or 4096
+    extraGPTPadding: 1.5 is not a whole number from 0 to 9223372036854775807; set extraGPTPadding to a multiple of sectorSize
+    firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
+    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, installBootloader
+    "#);
+}
+
+#[test]
+fn text_that_is_no_spec_is_told_alone() {
+    insta::assert_snapshot!(parse("").unwrap_err(), @"spec: cannot be read: EOF while parsing a value at line 1 column 0; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("[]").unwrap_err(), @"spec: is not a JSON object; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("{} {}").unwrap_err(), @"spec: cannot be read: trailing characters at line 1 column 4; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("{\n \"name\": \"a\"\n \"version\": 1 }").unwrap_err(), @"spec: cannot be read: expected `,` or `}` at line 3 column 2; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse(r#"{ "fileSystems": { "/": {}, "/boot": {}, "/": {} } }"#).unwrap_err(), @r#"fileSystems: cannot be read: the key "/" comes twice at line 1 column 44; let the NixOS module write the spec, or mend it there"#);
+    insta::assert_snapshot!(parse(r#"{ "a": [{ "b": 1, "b": 1 }] }"#).unwrap_err(), @r#"a[0]: cannot be read: the key "b" comes twice at line 1 column 21; let the NixOS module write the spec, or mend it there"#);
+}
+
+#[test]
+fn another_version_is_told_alone() {
+    insta::assert_snapshot!(bad(&json!({ "version": 2, "nonsense": true })), @"version: 2 is not a version that this program reads; it reads 1 alone; set version to 1 and the rest as that version wants it");
+    insta::assert_snapshot!(bad(&json!({ "version": "1" })), @r#"version: "1" is not a version that this program reads; it reads 1 alone; set version to 1 and the rest as that version wants it"#);
+    insta::assert_snapshot!(bad(&json!({})), @"version: is missing; set version to 1 and the rest as that version wants it");
+}
+
+#[test]
+fn what_is_required_must_be_there() {
+    insta::assert_snapshot!(bad(&json!({ "version": 1 })), @"
+    toplevel: is missing; set toplevel to the path of config.system.build.toplevel
+    closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
+    fileSystems: is missing; set fileSystems to config.fileSystems
+    ");
+    insta::assert_snapshot!(bad(&with("/fileSystems", json!({}))), @r#"
+    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
+    fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4 filesystem
+    "#);
+    insta::assert_snapshot!(bad(&with("/fileSystems/~1boot", json!({}))), @r#"
+    fileSystems."/boot".fsType: is missing; set fileSystems."/boot".fsType to "vfat"
+    fileSystems."/boot".device: is missing; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    "#);
+    insta::assert_snapshot!(bad(&with("/fileSystems/~1/device", json!(null))), @r#"fileSystems."/".device: invalid type: null, expected a string; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits"#);
+}
+
+#[test]
+fn names_and_paths() {
+    let names = ["", ".", "..", "a/b", "a\nb", &"n".repeat(252)].map(|name| json!(name));
+    insta::assert_snapshot!(each_bad("/name", names), @r#"
+    name: "" is not a plain file name; set name to a plain file name such as "nixos"
+    name: "." is not a plain file name; set name to a plain file name such as "nixos"
+    name: ".." is not a plain file name; set name to a plain file name such as "nixos"
+    name: "a/b" is not a plain file name; set name to a plain file name such as "nixos"
+    name: "a\nb" is not a plain file name; set name to a plain file name such as "nixos"
+    name: is 252 bytes long; with ".img", a file name has at most 255; set name to a plain file name such as "nixos"
+    "#);
+    let store_dirs = ["", "/", "nix/store", "/nix/store/"].map(|dir| json!(dir));
+    insta::assert_snapshot!(each_bad("/storeDir", store_dirs), @r#"
+    storeDir: "" is not an absolute path free of empty, "." and ".." components; set storeDir to a path such as "/nix/store"
+    storeDir: "/" is not an absolute path free of empty, "." and ".." components; set storeDir to a path such as "/nix/store"
+    storeDir: "nix/store" is not an absolute path free of empty, "." and ".." components; set storeDir to a path such as "/nix/store"
+    storeDir: "/nix/store/" is not an absolute path free of empty, "." and ".." components; set storeDir to a path such as "/nix/store"
+    "#);
+    insta::assert_snapshot!(each_bad("/storeDir", [json!(null), json!("/gnu/store")]), @r#"
+    storeDir: invalid type: null, expected a string; set storeDir to a path such as "/nix/store"
+    toplevel: "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05" is not directly in the store /gnu/store; set toplevel to the path of config.system.build.toplevel
+    "#);
+    let toplevels = ["/etc", "/nix/store/system", &format!("{TOPLEVEL}/init")].map(|path| json!(path));
+    insta::assert_snapshot!(each_bad("/toplevel", toplevels), @r#"
+    toplevel: "/etc" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
+    toplevel: "/nix/store/system" does not start with a hash of 32 digits (0-9, a-z without e, o, t, u) and a dash; set toplevel to the path of config.system.build.toplevel
+    toplevel: "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05/init" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
+    "#);
+    insta::assert_snapshot!(each_bad("/closureInfo", [json!("closure-info"), json!(["/nix"])]), @r#"
+    closureInfo: "closure-info" is not an absolute path; set closureInfo to the path of a pkgs.closureInfo
+    closureInfo: invalid type: sequence, expected a string; set closureInfo to the path of a pkgs.closureInfo
+    "#);
+    insta::assert_snapshot!(each_bad("/extraBootFiles", [json!(["/a", "b"]), json!("/a"), json!([null])]), @r#"
+    extraBootFiles[1]: "b" is not an absolute path; set extraBootFiles[1] to an absolute path
+    extraBootFiles: invalid type: string "/a", expected a sequence; set extraBootFiles to a list of strings
+    extraBootFiles[0]: invalid type: null, expected a string; set extraBootFiles[0] to an absolute path
+    "#);
+    insta::assert_snapshot!(each_bad("/populateCmd", [json!(" "), json!("a\0b"), json!(true)]), @"
+    populateCmd: is empty; set populateCmd to a shell command or null
+    populateCmd: holds a NUL character; set populateCmd to a shell command or null
+    populateCmd: invalid type: boolean `true`, expected a string; set populateCmd to a shell command or null
+    ");
+    insta::assert_snapshot!(each_bad("/installBootloader", [json!(""), json!([])]), @"
+    installBootloader: is empty; set installBootloader to a shell command or null
+    installBootloader: invalid type: sequence, expected a string; set installBootloader to a shell command or null
+    ");
+}
+
+#[test]
+fn sizes() {
+    let numbers = || [json!(-1), json!(0.5), json!(1e30), json!(u64::MAX), json!(1_u64 << 63), json!("512M")];
+    insta::assert_snapshot!(each_bad("/nixFreeSpace", numbers()), @r#"
+    nixFreeSpace: -1 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    nixFreeSpace: 0.5 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    nixFreeSpace: 1e+30 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    nixFreeSpace: 18446744073709551615 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    nixFreeSpace: 9223372036854775808 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    nixFreeSpace: invalid type: string "512M", expected a JSON number; set nixFreeSpace to a number of bytes
+    "#);
+    insta::assert_snapshot!(each_bad("/bootPartSize", [json!(0), json!(-1), json!(null)]), @"
+    bootPartSize: is zero; set bootPartSize to a number of bytes
+    bootPartSize: -1 is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
+    bootPartSize: invalid type: null, expected a JSON number; set bootPartSize to a number of bytes
+    ");
+    insta::assert_snapshot!(each_bad("/firstPartGap", [json!(-1), json!(false)]), @"
+    firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
+    firstPartGap: invalid type: boolean `false`, expected a JSON number; set firstPartGap to a number of bytes or null
+    ");
+    insta::assert_snapshot!(each_bad("/sectorSize", [json!(0), json!(513), json!(-512), json!("512")]), @r#"
+    sectorSize: 0 is not a sector size of disks; set sectorSize to 512 or 4096
+    sectorSize: 513 is not a sector size of disks; set sectorSize to 512 or 4096
+    sectorSize: -512 is not a sector size of disks; set sectorSize to 512 or 4096
+    sectorSize: invalid type: string "512", expected a JSON number; set sectorSize to 512 or 4096
+    "#);
+    insta::assert_snapshot!(each_bad("/extraGPTPadding", [json!(511), json!(-512)]), @"
+    extraGPTPadding: 511 is not a multiple of sectorSize, which is 512; set extraGPTPadding to a multiple of sectorSize
+    extraGPTPadding: -512 is not a whole number from 0 to 9223372036854775807; set extraGPTPadding to a multiple of sectorSize
+    ");
+    let mut spec = with("/sectorSize", json!(4096));
+    spec["extraGPTPadding"] = json!(512);
+    insta::assert_snapshot!(bad(&spec), @"extraGPTPadding: 512 is not a multiple of sectorSize, which is 4096; set extraGPTPadding to a multiple of sectorSize");
+}
+
+#[test]
+fn sums_of_sizes() {
+    let mut spec = with("/nixFreeSpace", json!(MAX_SIZE - 2));
+    spec["firstPartGap"] = json!(null);
+    spec["bootPartSize"] = json!(2);
+    good(&spec);
+    spec["bootPartSize"] = json!(3);
+    insta::assert_snapshot!(bad(&spec), @"nixFreeSpace: is over 9223372036854775807 bytes together with extraGPTPadding, firstPartGap, bootPartSize; set nixFreeSpace to fewer bytes");
+    for key in ["firstPartGap", "bootPartSize"] {
+        spec[key] = json!(MAX_SIZE);
+    }
+    insta::assert_snapshot!(bad(&spec), @"firstPartGap: is over 9223372036854775807 bytes together with extraGPTPadding, bootPartSize, nixFreeSpace; set firstPartGap to fewer bytes");
+}
+
+#[test]
+fn file_systems() {
+    insta::assert_snapshot!(each_bad("/fileSystems/~1boot/fsType", [json!("ext4"), json!("auto")]), @r#"
+    fileSystems."/boot".fsType: "ext4" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
+    fileSystems."/boot".fsType: "auto" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
+    "#);
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/fsType", ["btrfs", "xfs", "vfat"].map(|t| json!(t))), @r#"
+    fileSystems."/".fsType: "btrfs" is not supported by this version; set fileSystems."/".fsType to "ext4"
+    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4"
+    fileSystems."/".fsType: "vfat" is not supported; set fileSystems."/".fsType to "ext4"
+    "#);
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/options", [json!("noatime"), json!([true])]), @r#"
+    fileSystems."/".options: invalid type: string "noatime", expected a sequence; set fileSystems."/".options to a list of strings
+    fileSystems."/".options[0]: invalid type: boolean `true`, expected a string; set fileSystems."/".options[0] to a string
+    "#);
+    insta::assert_snapshot!(each_bad("/fileSystems/~1home", [json!("x"), json!({ "options": 1 }), json!({ "a": 1 })]), @r#"
+    fileSystems."/home": "x" is not an object; set fileSystems."/home" to an object
+    fileSystems."/home".options: invalid type: integer `1`, expected a sequence; set fileSystems."/home".options to a list of strings
+    fileSystems."/home".a: is not a known field; remove it, or use one of: fsType, device, options
+    "#);
+
+    let mut spec = minimal();
+    spec["fileSystems"]["/boot"]["device"] = json!("/dev/disk/by-label/same");
+    spec["fileSystems"]["/"]["device"] = json!("/dev/disk/by-label/same");
+    insta::assert_snapshot!(bad(&spec), @r#"fileSystems."/".device: is the same as that of /boot; set fileSystems."/".device to another filesystem's"#);
+
+    let mut spec = with("/storeDir", json!("/boot/store"));
+    spec["toplevel"] = json!(TOPLEVEL.replace("/nix", "/boot"));
+    insta::assert_snapshot!(bad(&spec), @r#"storeDir: "/boot/store" lies on the boot filesystem; set storeDir to a directory outside /boot"#);
+}
+
+#[test]
+fn devices() {
+    let boot = ["/dev/sda1", "UUID=2178-694E", "/dev/disk/by-id/ata-X", "/dev/disk/by-uuid"].map(|d| json!(d));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1boot/device", boot), @r#"
+    fileSystems."/boot".device: "/dev/sda1" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "UUID=2178-694E" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-id/ata-X" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    "#);
+    let ids = ["", "2178694E", "2178-694", "2178-694G", "+178-694E", "0000-0000", &NIX_UUID[18..]];
+    let ids = ids.map(|id| json!(format!("/dev/disk/by-uuid/{id}")));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1boot/device", ids), @r#"
+    fileSystems."/boot".device: "/dev/disk/by-uuid/" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/2178694E" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/2178-694" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/2178-694G" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/+178-694E" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/0000-0000" has the volume id zero, which stands for none; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11" is not a FAT volume id of the form XXXX-XXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    "#);
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let ids = ["2178-694E", &NIX_UUID[18..53], &NIX_UUID[18..].replace('-', ""), nil];
+    let uuids = ids.map(|id| json!(format!("/dev/disk/by-uuid/{id}")));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/device", uuids), @r#"
+    fileSystems."/".device: "/dev/disk/by-uuid/2178-694E" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    fileSystems."/".device: "/dev/disk/by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c1" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    fileSystems."/".device: "/dev/disk/by-uuid/0d0f3b5e6c6e4a519d7a3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    fileSystems."/".device: "/dev/disk/by-uuid/00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    "#);
+    let partuuids = ids.map(|id| json!(format!("/dev/disk/by-partuuid/{id}")));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1boot/device", partuuids), @r#"
+    fileSystems."/boot".device: "/dev/disk/by-partuuid/2178-694E" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-partuuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c1" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-partuuid/0d0f3b5e6c6e4a519d7a3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-partuuid/00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    "#);
+}
+
+#[test]
+fn labels() {
+    let labels = [
+        "",
+        "\\x20esp",
+        "a\\x00",
+        "a/b",
+        "a\\b",
+        "a\\x2",
+        "a\\x+2",
+        "\\xff",
+        "aä",
+        "a.b",
+        "NO\\x20NAME",
+        "123456789012",
+    ];
+    let vfat = labels.map(|label| json!(format!("/dev/disk/by-label/{label}")));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1boot/device", vfat), @r#"
+    fileSystems."/boot".device: "/dev/disk/by-label/" has an empty label; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/\\x20esp" has a space at an end of its label; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a\\x00" has a control character in its label; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a/b" has a slash in its label, where udev writes \x2f; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a\\b" has a backslash in its label that does not start an escape such as \x20; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a\\x2" has a backslash in its label that does not start an escape such as \x20; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a\\x+2" has a backslash in its label that does not start an escape such as \x20; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/\\xff" has a label that is not UTF-8; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/aä" has 'ä' in its label, which FAT does not allow; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/a.b" has '.' in its label, which FAT does not allow; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/NO\\x20NAME" has the label that FAT gives to volumes without one; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: "/dev/disk/by-label/123456789012" has a label of 12 characters; FAT holds 11; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    "#);
+    let ext4 = ["12345678901234567", "123456789012345ä"].map(|label| json!(format!("/dev/disk/by-label/{label}")));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/device", ext4), @r#"
+    fileSystems."/".device: "/dev/disk/by-label/12345678901234567" has a label of 17 bytes; ext4 holds 16; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    fileSystems."/".device: "/dev/disk/by-label/123456789012345ä" has a label of 17 bytes; ext4 holds 16; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    "#);
+    let name = format!("/dev/disk/by-partlabel/{}", "𝄞".repeat(19));
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/device", [json!(name)]), @r#"fileSystems."/".device: "/dev/disk/by-partlabel/𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞𝄞" has a label of 38 UTF-16 units; GPT holds 36; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits"#);
+}
+
+#[test]
+fn extra_directories() {
+    let directory = |path: &str| json!([path]);
+    let malformed =
+        ["var", "", "/", "/var/", "/var//log", "/./var", "/var/../etc", "/a\0", &format!("/{}", "n".repeat(256))];
+    insta::assert_snapshot!(each_bad("/extraDirectories", malformed.map(directory)), @r#"
+    extraDirectories[0]: "var" is not an absolute path; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "" is not an absolute path; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/" has an empty component; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/var/" has an empty component; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/var//log" has an empty component; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/./var" has a "." or ".." component; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/var/../etc" has a "." or ".." component; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/a\0" has a NUL character; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" has a component of over 255 bytes; set extraDirectories[0] to a directory on the nix filesystem
+    "#);
+    let inside = format!("{TOPLEVEL}/etc");
+    let taken = [TOPLEVEL, &inside, "/lost+found", "/lost+found/x", "/nix-path-registration"];
+    insta::assert_snapshot!(each_bad("/extraDirectories", taken.map(directory)), @r#"
+    extraDirectories[0]: "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05" is a store path or inside one; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05/etc" is a store path or inside one; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/lost+found" collides with "lost+found", which every image has there; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/lost+found/x" collides with "lost+found", which every image has there; set extraDirectories[0] to a directory on the nix filesystem
+    extraDirectories[0]: "/nix-path-registration" collides with "nix-path-registration", which every image has there; set extraDirectories[0] to a directory on the nix filesystem
+    "#);
+
+    let mut spec = with("/fileSystems/~1nix", json!({ "device": "/dev/disk/by-label/nix", "fsType": "ext4" }));
+    spec["extraDirectories"] = json!(["/nix/var", "/var", "/nixos", "/"]);
+    insta::assert_snapshot!(bad(&spec), @r#"
+    extraDirectories[1]: "/var" is outside the nix filesystem, which is mounted at /nix; set extraDirectories[1] to a directory on the nix filesystem
+    extraDirectories[2]: "/nixos" is outside the nix filesystem, which is mounted at /nix; set extraDirectories[2] to a directory on the nix filesystem
+    extraDirectories[3]: "/" has an empty component; set extraDirectories[3] to a directory on the nix filesystem
+    "#);
+}
+
+#[test]
+fn the_closure_holds_the_toplevel() {
+    let spec = good(&minimal());
+    let toplevel = Registration {
+        path: spec.toplevel.clone(),
+        nar_hash: [0; 32],
+        nar_size: 120,
+        deriver: None,
+        references: vec![],
+    };
+    let closure = Closure::new(vec![spec.toplevel.clone()], vec![toplevel]).unwrap();
+    assert_eq!(spec.check_closure(&closure), Ok(()));
+    insta::assert_snapshot!(spec.check_closure(&Closure::default()).unwrap_err(), @r#"toplevel: "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05" is not in the closure of closureInfo; set closureInfo to pkgs.closureInfo with toplevel among its rootPaths"#);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        "/dev/disk/by-(uuid|label|partlabel)/.*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(".*", inner, 0..4).prop_map(|map| Value::from_iter(map)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".*") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn a_failure_says_why(at in 0..FIELDS.len(), value in any_json()) {
+        if let Err(errors) = parse(&with(FIELDS[at], value).to_string()) {
+            prop_assert!(!errors.as_slice().is_empty());
+        }
+    }
+}
+
+/// Every place where a value can be.
+const FIELDS: [&str; 18] = [
+    "/version",
+    "/name",
+    "/storeDir",
+    "/toplevel",
+    "/closureInfo",
+    "/fileSystems",
+    "/fileSystems/~1boot",
+    "/fileSystems/~1boot/device",
+    "/fileSystems/~1boot/fsType",
+    "/fileSystems/~1/options",
+    "/populateCmd",
+    "/extraBootFiles",
+    "/extraDirectories",
+    "/sectorSize",
+    "/extraGPTPadding",
+    "/firstPartGap",
+    "/bootPartSize",
+    "/installBootloader",
+];

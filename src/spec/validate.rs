@@ -1,0 +1,134 @@
+//! The rules for single fields: JSON's plain types in, checked ones out, or what is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Number;
+
+use super::fields::Object;
+use crate::store::path::{StoreDir, check_base_name};
+use crate::store::registration::IMAGE_FILE_NAME;
+use crate::units::SectorSize;
+
+/// The most bytes that a size, or all sizes of a spec together, may be: the longest file on Linux.
+pub const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// The longest file name on Linux in bytes.
+const NAME_MAX: usize = 255;
+
+/// What the image itself puts at the root of the nix filesystem.
+const RESERVED_AT_ROOT: [&str; 2] = ["lost+found", IMAGE_FILE_NAME];
+
+/// A file name to which `.img` is added.
+pub(super) fn file_name(name: String) -> Result<String, String> {
+    if check_component(&name).is_err() || name.contains('/') || name.contains(char::is_control) {
+        return Err(format!("{name:?} is not a plain file name"));
+    }
+    if name.len() + ".img".len() > NAME_MAX {
+        return Err(format!("is {} bytes long; with \".img\", a file name has at most {NAME_MAX}", name.len()));
+    }
+    Ok(name)
+}
+
+/// A path from the root.
+pub(super) fn absolute_path(text: String) -> Result<PathBuf, String> {
+    match text.starts_with('/') && !text.contains('\0') {
+        true => Ok(text.into()),
+        false => Err(format!("{text:?} is not an absolute path")),
+    }
+}
+
+/// A shell command or none.
+pub(super) fn command(command: Option<String>) -> Result<Option<String>, &'static str> {
+    match &command {
+        Some(text) if text.trim().is_empty() => Err("is empty"),
+        Some(text) if text.contains('\0') => Err("holds a NUL character"),
+        _ => Ok(command),
+    }
+}
+
+/// A directory to make on the nix filesystem, as path from its root; `None` if it is there anyway.
+///
+/// `place` is where the nix filesystem is mounted and the store in it, if that is known.
+pub(super) fn extra_directory(text: &str, place: Option<(&Path, &StoreDir)>) -> Result<Option<PathBuf>, String> {
+    let names = text.strip_prefix('/').ok_or_else(|| format!("{text:?} is not an absolute path"))?;
+    names.split('/').try_for_each(check_component).map_err(|problem| format!("{text:?} has {problem}"))?;
+    let Some((mount_point, store_dir)) = place else { return Ok(None) };
+
+    let path = Path::new(text);
+    let relative = path.strip_prefix(mount_point).map_err(|_| {
+        format!("{text:?} is outside the nix filesystem, which is mounted at {}", mount_point.display())
+    })?;
+    if store_dir.as_path().starts_with(path) {
+        return Ok(None);
+    }
+    let in_store = first_component(path.strip_prefix(store_dir.as_path()).unwrap_or(Path::new("")));
+    if in_store.is_some_and(|name| check_base_name(name).is_ok()) {
+        return Err(format!("{text:?} is a store path or inside one"));
+    }
+    match first_component(relative).filter(|name| RESERVED_AT_ROOT.contains(name)) {
+        Some(name) => Err(format!("{text:?} collides with {name:?}, which every image has there")),
+        None => Ok(Some(relative.to_owned())),
+    }
+}
+
+fn first_component(path: &Path) -> Option<&str> {
+    path.iter().next()?.to_str()
+}
+
+/// Accepts what a directory may have as a name.
+fn check_component(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("an empty component"),
+        "." | ".." => Err("a \".\" or \"..\" component"),
+        _ if name.contains('\0') => Err("a NUL character"),
+        _ if name.len() > NAME_MAX => Err("a component of over 255 bytes"),
+        _ => Ok(()),
+    }
+}
+
+/// A number of bytes.
+pub(super) fn size(number: Number) -> Result<u64, String> {
+    number
+        .as_u64()
+        .filter(|&bytes| bytes <= MAX_SIZE)
+        .ok_or_else(|| format!("{number} is not a whole number from 0 to {MAX_SIZE}"))
+}
+
+/// A number of bytes of something that cannot be empty.
+pub(super) fn nonzero_size(number: Number) -> Result<u64, String> {
+    match size(number)? {
+        0 => Err("is zero".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The sector size of a disk.
+pub(super) fn sector_size(number: Number) -> Result<SectorSize, String> {
+    number.as_u64().and_then(SectorSize::new).ok_or_else(|| format!("{number} is not a sector size of disks"))
+}
+
+/// A number of bytes that fills whole sectors, whose size is known unless it is itself a mistake.
+pub(super) fn padding(number: Number, sector_size: Option<SectorSize>) -> Result<u64, String> {
+    let bytes = size(number)?;
+    match sector_size.map(SectorSize::bytes) {
+        Some(sector) if !bytes.is_multiple_of(sector) => {
+            Err(format!("{bytes} is not a multiple of sectorSize, which is {sector}"))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Checks that all sizes together are a size; notes a mistake at the largest if they are not.
+pub(super) fn check_total(top: &mut Object<'_>, sizes: [(&str, Option<u64>); 4]) {
+    let known = || sizes.iter().filter_map(|(key, size)| Some(((*size)?, *key)));
+    let total = known().try_fold(0_u64, |total, (size, _)| total.checked_add(size));
+    if total.is_none_or(|total| total > MAX_SIZE)
+        && let Some((_, key)) = known().max()
+    {
+        let others: Vec<_> = known().map(|(_, other)| other).filter(|other| *other != key).collect();
+        let problem = format!("is over {MAX_SIZE} bytes together with {}", others.join(", "));
+        let path = top.member(key);
+        let remedy = format!("set {path} to fewer bytes");
+        top.note(path, problem, remedy);
+    }
+}
