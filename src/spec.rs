@@ -71,7 +71,7 @@ impl From<SpecError> for SpecErrors {
     }
 }
 
-/// An image as the user wants it. Made by [`parse`], which see for what holds.
+/// An image as the user wants it. Made by [`parse`], so that what the fields promise holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// The image's file name without `.img`: one plain component.

@@ -154,3 +154,111 @@ fn parse_hex(digits: &str) -> Option<u32> {
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     u32::from_str_radix(digits, 16).ok().filter(|_| is_plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::uuid;
+
+    use super::FsType::{Ext4, Vfat};
+    use super::*;
+
+    const UUID: &str = "0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11";
+
+    fn good(link: &str, fs_type: FsType) -> Device {
+        Device::parse(&format!("/dev/disk/{link}"), fs_type).unwrap()
+    }
+
+    /// What is wrong with each of `names` in a folder of `/dev/disk`, a line each.
+    fn bad<const N: usize>(folder: &str, fs_type: FsType, names: [&str; N]) -> String {
+        let problem = |name| Device::parse(&format!("/dev/disk/{folder}/{name}"), fs_type).unwrap_err();
+        names.map(problem).join("\n").replace("/dev/disk/", "")
+    }
+
+    #[test]
+    fn devices_are_identities() {
+        let uuid = uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11");
+        assert_eq!(good("by-uuid/00ab-CDef", Vfat), Device::FsUuid(FsUuid::VolumeId(0x00ab_cdef)));
+        assert_eq!(good(&format!("by-uuid/{UUID}"), Ext4), Device::FsUuid(FsUuid::Uuid(uuid)));
+        assert_eq!(good(&format!("by-partuuid/{UUID}"), Vfat), Device::PartUuid(uuid));
+        assert_eq!(good("by-label/MY\\x20ESP", Vfat), Device::Label("MY ESP".into()));
+        assert_eq!(good("by-partlabel/a\\x2fb\\xc3\\xa4ö", Ext4), Device::PartLabel("a/bäö".into()));
+    }
+
+    #[test]
+    fn the_longest_labels_fit() {
+        assert_eq!(good("by-label/12345678901", Vfat), Device::Label("12345678901".into()));
+        assert_eq!(good("by-label/12345678901234ä", Ext4), Device::Label("12345678901234ä".into()));
+        let name = "𝄞".repeat(18);
+        assert_eq!(good(&format!("by-partlabel/{name}"), Vfat), Device::PartLabel(name));
+    }
+
+    #[test]
+    fn uuids_are_written_as_udev_does() {
+        assert_eq!(FsUuid::VolumeId(0x00ab_cdef).to_string(), "00AB-CDEF");
+        assert_eq!(FsUuid::Uuid(uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11")).to_string(), UUID);
+    }
+
+    #[test]
+    fn only_identities_are_devices() {
+        for text in ["", "/dev/sda1", "UUID=2178-694E", "/dev/disk/by-id/ata-X", "/dev/disk/by-uuid"] {
+            let problem = "is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel";
+            assert_eq!(Device::parse(text, Vfat), Err(format!("{text:?} {problem}")));
+        }
+    }
+
+    #[test]
+    fn malformed_uuids_are_refused() {
+        let ids = ["", "2178694E", "2178-694", "2178-694G", "+178-694E", UUID, "0000-0000"];
+        insta::assert_snapshot!(bad("by-uuid", Vfat, ids), @r#"
+        "by-uuid/" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/2178694E" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/2178-694" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/2178-694G" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/+178-694E" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11" is not a FAT volume id of the form XXXX-XXXX
+        "by-uuid/0000-0000" has the volume id zero, which stands for none
+        "#);
+        let nil = Uuid::nil().to_string();
+        let ids = ["2178-694E", &UUID[1..], &UUID.replace('-', ""), &format!("{{{UUID}}}"), &nil];
+        insta::assert_snapshot!(bad("by-uuid", Ext4, ids), @r#"
+        "by-uuid/2178-694E" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-uuid/d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-uuid/0d0f3b5e6c6e4a519d7a3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-uuid/{0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11}" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-uuid/00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none
+        "#);
+        insta::assert_snapshot!(bad("by-partuuid", Vfat, ids), @r#"
+        "by-partuuid/2178-694E" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-partuuid/d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-partuuid/0d0f3b5e6c6e4a519d7a3f6b5f5a9c11" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-partuuid/{0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11}" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
+        "by-partuuid/00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none
+        "#);
+    }
+
+    #[test]
+    fn labels_are_what_udev_and_the_format_can_hold() {
+        let labels = ["", "\\x20esp", "a\\x00", "a/b", "a\\b", "a\\x2", "a\\x+2", "\\xff"];
+        insta::assert_snapshot!(bad("by-label", Ext4, labels), @r#"
+        "by-label/" has an empty label
+        "by-label/\\x20esp" has a space at an end of its label
+        "by-label/a\\x00" has a control character in its label
+        "by-label/a/b" has a slash in its label, where udev writes \x2f
+        "by-label/a\\b" has a backslash in its label that does not start an escape such as \x20
+        "by-label/a\\x2" has a backslash in its label that does not start an escape such as \x20
+        "by-label/a\\x+2" has a backslash in its label that does not start an escape such as \x20
+        "by-label/\\xff" has a label that is not UTF-8
+        "#);
+        insta::assert_snapshot!(bad("by-label", Vfat, ["aä", "a.b", "NO\\x20NAME", "123456789012"]), @r#"
+        "by-label/aä" has 'ä' in its label, which FAT does not allow
+        "by-label/a.b" has '.' in its label, which FAT does not allow
+        "by-label/NO\\x20NAME" has the label that FAT gives to volumes without one
+        "by-label/123456789012" has a label of 12 characters; FAT holds 11
+        "#);
+        insta::assert_snapshot!(bad("by-label", Ext4, ["12345678901234567", "123456789012345ä"]), @r#"
+        "by-label/12345678901234567" has a label of 17 bytes; ext4 holds 16
+        "by-label/123456789012345ä" has a label of 17 bytes; ext4 holds 16
+        "#);
+        insta::assert_snapshot!(bad("by-partlabel", Ext4, ["1234567890123456789012345678901234567"]), @r#""by-partlabel/1234567890123456789012345678901234567" has a label of 37 UTF-16 units; GPT holds 36"#);
+    }
+}

@@ -24,12 +24,16 @@ pub enum ClosureError {
         /// The path.
         path: StorePath,
     },
-    /// Paths that would come to the image without Nix knowing of them.
-    #[error("registration lacks paths that store-paths lists: {0}")]
-    Unregistered(Paths),
-    /// Paths that Nix would believe to be in the image.
-    #[error("registration has paths that store-paths does not list: {0}")]
-    Unlisted(Paths),
+    /// Paths of which Nix would not know in the image, or which it would believe to be there.
+    #[error(
+        "store-paths and registration differ; only in store-paths: {unregistered}; only in registration: {unlisted}"
+    )]
+    Mismatch {
+        /// Those that registration lacks.
+        unregistered: Paths,
+        /// Those that store-paths lacks.
+        unlisted: Paths,
+    },
     /// A reference that would dangle in the image's Nix database.
     #[error("registration: {path} refers to paths outside the closure: {references}")]
     Dangling {
@@ -40,14 +44,23 @@ pub enum ClosureError {
     },
 }
 
-/// Paths at fault; at least one.
+/// Paths at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths(pub Vec<StorePath>);
+
+impl<'a> FromIterator<&'a StorePath> for Paths {
+    fn from_iter<I: IntoIterator<Item = &'a StorePath>>(paths: I) -> Self {
+        Self(paths.into_iter().cloned().collect())
+    }
+}
 
 impl fmt::Display for Paths {
     /// The first few, and how many more there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 3;
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
         for (i, path) in self.0.iter().take(SHOWN).enumerate() {
             write!(f, "{}{path}", if i == 0 { "" } else { ", " })?;
         }
@@ -107,23 +120,21 @@ impl Closure {
 
     fn check_covers(&self, sorted_paths: &[StorePath]) -> Result<(), ClosureError> {
         let registered = self.0.iter().map(|registration| &registration.path);
-        let is_listed = |path: &StorePath| sorted_paths.binary_search(path).is_ok();
-        fail_if_any(sorted_paths.iter().filter(|path| !self.contains(path)), ClosureError::Unregistered)?;
-        fail_if_any(registered.filter(|path| !is_listed(path)), ClosureError::Unlisted)
+        let unregistered: Paths = sorted_paths.iter().filter(|path| !self.contains(path)).collect();
+        let unlisted: Paths = registered.filter(|path| sorted_paths.binary_search(path).is_err()).collect();
+        match unregistered.0.is_empty() && unlisted.0.is_empty() {
+            true => Ok(()),
+            false => Err(ClosureError::Mismatch { unregistered, unlisted }),
+        }
     }
 
     fn check_references(&self, registration: &Registration) -> Result<(), ClosureError> {
-        let dangling = registration.references.iter().filter(|path| !self.contains(path));
-        fail_if_any(dangling, |references| ClosureError::Dangling { path: registration.path.clone(), references })
+        let references: Paths = registration.references.iter().filter(|path| !self.contains(path)).collect();
+        match references.0.is_empty() {
+            true => Ok(()),
+            false => Err(ClosureError::Dangling { path: registration.path.clone(), references }),
+        }
     }
-}
-
-fn fail_if_any<'a>(
-    paths: impl Iterator<Item = &'a StorePath>,
-    error: impl FnOnce(Paths) -> ClosureError,
-) -> Result<(), ClosureError> {
-    let paths: Vec<_> = paths.cloned().collect();
-    if paths.is_empty() { Ok(()) } else { Err(error(Paths(paths))) }
 }
 
 fn check_unique<'a>(
@@ -178,9 +189,10 @@ mod tests {
     #[test]
     fn lists_that_differ_are_refused() {
         let all: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[]), ("e", &[])];
-        assert_eq!(error(&["b", "a"], &all[..1]), "registration lacks paths that store-paths lists: b");
-        assert_eq!(error(&["b"], &all[..2]), "registration has paths that store-paths does not list: a");
-        assert_eq!(error(&[], all), "registration has paths that store-paths does not list: a, b, c and 2 more");
+        let message = "store-paths and registration differ; only in store-paths: ";
+        assert_eq!(error(&["b", "a"], &all[..1]), format!("{message}b; only in registration: none"));
+        assert_eq!(error(&["b", "x"], &all[..2]), format!("{message}x; only in registration: a"));
+        assert_eq!(error(&[], all), format!("{message}none; only in registration: a, b, c and 2 more"));
     }
 
     #[test]
