@@ -23,7 +23,11 @@ pub enum VfatError {
         fault: NameFault,
     },
     /// Two names in a directory that FAT takes for one.
-    #[error("/{} and /{} differ only in case, which FAT ignores; rename one of them", first.display(), second.display())]
+    #[error(
+        "/{} and /{} differ only in case, which FAT ignores; rename one of them",
+        first.display(),
+        second.display()
+    )]
     CaseCollision {
         /// The one that sorts first.
         first: PathBuf,
@@ -31,7 +35,10 @@ pub enum VfatError {
         second: PathBuf,
     },
     /// A name that equals the short alias which another name of its directory was given.
-    #[error("/{}: this name equals the short alias of another file in its directory; rename one of them", path.display())]
+    #[error(
+        "/{}: this name equals the short alias of another file in its directory; rename one of them",
+        path.display()
+    )]
     AliasCollision {
         /// The file or directory.
         path: PathBuf,
@@ -52,7 +59,8 @@ pub enum VfatError {
     },
     /// A directory beyond FAT's limit of 65,536 entries of 32 bytes; a long name takes several.
     #[error(
-        "/{}: its names take {entries} directory entries, but FAT allows 65536; shorten names or spread the files over more directories",
+        "/{}: its names take {entries} directory entries, but FAT allows 65536; \
+         shorten names or spread the files over more directories",
         path.display()
     )]
     DirectoryTooLarge {
@@ -92,7 +100,8 @@ pub enum VfatError {
     },
     /// More clusters than FAT32 can number.
     #[error(
-        "a boot partition of {size} bytes is too large for FAT32 with clusters of {cluster_size} bytes; lower bootPartSize"
+        "a boot partition of {size} bytes is too large for FAT32 with clusters of {cluster_size} bytes; \
+         lower bootPartSize"
     )]
     TooLarge {
         /// In bytes.

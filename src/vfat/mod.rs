@@ -1,7 +1,7 @@
 //! The EFI system partition: a FAT32 filesystem laid out from a [`FileTree`](crate::source::tree::FileTree) and
 //! written through the `fatfs` crate.
 //!
-//! [`VfatLayout`] decides everything and refuses all that FAT cannot hold; it is pure. [`write`] then has
+//! [`VfatLayout`] decides everything and refuses all that FAT cannot hold; it is pure. [`write()`] then has
 //! fatfs make the filesystem, and corrects what fatfs leaves short of the specification:
 //!
 //! - `.` and `..` get long names, and the `..` of a directory in the root points to cluster 2 instead of 0;

@@ -555,7 +555,7 @@ fn without_collisions(items: Items) -> Items {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn random_trees_come_back(items in items(), large in any::<bool>()) {

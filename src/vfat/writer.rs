@@ -1,4 +1,4 @@
-//! Has fatfs make the filesystem that a [`VfatLayout`] foresees, and corrects what it leaves short of the specification.
+//! Has fatfs make the filesystem that a [`VfatLayout`] foresees, and corrects what falls short of the specification.
 
 use std::cell::RefCell;
 use std::fs::File;
