@@ -1,1 +1,7 @@
-//! (to come)
+//! The disk image as a whole: its partition table, and the windows through which each partition is written.
+
+pub mod gpt;
+pub mod region;
+
+#[cfg(test)]
+pub(crate) mod oracle;
