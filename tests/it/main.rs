@@ -1,0 +1,8 @@
+//! Integration tests: the real program on real closures, judged by tools that are not ours.
+//!
+//! `support` makes closures, runs the program and asks the oracles; `kit` tests the support itself; every other module
+//! is a scenario. A missing tool skips what it would judge, visibly; SANE_IMAGE_REQUIRE_ORACLES=1 makes that a failure.
+
+mod example;
+mod kit;
+mod support;

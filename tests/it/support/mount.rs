@@ -1,0 +1,121 @@
+//! The kernel as an oracle: loop devices and mounts, gone again when dropped.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::image::Partition;
+use super::tool::{need, need_root, run, skip, tool};
+
+/// Whether a mount may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// A file as a block device.
+pub(crate) struct LoopDevice(PathBuf);
+
+impl LoopDevice {
+    /// A partition of an image, or `None` where that cannot be, which has been told.
+    pub(crate) fn of_partition(image: &Path, partition: Partition, access: Access) -> Option<Self> {
+        let Partition { offset, size, .. } = partition;
+        let range = [format!("--offset={offset}"), format!("--sizelimit={size}")];
+        Self::attach(image, access, range)
+    }
+
+    /// A whole disk of this sector size, or `None` where that cannot be, which has been told.
+    pub(crate) fn of_disk(image: &Path, sector_size: u32, access: Access) -> Option<Self> {
+        Self::attach(image, access, [format!("--sector-size={sector_size}")])
+    }
+
+    fn attach(image: &Path, access: Access, options: impl IntoIterator<Item = String>) -> Option<Self> {
+        let control = Path::new("/dev/loop-control").exists();
+        if !need_root() || !need("losetup") || !(control || skip("no loop devices")) {
+            return None;
+        }
+        let read_only = (access == Access::ReadOnly).then_some("--read-only");
+        let said = run(tool("losetup").args(["--find", "--show"]).args(read_only).args(options).arg(image));
+        Some(Self(PathBuf::from(String::from_utf8(said).unwrap().trim_end())))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        clean_up("losetup", &["--detach"], &self.0);
+    }
+}
+
+/// A mounted filesystem.
+pub(crate) struct Mount {
+    // In this order: the mount point is removed after `drop` has unmounted, the device detached last.
+    point: TempDir,
+    device: LoopDevice,
+}
+
+impl Mount {
+    /// Mounts a partition of an image, or gives `None` where that cannot be, which has been told.
+    ///
+    /// # Panics
+    /// If the kernel knows such filesystems and refuses this one.
+    pub(crate) fn new(image: &Path, partition: Partition, fs_type: &str, access: Access) -> Option<Self> {
+        if !need_root() || !need("mount") || !need_filesystem(fs_type) {
+            return None;
+        }
+        let device = LoopDevice::of_partition(image, partition, access)?;
+        let point = tempfile::Builder::new().prefix("mount-").tempdir().unwrap();
+        let options = match access {
+            Access::ReadOnly => "ro",
+            Access::ReadWrite => "rw",
+        };
+        run(tool("mount").args(["-t", fs_type, "-o", options]).args([device.path(), point.path()]));
+        Some(Self { point, device })
+    }
+
+    /// The mounted root directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.point.path()
+    }
+
+    /// The block device under it.
+    pub(crate) fn device(&self) -> &Path {
+        self.device.path()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !clean_up("umount", &[], self.path()) {
+            clean_up("umount", &["--lazy"], self.path());
+        }
+    }
+}
+
+/// Whether the kernel knows a filesystem. If not, says that the test skips it.
+fn need_filesystem(fs_type: &str) -> bool {
+    let known = || {
+        let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        text.lines().any(|line| line.trim_start_matches("nodev").trim() == fs_type)
+    };
+    if !known() {
+        tool("modprobe").args(["-q", fs_type]).status().ok();
+    }
+    known() || skip(&format!("the kernel cannot mount {fs_type}"))
+}
+
+/// Runs what a drop has to run; tells of failure, since it cannot panic.
+fn clean_up(name: &str, arguments: &[&str], path: &Path) -> bool {
+    let output = tool(name).args(arguments).arg(path).output();
+    let done = output.as_ref().is_ok_and(|output| output.status.success());
+    if !done {
+        writeln!(std::io::stderr(), "{name} {}: {output:?}", path.display()).ok();
+    }
+    done
+}
