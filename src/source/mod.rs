@@ -2,4 +2,6 @@
 //!
 //! Takes a [`Spec`](crate::spec) and gives one [`tree::FileTree`] a filesystem.
 
+pub mod command;
+pub mod populate;
 pub mod tree;
