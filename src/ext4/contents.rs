@@ -1,0 +1,53 @@
+//! The contents of the tree's regular files, as jobs for `copy`.
+
+use super::format::BLOCK_SIZE;
+use super::layout::Layout;
+use crate::copy::{CopyJob, CopyJobs, Piece};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::units::ByteOffset;
+
+/// Every regular file with contents, in the order of their places.
+pub struct Contents<'a> {
+    layout: &'a Layout,
+    tree: &'a FileTree,
+    /// Where the filesystem starts in the image file.
+    start: ByteOffset,
+    files: Vec<NodeIndex>,
+    total_bytes: u64,
+}
+
+impl<'a> Contents<'a> {
+    /// The contents of a filesystem that starts at byte `start` of the image file.
+    pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset) -> Self {
+        let mut total_bytes = 0;
+        let mut files = Vec::new();
+        for node in tree.nodes() {
+            if let NodeKind::File { size: size @ 1.., .. } = tree.kind(node) {
+                files.push(node);
+                total_bytes += size;
+            }
+        }
+        Self { layout, tree, start, files, total_bytes }
+    }
+}
+
+impl CopyJobs for Contents<'_> {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn job(&self, index: usize) -> CopyJob {
+        let node = self.files[index];
+        let NodeKind::File { size, .. } = self.tree.kind(node) else { unreachable!("only files were taken") };
+        let source = self.tree.source_path(node).expect("every file of a tree comes from the host");
+        let pieces = self.layout.contents(node).map(|extent| Piece {
+            destination: ByteOffset(self.start.0 + extent.physical.0 * BLOCK_SIZE),
+            len: u64::from(extent.blocks) * BLOCK_SIZE,
+        });
+        CopyJob { source, size, pieces: pieces.collect() }
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+}
