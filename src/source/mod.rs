@@ -2,6 +2,7 @@
 //!
 //! Takes a [`Spec`](crate::spec) and gives one [`tree::FileTree`] a filesystem.
 
+pub mod closure;
 pub mod command;
 pub mod populate;
 pub mod tree;

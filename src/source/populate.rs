@@ -17,9 +17,8 @@ use walkdir::WalkDir;
 use super::command::{self, CommandError};
 use super::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
 use crate::progress::{Cancel, Cancelled, Progress};
+use crate::store::StoreRoot;
 
-/// The environment variable by which commands find a store that does not lie below `/`.
-pub const STORE_ROOT_VARIABLE: &str = "SANE_IMAGE_STORE_ROOT";
 /// The most symbolic links on the way to a file, as in Linux.
 const LINKS_MAX: u32 = 40;
 /// The bytes of two files that are compared at once.
@@ -115,10 +114,8 @@ pub struct BootRequest<'a> {
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
     pub extra_boot_files: &'a [PathBuf],
-    /// The directory that stands for `/` where the store is concerned.
-    pub store_root: Option<&'a Path>,
-    /// The store's own path.
-    pub store_dir: &'a Path,
+    /// Where store paths are found on the host.
+    pub store_root: &'a StoreRoot,
 }
 
 /// The files of the boot partition. Those that populateCmd made are gone when this is dropped.
@@ -141,13 +138,13 @@ pub fn boot_tree(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<BootTree, PopulateError> {
-    let store = Store::new(request)?;
-    let mut merge = Merge { store: &store, slots: BTreeMap::new() };
+    let store = Store(request.store_root);
+    let mut merge = Merge { store, slots: BTreeMap::new() };
     let mut scratch = None;
     if let Some(command) = request.populate_cmd {
         progress.stage("running populateCmd", 0, 0);
         let directory = scratch.insert(new_scratch().map_err(PopulateError::Scratch)?).path();
-        populate(command, request.toplevel, directory, &store, progress, cancel)?;
+        populate(command, request, directory, progress, cancel)?;
         merge.add(&fs::canonicalize(directory).map_err(PopulateError::Scratch)?, cancel)?;
     }
     for path in request.extra_boot_files {
@@ -162,16 +159,15 @@ fn new_scratch() -> io::Result<TempDir> {
 
 fn populate(
     command: &str,
-    toplevel: &Path,
+    request: &BootRequest<'_>,
     directory: &Path,
-    store: &Store<'_>,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), PopulateError> {
     // Options in the order in which nixpkgs' image builders give them. A newline after the command would cut them off.
-    let script = format!("{} -c {} -d .", command.trim_end(), quoted(toplevel));
-    let environment = store.root.as_deref().map(|root| (STORE_ROOT_VARIABLE, root.as_os_str()));
-    command::run(&script, directory, environment.as_slice(), progress, cancel).map_err(|error| match error {
+    let script = format!("{} -c {} -d .", command.trim_end(), quoted(request.toplevel));
+    let environment = request.store_root.environment();
+    command::run(&script, directory, &environment, progress, cancel).map_err(|error| match error {
         CommandError::Cancelled(cancelled) => PopulateError::Cancelled(cancelled),
         error => PopulateError::Command(error),
     })
@@ -182,12 +178,9 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// The store as the host has it: in its own place or below a root directory.
-struct Store<'a> {
-    /// Without symbolic links.
-    root: Option<PathBuf>,
-    dir: &'a Path,
-}
+/// The store, as one in which paths are to be followed.
+#[derive(Clone, Copy)]
+struct Store<'a>(&'a StoreRoot);
 
 /// Why a path leads to no file.
 enum Unresolved {
@@ -196,20 +189,10 @@ enum Unresolved {
     Io(PathBuf, io::Error),
 }
 
-impl<'a> Store<'a> {
-    fn new(request: &BootRequest<'a>) -> Result<Self, PopulateError> {
-        let root = request.store_root.map(|root| fs::canonicalize(root).map_err(io_error(root))).transpose()?;
-        Ok(Self { root, dir: request.store_dir })
-    }
-
-    /// The directory from which an absolute path counts.
-    fn root_of(&self, path: &Path) -> &Path {
-        self.root.as_deref().filter(|_| path.starts_with(self.dir)).unwrap_or(Path::new("/"))
-    }
-
+impl Store<'_> {
     /// The place of an entry of extraBootFiles, free of symbolic links.
     fn find_directory(&self, path: &Path) -> Result<PathBuf, PopulateError> {
-        let found = self.resolve(self.root_of(path), path).map_err(|error| match error {
+        let found = self.resolve(self.0.root_of(path), path).map_err(|error| match error {
             Unresolved::Missing(missing) => io_error(&missing)(ErrorKind::NotFound.into()),
             Unresolved::Loop => PopulateError::LinkLoop { link: path.to_owned() },
             Unresolved::Io(path, source) => PopulateError::Io { path, source },
@@ -259,7 +242,7 @@ impl<'a> Store<'a> {
             }
             at.pop();
             if target.is_absolute() {
-                at = self.root_of(&target).to_owned();
+                at = self.0.root_of(&target).to_owned();
             }
             push_reversed(&mut ahead, &target);
         }
@@ -310,7 +293,7 @@ enum Slot {
 
 /// The boot tree while it grows. Paths compare name by name, so that a map of them is in the order of the tree.
 struct Merge<'a> {
-    store: &'a Store<'a>,
+    store: Store<'a>,
     slots: BTreeMap<PathBuf, Slot>,
 }
 
@@ -428,6 +411,7 @@ mod tests {
     use super::super::tree::{NodeIndex, NodeKind};
     use super::*;
     use crate::progress::Silent;
+    use crate::store::StoreDir;
 
     const TOPLEVEL: &str = "/nix/store/00000000000000000000000000000000-nixos-system";
 
@@ -460,13 +444,11 @@ mod tests {
         /// With the store root. Extras are paths from this directory, or in the store if they start with a slash.
         fn boot_tree(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Result<BootTree, PopulateError> {
             let extras: Vec<_> = extras.iter().map(|extra| self.path(extra)).collect();
-            let root = self.path("root");
             let request = BootRequest {
                 populate_cmd,
                 toplevel: Path::new(TOPLEVEL),
                 extra_boot_files: &extras,
-                store_root: Some(&root),
-                store_dir: Path::new("/nix/store"),
+                store_root: &store_root(Some(self.path("root"))),
             };
             boot_tree(&request, &Silent, &Cancel::new())
         }
@@ -478,6 +460,10 @@ mod tests {
         fn error(&self, extras: &[&str]) -> PopulateError {
             self.boot_tree(None, extras).unwrap_err()
         }
+    }
+
+    fn store_root(root: Option<PathBuf>) -> StoreRoot {
+        StoreRoot::new(StoreDir::new("/nix/store").unwrap(), root)
     }
 
     /// Paths in the tree's order: directories with a slash, files with their contents.
@@ -511,27 +497,12 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_store_root_is_made_absolute() {
-        let request = BootRequest {
-            populate_cmd: Some("f() { echo \"$SANE_IMAGE_STORE_ROOT\" > root; }; f"),
-            toplevel: Path::new(TOPLEVEL),
-            extra_boot_files: &[],
-            store_root: Some(Path::new(".")),
-            store_dir: Path::new("/nix/store"),
-        };
-        let boot = boot_tree(&request, &Silent, &Cancel::new()).unwrap();
-        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
-        assert_eq!(listing(&boot), [format!("root={}", here.display())]);
-    }
-
-    #[test]
     fn odd_toplevels_are_one_word() {
         let request = BootRequest {
             populate_cmd: Some("f() { echo \"$2\" > file; }; f"),
             toplevel: Path::new("/a b'$c"),
             extra_boot_files: &[],
-            store_root: None,
-            store_dir: Path::new("/nix/store"),
+            store_root: &store_root(None),
         };
         assert_eq!(listing(&boot_tree(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
     }
@@ -666,20 +637,20 @@ mod tests {
         }
     }
 
-    fn request_for(populate_cmd: &str) -> BootRequest<'_> {
+    fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequest<'a> {
         BootRequest {
             populate_cmd: Some(populate_cmd),
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &[],
-            store_root: None,
-            store_dir: Path::new("/nix/store"),
+            store_root,
         }
     }
 
     #[test]
     fn a_failing_command_is_told() {
         let lines = Lines::default();
-        let request = request_for("f() { pwd; echo why >&2; exit 9; }; f");
+        let root = store_root(None);
+        let request = request_for("f() { pwd; echo why >&2; exit 9; }; f", &root);
         let error = boot_tree(&request, &lines, &Cancel::new()).unwrap_err();
         assert!(matches!(&error, PopulateError::Command(CommandError::Exit { code: 9 })));
         assert!(error.to_string().starts_with("populateCmd: failed with exit status 9"), "{error}");
@@ -690,7 +661,8 @@ mod tests {
 
     #[test]
     fn the_temporary_directory_lives_as_long_as_the_tree() {
-        let boot = boot_tree(&request_for("f() { echo 1 > file; }; f"), &Silent, &Cancel::new()).unwrap();
+        let boot =
+            boot_tree(&request_for("f() { echo 1 > file; }; f", &store_root(None)), &Silent, &Cancel::new()).unwrap();
         let file = boot.tree.source_path(boot.tree.find([OsStr::new("file")]).unwrap()).unwrap();
         assert!(file.exists());
         drop(boot);
@@ -706,7 +678,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(100));
                 cancel.request(2);
             });
-            boot_tree(&request_for("f() { sleep 100; }; f"), &Silent, &cancel).unwrap_err()
+            boot_tree(&request_for("f() { sleep 100; }; f", &store_root(None)), &Silent, &cancel).unwrap_err()
         });
         assert!(matches!(error, PopulateError::Cancelled(Cancelled { signal: 2 })), "{error}");
         assert!(started.elapsed() < Duration::from_secs(5));

@@ -76,7 +76,7 @@ fn parse_volume_id(text: &str) -> Result<u32, String> {
     match halves.and_then(|(high, low)| parse_hex(&format!("{high}{low}"))) {
         None => Err("is not a FAT volume id of the form XXXX-XXXX".to_owned()),
         Some(0) => Err("has the volume id zero, which stands for none".to_owned()),
-        Some(id) => Ok(id),
+        Some(id) => check_spelling(text, &FsUuid::VolumeId(id).to_string()).map(|()| id),
     }
 }
 
@@ -85,8 +85,13 @@ fn parse_uuid(text: &str) -> Result<Uuid, String> {
     match Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED_LEN) {
         None => Err("is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX".to_owned()),
         Some(uuid) if uuid.is_nil() => Err("has the nil UUID, which stands for none".to_owned()),
-        Some(uuid) => Ok(uuid),
+        Some(uuid) => check_spelling(text, &uuid.to_string()).map(|()| uuid),
     }
+}
+
+/// Device links are case-sensitive: a system that waits for one in another case waits for ever.
+fn check_spelling(text: &str, canonical: &str) -> Result<(), String> {
+    if text == canonical { Ok(()) } else { Err(format!("is not how udev spells it, which is {canonical}")) }
 }
 
 /// A label that udev can name and that readers give back as it is, once `check` finds it fit.
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn devices_are_identities() {
         let uuid = uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11");
-        assert_eq!(good("by-uuid/00ab-CDef", Vfat), Device::FsUuid(FsUuid::VolumeId(0x00ab_cdef)));
+        assert_eq!(good("by-uuid/00AB-CDEF", Vfat), Device::FsUuid(FsUuid::VolumeId(0x00ab_cdef)));
         assert_eq!(good(&format!("by-uuid/{UUID}"), Ext4), Device::FsUuid(FsUuid::Uuid(uuid)));
         assert_eq!(good(&format!("by-partuuid/{UUID}"), Vfat), Device::PartUuid(uuid));
         assert_eq!(good("by-label/MY\\x20ESP", Vfat), Device::Label("MY ESP".into()));
@@ -234,6 +239,12 @@ mod tests {
         "by-partuuid/{0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11}" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX
         "by-partuuid/00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none
         "#);
+    }
+
+    #[test]
+    fn another_spelling_than_udevs_would_never_be_found() {
+        insta::assert_snapshot!(bad("by-uuid", Vfat, ["00ab-CDef"]), @r#""by-uuid/00ab-CDef" is not how udev spells it, which is 00AB-CDEF"#);
+        insta::assert_snapshot!(bad("by-partuuid", Vfat, [&UUID.to_uppercase()]), @r#""by-partuuid/0D0F3B5E-6C6E-4A51-9D7A-3F6B5F5A9C11" is not how udev spells it, which is 0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11"#);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 pub mod closure;
 pub mod path;
 pub mod registration;
+pub mod root;
 
 pub use closure::{Closure, ClosureError};
 pub use path::{StoreDir, StorePath, StorePathError};
 pub use registration::Registration;
+pub use root::StoreRoot;

@@ -1,0 +1,183 @@
+//! Every UUID, label and name of the image: those that the spec's devices name, and those derived from them.
+//!
+//! Pure and free of chance. What no device names is a UUIDv5 (RFC 9562, section 5.5) of what the devices do name,
+//! so that the same spec always gives the same identities and another spec gives others.
+
+use uuid::Uuid;
+
+use crate::spec::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+
+/// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
+const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
+/// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
+const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
+
+/// What one filesystem and its partition are known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity<FilesystemId> {
+    /// The filesystem's UUID or volume id.
+    pub filesystem: FilesystemId,
+    /// The filesystem's label.
+    pub label: String,
+    /// The partition's UUID (unique GUID).
+    pub partition: Uuid,
+    /// The partition's name.
+    pub partition_name: String,
+}
+
+/// Everything that the image and its parts are known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identities {
+    /// The disk's GUID.
+    pub disk: Uuid,
+    /// The ESP; its filesystem's identity is a FAT volume id.
+    pub boot: Identity<u32>,
+    /// The filesystem of the store.
+    pub nix: Identity<Uuid>,
+}
+
+impl Identities {
+    /// Decides all identities of an image.
+    ///
+    /// # Errors
+    /// If a device names what the other filesystem has by default, so that the system could not tell them apart.
+    pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
+        let seed = format!("{}\n{}\n", describe(&spec.boot), describe(&spec.nix));
+        let derive = |what: &str| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes());
+        let identities =
+            Self { disk: derive("disk"), boot: boot(&spec.boot.device, derive), nix: nix(&spec.nix.device, derive) };
+        identities.check_distinct(spec)?;
+        Ok(identities)
+    }
+
+    fn check_distinct(&self, spec: &Spec) -> Result<(), SpecErrors> {
+        let (boot, nix) = (&self.boot, &self.nix);
+        let shared = match (&spec.boot.device, &spec.nix.device) {
+            (Device::Label(_), _) | (_, Device::Label(_)) if boot.label == nix.label => {
+                format!("the label {:?}", nix.label)
+            }
+            (Device::PartLabel(_), _) | (_, Device::PartLabel(_)) if boot.partition_name == nix.partition_name => {
+                format!("the partition name {:?}", nix.partition_name)
+            }
+            _ if boot.partition == nix.partition => format!("the partition UUID {}", nix.partition),
+            _ => return Ok(()),
+        };
+        Err(SpecErrors::from(SpecError {
+            path: format!("fileSystems.{:?}.device", spec.nix.mount_point.display().to_string()),
+            problem: format!("gives this filesystem and /boot both {shared}"),
+            remedy: "set another, so that the system can tell them apart".to_owned(),
+        }))
+    }
+}
+
+fn boot(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
+    let filesystem = match device {
+        Device::FsUuid(FsUuid::VolumeId(id)) => *id,
+        // A volume id of zero means that there is none.
+        _ => derive("boot filesystem").as_fields().0.max(1),
+    };
+    let partition = Uuid::from_u128(ESP_PARTITION_UUID | u128::from(filesystem));
+    complete(device, filesystem, "ESP", partition, "EFI System")
+}
+
+fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let filesystem = match device {
+        Device::FsUuid(FsUuid::Uuid(uuid)) => *uuid,
+        _ => derive("nix filesystem"),
+    };
+    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, "Linux filesystem")
+}
+
+/// Fills in the defaults for whatever `device` does not name.
+fn complete<I>(device: &Device, filesystem: I, label: &str, partition: Uuid, name: &str) -> Identity<I> {
+    let mut identity = Identity { filesystem, label: label.to_owned(), partition, partition_name: name.to_owned() };
+    match device {
+        Device::FsUuid(_) => {}
+        Device::Label(label) => identity.label.clone_from(label),
+        Device::PartUuid(uuid) => identity.partition = *uuid,
+        Device::PartLabel(name) => identity.partition_name.clone_from(name),
+    }
+    identity
+}
+
+/// One line that tells a device from every other.
+fn describe(filesystem: &FileSystem) -> String {
+    let (kind, name) = match &filesystem.device {
+        Device::FsUuid(uuid) => ("uuid", uuid.to_string()),
+        Device::Label(label) => ("label", label.clone()),
+        Device::PartUuid(uuid) => ("partuuid", uuid.to_string()),
+        Device::PartLabel(name) => ("partlabel", name.clone()),
+    };
+    format!("{} {kind} {name:?}", filesystem.mount_point.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec;
+
+    fn spec(boot: &str, nix: &str) -> Spec {
+        let json = serde_json::json!({
+            "version": 1,
+            "toplevel": "/nix/store/00000000000000000000000000000000-system",
+            "closureInfo": "/nix/store/00000000000000000000000000000000-closure-info",
+            "fileSystems": {
+                "/boot": { "device": format!("/dev/disk/{boot}"), "fsType": "vfat" },
+                "/": { "device": format!("/dev/disk/{nix}"), "fsType": "ext4" },
+            },
+        });
+        spec::parse(&json.to_string()).unwrap()
+    }
+
+    fn identities(boot: &str, nix: &str) -> Identities {
+        Identities::new(&spec(boot, nix)).unwrap()
+    }
+
+    const UUID: &str = "0b7ae3ef-c2a1-4cbc-8a9b-6a1ae9a0a001";
+
+    #[test]
+    fn uuids_of_filesystems_decide_those_of_partitions() {
+        let identities = identities("by-uuid/1234-ABCD", &format!("by-uuid/{UUID}"));
+        assert_eq!(identities.boot.filesystem, 0x1234_abcd);
+        assert_eq!(identities.boot.partition.to_string(), "44444444-4444-4444-4444-44441234abcd");
+        assert_eq!(identities.boot.label, "ESP");
+        assert_eq!(identities.boot.partition_name, "EFI System");
+        assert_eq!(identities.nix.filesystem.to_string(), UUID);
+        assert_eq!(identities.nix.partition.to_string(), UUID);
+        assert_eq!(identities.nix.label, "NIXOS_SYSTEM");
+        assert_eq!(identities.nix.partition_name, "Linux filesystem");
+    }
+
+    #[test]
+    fn what_no_device_names_follows_from_what_they_do_name() {
+        let one = identities("by-label/BOOT", "by-label/one");
+        assert_eq!(one, identities("by-label/BOOT", "by-label/one"));
+        assert_eq!((one.boot.label.as_str(), one.nix.label.as_str()), ("BOOT", "one"));
+        let two = identities("by-label/BOOT", "by-label/two");
+        assert_ne!(one.disk, two.disk);
+        assert_ne!(one.boot.filesystem, two.boot.filesystem);
+        assert_ne!(one.nix.filesystem, two.nix.filesystem);
+        assert_ne!(one.disk, one.nix.filesystem);
+    }
+
+    #[test]
+    fn partitions_can_be_named_themselves() {
+        let identities = identities("by-partlabel/boot", &format!("by-partuuid/{UUID}"));
+        assert_eq!(identities.boot.partition_name, "boot");
+        assert_eq!(identities.nix.partition.to_string(), UUID);
+        assert_ne!(identities.nix.filesystem.to_string(), UUID);
+    }
+
+    #[test]
+    fn defaults_do_not_collide_unseen() {
+        for (boot, nix) in [
+            ("by-uuid/1234-ABCD", "by-label/ESP".to_owned()),
+            ("by-uuid/1234-ABCD", "by-partlabel/EFI\\x20System".to_owned()),
+            ("by-uuid/1234-ABCD", "by-partuuid/44444444-4444-4444-4444-44441234abcd".to_owned()),
+            ("by-label/NIXOS_SYSTE", format!("by-uuid/{UUID}")),
+        ] {
+            let result = Identities::new(&spec(boot, &nix));
+            assert_eq!(result.is_err(), boot.starts_with("by-uuid"), "{boot} {nix}");
+        }
+    }
+}

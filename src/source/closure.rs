@@ -1,0 +1,210 @@
+//! Scans a closure's store paths into the tree of the nix filesystem.
+//!
+//! What comes out does not depend on how the host keeps its files: owners, times, most permissions, hard links,
+//! holes and the order of directories are not even looked at.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
+use crate::progress::{Cancel, Cancelled, Progress};
+use crate::store::registration::IMAGE_FILE_NAME;
+use crate::store::{StorePath, StoreRoot};
+
+/// The permission bit from which Nix tells whether a file is executable.
+const OWNER_EXECUTES: u32 = 0o100;
+
+/// A closure that cannot be scanned.
+#[derive(Debug, Error)]
+pub enum ScanError {
+    /// A path of the closure that is not in the store.
+    #[error("{}: is not in the store; build or copy it there first (`nix-store --realise {}`)", path.display(), path.display())]
+    Missing {
+        /// The store path.
+        path: PathBuf,
+    },
+    /// A file that could not be examined.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file of a kind that no store path can hold.
+    #[error("{}: is a {kind}; a store path holds only files, directories and symlinks", path.display())]
+    SpecialFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// The files make no tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// What goes into the nix filesystem.
+#[derive(Clone, Copy, Debug)]
+pub struct NixContents<'a> {
+    /// Where store paths are found on the host.
+    pub store_root: &'a StoreRoot,
+    /// The store's path from the filesystem's root; may be empty.
+    pub store: &'a Path,
+    /// The store paths, in any order.
+    pub paths: &'a [&'a StorePath],
+    /// The file to be put at the filesystem's root as [`IMAGE_FILE_NAME`].
+    pub registration: &'a Path,
+    /// Empty directories, as paths from the filesystem's root.
+    pub extra_directories: &'a [PathBuf],
+}
+
+/// Scans the store paths, in parallel, and puts them where the nix filesystem has them.
+pub fn nix_tree(contents: NixContents<'_>, progress: &dyn Progress, cancel: &Cancel) -> Result<FileTree, ScanError> {
+    progress.stage("scanning store paths", contents.paths.len() as u64, 0);
+    let scan = |path: &&StorePath| {
+        let tree = scan_store_path(&contents.store_root.locate(path.as_path()), path.base_name().as_ref(), cancel)?;
+        progress.advance(1, 0);
+        Ok((OsString::from(path.base_name()), tree))
+    };
+    let scanned: BTreeMap<OsString, FileTree> =
+        contents.paths.par_iter().map(scan).collect::<Result<_, ScanError>>()?;
+    let mut root = Skeleton::default();
+    root.directory(contents.store).entries.extend(scanned.into_iter().map(|(name, tree)| (name, Entry::Scanned(tree))));
+    for path in contents.extra_directories {
+        root.directory(path);
+    }
+    root.entries.insert(IMAGE_FILE_NAME.into(), Entry::File(contents.registration.to_owned()));
+    let mut builder = TreeBuilder::new(DirectoryMode::Writable);
+    root.build(&mut builder)?;
+    Ok(builder.finish())
+}
+
+/// The directories that lead to what was scanned.
+#[derive(Default)]
+struct Skeleton {
+    entries: BTreeMap<OsString, Entry>,
+}
+
+enum Entry {
+    Directory(Skeleton),
+    /// A file of the host.
+    File(PathBuf),
+    /// A tree with one entry: a store path.
+    Scanned(FileTree),
+}
+
+impl Skeleton {
+    /// The directory at `path`, made with all that leads to it if it is not there.
+    ///
+    /// Spec validation keeps extra directories out of store paths, so that only directories are on the way.
+    fn directory(&mut self, path: &Path) -> &mut Self {
+        path.iter().fold(self, |at, name| {
+            match at.entries.entry(name.to_owned()).or_insert_with(|| Entry::Directory(Self::default())) {
+                Entry::Directory(directory) => directory,
+                Entry::File(_) | Entry::Scanned(_) => unreachable!("the spec refuses directories inside store paths"),
+            }
+        })
+    }
+
+    fn build(self, builder: &mut TreeBuilder) -> Result<(), ScanError> {
+        for (name, entry) in self.entries {
+            match entry {
+                Entry::Directory(directory) => {
+                    builder.enter(&name, DirectoryMode::Writable)?;
+                    directory.build(builder)?;
+                    builder.leave();
+                }
+                Entry::File(source) => {
+                    let metadata = fs::metadata(&source).map_err(io_error(&source))?;
+                    let node = builder.file(&name, metadata.len(), Executable::No)?;
+                    builder.set_origin(node, source);
+                }
+                Entry::Scanned(tree) => builder.append(&tree)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tree whose root holds nothing but `name`, with all that is at `source` on the host.
+fn scan_store_path(source: &Path, name: &OsStr, cancel: &Cancel) -> Result<FileTree, ScanError> {
+    let metadata = fs::symlink_metadata(source).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => ScanError::Missing { path: source.to_owned() },
+        _ => io_error(source)(e),
+    })?;
+    let mut builder = TreeBuilder::new(DirectoryMode::ReadOnly);
+    scan(&mut builder, source, name, &metadata, Some(source), cancel)?;
+    Ok(builder.finish())
+}
+
+/// Adds the file, link or directory at `source` as `name`, with all below it.
+fn scan(
+    builder: &mut TreeBuilder,
+    source: &Path,
+    name: &OsStr,
+    metadata: &Metadata,
+    origin: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<(), ScanError> {
+    let kind = metadata.file_type();
+    let node = if kind.is_dir() {
+        builder.enter(name, DirectoryMode::ReadOnly)?
+    } else if kind.is_file() {
+        let executable = metadata.permissions().mode() & OWNER_EXECUTES != 0;
+        builder.file(name, metadata.len(), if executable { Executable::Yes } else { Executable::No })?
+    } else if kind.is_symlink() {
+        let target = fs::read_link(source).map_err(io_error(source))?;
+        builder.symlink(name, target.as_os_str())?
+    } else {
+        return Err(ScanError::SpecialFile { path: source.to_owned(), kind: special_kind(kind) });
+    };
+    if let Some(origin) = origin {
+        builder.set_origin(node, origin.to_owned());
+    }
+    if kind.is_dir() {
+        cancel.check()?;
+        for (name, path, metadata) in list(source)? {
+            scan(builder, &path, &name, &metadata, None, cancel)?;
+        }
+        builder.leave();
+    }
+    Ok(())
+}
+
+/// The entries of a directory, sorted by name.
+fn list(directory: &Path) -> Result<Vec<(OsString, PathBuf, Metadata)>, ScanError> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io_error(directory))? {
+        let entry = entry.map_err(io_error(directory))?;
+        let metadata = entry.metadata().map_err(|e| io_error(&entry.path())(e))?;
+        entries.push((entry.file_name(), entry.path(), metadata));
+    }
+    entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    Ok(entries)
+}
+
+fn special_kind(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_socket() => "socket",
+        kind if kind.is_fifo() => "named pipe",
+        kind if kind.is_block_device() => "block device",
+        kind if kind.is_char_device() => "character device",
+        _ => "file of an unknown kind",
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ScanError + use<> {
+    let path = path.to_owned();
+    move |source| ScanError::Io { path, source }
+}
