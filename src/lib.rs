@@ -20,8 +20,18 @@ pub mod store;
 
 pub mod spec;
 
+pub mod identity;
+
 pub mod source;
 
 pub mod disk;
 
+pub mod copy;
+
 pub mod vfat;
+
+pub mod ext4;
+
+pub mod plan;
+
+pub mod build;

@@ -1,3 +1,7 @@
 //! The `sane-image` command.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,125 @@
+//! The command line as the user gives it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Turn a NixOS system closure into a bootable disk image.
+///
+/// Needs no root, no VM, no loop device and no mkfs, and gives the same bytes on every machine.
+#[derive(Debug, Parser)]
+#[command(name = "sane-image", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; nothing is left under the final name
+  2  bad usage, or a bad spec
+SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 143 in a shell).";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Build(BuildArgs),
+    Plan(PlanArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Build the image that a spec describes.
+///
+/// Writes DIR/<name>.img and DIR/layout.json, which tells where in the image everything is. Both appear only when
+/// they are whole.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  Build the image of the example closure, whose store is below the folder of the spec:
+    sane-image build tests/fixtures/example/spec.json --store-root tests/fixtures/example --out result")]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    pub(super) input: InputArgs,
+    /// Write the image and layout.json into this directory; with --only, write the partition to this file
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(super) only: Option<Part>,
+    /// Do not run the spec's installBootloader
+    #[arg(long)]
+    pub(super) no_bootloader: bool,
+    /// Copy and scan with this many threads; the image does not depend on it [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+    /// How to move the contents of files; the image does not depend on it
+    #[arg(long, value_enum, default_value_t = Io::Auto)]
+    pub(super) io: Io,
+}
+
+/// Show what `build` would make, and where everything would lie, without writing an image.
+///
+/// Scans the closure and runs populateCmd, as `build` does, so that what does not fit is told here too.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  How large will the image be, in bytes?
+    sane-image plan spec.json --json | jq .size")]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) input: InputArgs,
+    /// Print the plan as JSON, the same as layout.json
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+    sane-image completions fish > ~/.config/fish/completions/sane-image.fish")]
+pub(super) struct CompletionsArgs {
+    /// The shell to complete in
+    pub(super) shell: Shell,
+}
+
+/// Write man pages: one for the program and one for each command.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+    sane-image man ~/.local/share/man/man1 && man sane-image-build")]
+pub(super) struct ManArgs {
+    /// The directory to write them to
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+}
+
+/// What is to become an image.
+#[derive(Debug, Args)]
+pub(super) struct InputArgs {
+    /// The JSON spec, as the NixOS module writes it; `-` reads it from standard input
+    #[arg(value_name = "SPEC")]
+    pub(super) spec: PathBuf,
+    /// Read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths in the image stay the same
+    #[arg(long, value_name = "DIR")]
+    pub(super) store_root: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Part {
+    /// The ESP
+    Boot,
+    /// The filesystem that holds the store
+    Nix,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Io {
+    /// The best way that the filesystems allow
+    Auto,
+    /// Read into memory and write from there
+    Buffered,
+}

@@ -1,0 +1,40 @@
+//! `sane-image build`.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use sane_image::build::{self, Context, Options};
+use sane_image::copy;
+use sane_image::plan::Role;
+use sane_image::progress::Cancel;
+
+use super::args::{BuildArgs, Io, Part};
+use super::{input, progress, report};
+
+pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
+    let started = Instant::now();
+    let (spec, store_root) = input::read(&args.input)?;
+    let threads = args.jobs.unwrap_or_else(input::all_cores);
+    input::limit_threads(threads)?;
+    let engine = match args.io {
+        Io::Auto => copy::Engine::Auto,
+        Io::Buffered => copy::Engine::Buffered,
+    };
+    let progress = progress::for_stderr();
+    let options = Options { store_root: &store_root, copy: copy::Options { threads, engine } };
+    let context = Context { options, progress: progress.as_ref(), cancel };
+    let role = match args.only {
+        Some(Part::Boot) => Role::Boot,
+        Some(Part::Nix) => Role::Nix,
+        None => {
+            let prepared = build::prepare(&spec, context)?;
+            let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
+            let built = build::build(&prepared, &args.out, bootloader, context)?;
+            drop(progress);
+            return report::image(&built, &prepared.plan, started.elapsed());
+        }
+    };
+    let built = build::build_partition(&spec, role, &args.out, context)?;
+    drop(progress);
+    report::partition(&built, started.elapsed())
+}

@@ -1,0 +1,19 @@
+//! `sane-image plan`.
+
+use anyhow::Result;
+use sane_image::build::{self, Context, Options};
+use sane_image::copy;
+use sane_image::progress::Cancel;
+
+use super::args::PlanArgs;
+use super::{input, progress, report};
+
+pub(super) fn run(args: &PlanArgs, cancel: &Cancel) -> Result<()> {
+    let (spec, store_root) = input::read(&args.input)?;
+    let progress = progress::for_stderr();
+    let copy = copy::Options { threads: input::all_cores(), engine: copy::Engine::Auto };
+    let options = Options { store_root: &store_root, copy };
+    let prepared = build::prepare(&spec, Context { options, progress: progress.as_ref(), cancel })?;
+    drop(progress);
+    if args.json { report::json(&prepared.plan) } else { report::plan(&prepared.plan) }
+}

@@ -1,0 +1,85 @@
+//! Results, on standard output.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{BinaryBytes, HumanCount};
+use sane_image::build::Built;
+use sane_image::plan::{ImagePlan, Partition, Role};
+
+/// Three lines about a finished image.
+pub(super) fn image(built: &Built, plan: &ImagePlan, elapsed: Duration) -> Result<()> {
+    let mut out = io::stdout().lock();
+    partition_line(&mut out, built, elapsed)?;
+    for partition in &plan.partitions {
+        writeln!(out, "{}", describe(partition))?;
+    }
+    Ok(())
+}
+
+/// One line about a finished bare partition.
+pub(super) fn partition(built: &Built, elapsed: Duration) -> Result<()> {
+    partition_line(&mut io::stdout().lock(), built, elapsed)
+}
+
+/// The plan as `layout.json` has it.
+pub(super) fn json(plan: &ImagePlan) -> Result<()> {
+    Ok(io::stdout().lock().write_all(plan.to_json().as_bytes())?)
+}
+
+/// The plan for people: the disk from its first byte to its last.
+pub(super) fn plan(plan: &ImagePlan) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{}.img: {} ({} bytes), sectors of {} bytes, GPT {}",
+        plan.name,
+        BinaryBytes(plan.size),
+        plan.size,
+        plan.sector_size,
+        plan.disk_guid
+    )?;
+    for partition in &plan.partitions {
+        writeln!(out, "{}", describe(partition))?;
+        writeln!(
+            out,
+            "      at byte {}, {} bytes; name {:?}, GUID {}",
+            partition.offset, partition.size, partition.name, partition.guid
+        )?;
+    }
+    writeln!(out, "store: {} paths", HumanCount(plan.store_paths.len() as u64))?;
+    Ok(())
+}
+
+fn partition_line(out: &mut impl Write, built: &Built, elapsed: Duration) -> Result<()> {
+    writeln!(
+        out,
+        "{}: {} ({} on this disk), built in {:.1} s",
+        built.path.display(),
+        BinaryBytes(built.size),
+        BinaryBytes(built.allocated),
+        elapsed.as_secs_f64(),
+    )?;
+    Ok(())
+}
+
+fn describe(partition: &Partition) -> String {
+    let role = match partition.role {
+        Role::Boot => "boot:",
+        Role::Nix => "nix: ",
+    };
+    let fs = &partition.filesystem;
+    format!(
+        "{role} partition {}, {} {} on {}, label {:?}, UUID {}: {} files of {}, {} free",
+        partition.number,
+        BinaryBytes(partition.size),
+        fs.fs_type,
+        fs.mount_point,
+        fs.label,
+        fs.uuid,
+        HumanCount(fs.contents.files),
+        BinaryBytes(fs.contents.file_bytes),
+        BinaryBytes(fs.free),
+    )
+}

@@ -1,0 +1,252 @@
+//! The whole image on paper: what lies where, before a byte is written. Pure.
+//!
+//! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image;
+//! `docs/layout-json.md` describes the keys.
+
+use serde::Serialize;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
+use crate::ext4;
+use crate::identity::Identities;
+use crate::source::tree::{FileTree, NodeKind};
+use crate::spec::{FsUuid, Spec};
+use crate::store::StorePath;
+use crate::units::SectorSize;
+use crate::vfat::VfatLayout;
+
+/// The version of the JSON that an [`ImagePlan`] serialises to.
+pub const VERSION: u32 = 1;
+/// UEFI specification 2.10, section 5.3.3: EFI System partition.
+const TYPE_ESP: Uuid = uuid::uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+/// Discoverable Partitions Specification: generic Linux data.
+const TYPE_LINUX: Uuid = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
+
+/// The parts do not fit together into a disk.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// There is no such partition table.
+    #[error(transparent)]
+    Gpt(#[from] GptError),
+}
+
+/// What a partition is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The ESP, mounted at `/boot`.
+    Boot,
+    /// The filesystem that holds the store.
+    Nix,
+}
+
+/// A filesystem as far as its reader needs to know it beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filesystem {
+    /// "vfat" or "ext4".
+    #[serde(rename = "type")]
+    pub fs_type: &'static str,
+    /// The UUID as in `/dev/disk/by-uuid`.
+    pub uuid: String,
+    /// The label.
+    pub label: String,
+    /// Where the running system mounts it.
+    pub mount_point: String,
+    /// Bytes free for more files.
+    pub free: u64,
+    /// What is in it.
+    #[serde(flatten)]
+    pub contents: Contents,
+}
+
+/// How much is in a filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contents {
+    /// Regular files.
+    pub files: u64,
+    /// Bytes in those files.
+    pub file_bytes: u64,
+}
+
+/// One partition and what is in it. Offsets and sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Partition {
+    /// What it is for.
+    pub role: Role,
+    /// Its number in the table, from 1.
+    pub number: u32,
+    /// Where it starts in the image.
+    pub offset: u64,
+    /// Its length.
+    pub size: u64,
+    /// Its name in the table.
+    pub name: String,
+    /// What its GPT type says it is.
+    pub type_guid: Uuid,
+    /// Its unique GUID, by which `/dev/disk/by-partuuid` knows it.
+    pub guid: Uuid,
+    /// What is in it.
+    pub filesystem: Filesystem,
+}
+
+/// Where in the image a store path's contents lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorePathRange {
+    /// The absolute store path.
+    pub path: String,
+    /// The first byte of its contents in the image; `null` if it has none.
+    pub offset: Option<u64>,
+    /// From there to the end of its last file, in bytes; filesystem metadata may lie in between, other store paths do not.
+    pub length: u64,
+}
+
+/// Everything about an image but its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePlan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The image is `<name>.img`.
+    pub name: String,
+    /// The size of the image in bytes.
+    pub size: u64,
+    /// The disk's logical sector size in bytes.
+    pub sector_size: u64,
+    /// The disk's GUID.
+    pub disk_guid: Uuid,
+    /// Where the partition table's primary entries are, in bytes from the start of the image.
+    pub entries_offset: u64,
+    /// The ESP, then the nix filesystem.
+    pub partitions: [Partition; 2],
+    /// Every store path, sorted.
+    pub store_paths: Vec<StorePathRange>,
+    /// The partition table in its own terms.
+    #[serde(skip)]
+    pub gpt: GptLayout,
+}
+
+/// A tree together with its layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Laid<'a, Layout> {
+    /// The files.
+    pub tree: &'a FileTree,
+    /// Where they go.
+    pub layout: &'a Layout,
+}
+
+/// Puts the laid-out filesystems onto a disk.
+pub fn plan(
+    spec: &Spec,
+    identities: &Identities,
+    boot: Laid<'_, VfatLayout>,
+    nix: Laid<'_, ext4::layout::Layout>,
+) -> Result<ImagePlan, PlanError> {
+    let gpt = GptLayout::new(
+        spec.sector_size,
+        spec.extra_gpt_padding,
+        spec.first_part_gap,
+        identities.disk,
+        &[
+            PartitionRequest {
+                name: identities.boot.partition_name.clone(),
+                type_guid: TYPE_ESP,
+                guid: identities.boot.partition,
+                size: boot.layout.size(),
+                attributes: 0,
+            },
+            PartitionRequest {
+                name: identities.nix.partition_name.clone(),
+                type_guid: TYPE_LINUX,
+                guid: identities.nix.partition,
+                size: nix.layout.size(),
+                attributes: 0,
+            },
+        ],
+    )?;
+    let [boot_gpt, nix_gpt] = &gpt.partitions[..] else { unreachable!("two partitions were asked for") };
+    let boot_filesystem = Filesystem {
+        fs_type: "vfat",
+        uuid: FsUuid::VolumeId(identities.boot.filesystem).to_string(),
+        label: identities.boot.label.clone(),
+        mount_point: spec.boot.mount_point.display().to_string(),
+        free: boot.layout.free_bytes(),
+        contents: Contents::of(boot.tree),
+    };
+    let nix_filesystem = Filesystem {
+        fs_type: "ext4",
+        uuid: FsUuid::Uuid(identities.nix.filesystem).to_string(),
+        label: identities.nix.label.clone(),
+        mount_point: spec.nix.mount_point.display().to_string(),
+        free: nix.layout.free_bytes(),
+        contents: Contents::of(nix.tree),
+    };
+    let partitions = [
+        partition(Role::Boot, boot_gpt, spec.sector_size, boot_filesystem),
+        partition(Role::Nix, nix_gpt, spec.sector_size, nix_filesystem),
+    ];
+    let store_paths = store_paths(spec, nix, partitions[1].offset);
+    Ok(ImagePlan {
+        version: VERSION,
+        name: spec.name.clone(),
+        size: gpt.disk_size,
+        sector_size: spec.sector_size.bytes(),
+        disk_guid: gpt.disk_guid,
+        entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
+        partitions,
+        store_paths,
+        gpt,
+    })
+}
+
+impl ImagePlan {
+    /// As `layout.json` has it: indented JSON and a final newline.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("strings and numbers always serialise");
+        json.push('\n');
+        json
+    }
+}
+
+impl Contents {
+    fn of(tree: &FileTree) -> Self {
+        tree.nodes().fold(Self::default(), |sum, node| match tree.kind(node) {
+            NodeKind::File { size, .. } => Self { files: sum.files + 1, file_bytes: sum.file_bytes + size },
+            _ => sum,
+        })
+    }
+}
+
+fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem: Filesystem) -> Partition {
+    let bytes = sector.bytes();
+    Partition {
+        role,
+        number: planned.number,
+        offset: planned.first.0 * bytes,
+        size: (planned.last.0 - planned.first.0 + 1) * bytes,
+        name: planned.name.clone(),
+        type_guid: planned.type_guid,
+        guid: planned.guid,
+        filesystem,
+    }
+}
+
+/// Every store path in the tree, with its place in an image whose nix filesystem starts at byte `start`.
+fn store_paths(spec: &Spec, nix: Laid<'_, ext4::layout::Layout>, start: u64) -> Vec<StorePathRange> {
+    let Some(store) = nix.tree.find(spec.store_in_nix.iter()) else { return Vec::new() };
+    let range = |node| {
+        let name = nix.tree.name(node).to_str()?;
+        let path = StorePath::from_absolute_path(&format!("{}/{name}", spec.store_dir), &spec.store_dir).ok()?;
+        let range = nix.layout.byte_range(nix.tree, node);
+        Some(StorePathRange {
+            path: path.to_string(),
+            offset: range.map(|(first, _)| start + first.0),
+            length: range.map_or(0, |(first, end)| end.0 - first.0),
+        })
+    };
+    nix.tree.children(store).filter_map(range).collect()
+}
