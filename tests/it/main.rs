@@ -3,6 +3,17 @@
 //! `support` makes closures, runs the program and asks the oracles; `kit` tests the support itself; every other module
 //! is a scenario. A missing tool skips what it would judge, visibly; SANE_IMAGE_REQUIRE_ORACLES=1 makes that a failure.
 
+#![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
+
+mod command_line;
+mod damage;
+mod determinism;
+mod edge_cases;
 mod example;
+mod failures;
+mod growth;
+mod judge;
 mod kit;
+mod property;
+mod purity;
 mod support;

@@ -16,4 +16,6 @@ pub(crate) mod oracle;
 
 pub(crate) mod mount;
 
+pub(crate) mod machine;
+
 pub(crate) mod walk;

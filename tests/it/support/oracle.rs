@@ -216,8 +216,19 @@ pub(crate) fn sgdisk(image: &Path, sector_size: u32) -> Verdict {
         },
     };
     let target = device.as_ref().map_or(image, LoopDevice::path);
-    let usual =
-        |line: &str| line.starts_with("No problems found. ") || line.starts_with("segments, the largest of which is ");
+    // It calls a gap before the entries, which extraGPTPadding is for, exotic but right.
+    let gap = [
+        "Warning: There is a gap between the main metadata (sector 1) and the main",
+        "exotic configurations,",
+        "but is generally ill-advised. Using 'j' on the experts' menu can adjust this",
+        "gap.",
+    ];
+    let usual = |line: &str| {
+        line.starts_with("No problems found. ")
+            || line.starts_with("segments, the largest of which is ")
+            || gap.iter().any(|part| line.ends_with(part))
+            || line.starts_with("partition table (sector ")
+    };
     Verdict::of(tool("sgdisk").arg("-v").arg(target), Stdout::Judged, usual)
         .and("there is a verdict", |said| said.contains("No problems found. "))
 }

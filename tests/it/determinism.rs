@@ -1,0 +1,93 @@
+//! The same bytes, whatever the host and however many threads.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::judge::numbered;
+use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::image::Built;
+use crate::support::tool::{need, need_root, run, tool};
+use crate::support::tree::{Contents, Entry, Host};
+
+/// A closure with all that a host might show through: equal files, holes, many entries, odd names.
+fn closure(host: Host) -> ClosureBuilder {
+    let equal = || Entry::file("the same bytes in many files");
+    let sparse = Contents::Sparse { len: 9 << 20, chunks: [(5 << 20, b"island".to_vec())].into() };
+    let tree = Entry::dir([
+        (b"many".to_vec(), numbered(700, |_| equal())),
+        (b"sparse".to_vec(), Entry::of(sparse)),
+        (b"pattern".to_vec(), Entry::of(Contents::Pattern { seed: 7, len: 3_000_001 })),
+        (b"program".to_vec(), Entry::executable("#!/bin/sh\n")),
+        (b"link".to_vec(), Entry::symlink("t".repeat(99))),
+        (b"\xff\xfe".to_vec(), equal()),
+    ]);
+    ClosureBuilder::new().path("tree", tree).path("equal", equal()).host(host)
+}
+
+fn digest(closure: &Closure, arguments: &[&str]) -> String {
+    digest_of(&Built::new(closure, arguments).image)
+}
+
+fn digest_of(image: &Path) -> String {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut File::open(image).unwrap(), &mut hash).unwrap();
+    format!("{:x}", hash.finalize())
+}
+
+#[test]
+fn of_jobs() {
+    let closure = closure(Host::CANONICAL).write();
+    let one = digest(&closure, &["--jobs", "1"]);
+    assert_eq!(one, digest(&closure, &["--jobs", "2"]));
+    assert_eq!(one, digest(&closure, &["--jobs", "7"]));
+}
+
+#[test]
+fn of_modes_times_and_links() {
+    let canonical = digest(&closure(Host::CANONICAL).write(), &[]);
+    for host in [Host::umask(0o022), Host::umask(0o077), Host::CANONICAL.with_links(), Host::umask(0o027).with_links()]
+    {
+        assert_eq!(canonical, digest(&closure(host).write(), &[]), "{host:?}");
+    }
+}
+
+#[test]
+fn of_copies_of_the_store() {
+    let original = closure(Host::CANONICAL).write();
+    let expected = digest(&original, &[]);
+    for command in ["cp -a", "umask 077; cp -r", "umask 0; cp -r --sparse=always", "cp -r --sparse=never"] {
+        let copy = tempfile::tempdir().unwrap();
+        let script = format!("{command} \"$0\"/. \"$1\"");
+        run(tool("sh").args(["-euc", &script]).arg(original.root()).arg(copy.path()));
+        let built = Built::from_spec(&copy.path().join("spec.json"), copy.path(), &[]);
+        assert_eq!(expected, digest_of(&built.image), "{command}");
+        fs::remove_dir_all(copy.path()).ok();
+    }
+}
+
+#[test]
+fn of_owners() {
+    if need_root() {
+        let host = Host { owner: Some(12_345), ..Host::CANONICAL };
+        assert_eq!(digest(&closure(Host::CANONICAL).write(), &[]), digest(&closure(host).write(), &[]));
+    }
+}
+
+/// The store on XFS, which lists directories in another order and rounds holes otherwise than ext4.
+#[test]
+fn of_the_hosts_filesystem() {
+    if !need_root() || !need("mkfs.xfs") || !need("mount") {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let (disk, point) = (scratch.path().join("xfs.img"), scratch.path().join("mnt"));
+    File::create(&disk).unwrap().set_len(400 << 20).unwrap();
+    fs::create_dir(&point).unwrap();
+    run(tool("mkfs.xfs").arg("-q").arg(&disk));
+    run(tool("mount").args(["-o", "loop"]).args([&disk, &point]));
+    let on_xfs = std::panic::catch_unwind(|| digest(&closure(Host::CANONICAL).write_in(&point), &[]));
+    run(tool("umount").arg(&point));
+    assert_eq!(digest(&closure(Host::CANONICAL).write(), &[]), on_xfs.unwrap());
+}

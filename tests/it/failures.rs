@@ -1,0 +1,222 @@
+//! What goes wrong gives one clear error, the right exit code, and leaves nothing behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::image::{Run, build_command, run, sane_image};
+use crate::support::tool::{need, need_root, tool};
+use crate::support::tree::{Contents, Entry};
+
+const MIB: u64 = 1 << 20;
+
+/// A closure with one file of 2 MiB, `data/file`, and a populateCmd. The closure is scanned before the command runs
+/// and copied after it.
+fn closure(populate: &str) -> Closure {
+    // The program appends `-c <toplevel> -d .`, which a function swallows.
+    let command = format!("f() {{ {populate}\n}}; f");
+    let contents = Contents::Pattern { seed: 1, len: 2 * MIB };
+    ClosureBuilder::new()
+        .path("data", Entry::dir([("file", Entry::of(contents))]))
+        .spec(move |spec| spec["populateCmd"] = json!(command))
+        .write()
+}
+
+/// Where a build is to put its image: a directory that does not exist yet, in one that is otherwise empty.
+struct Out(TempDir);
+
+impl Out {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("a/b")
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self) {
+        let left: Vec<_> = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+/// Builds, expects this exit code and one error that says all of `words`.
+#[track_caller]
+fn assert_fails(closure: &Closure, code: i32, words: &[&str]) {
+    let out = Out::new();
+    let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out.path(), &[])).expect_failure(code);
+    assert_one_error(&run, words);
+    out.assert_untouched();
+}
+
+#[track_caller]
+fn assert_one_error(run: &Run, words: &[&str]) {
+    let errors: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("sane-image: error: ")).collect();
+    assert_eq!(errors.len(), 1, "{}", run.stderr);
+    words.iter().for_each(|word| assert!(errors[0].contains(word), "no {word:?} in {}", errors[0]));
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+fn in_store(closure: &Closure) -> String {
+    closure.on_host(&closure.path("data").path).join("file").display().to_string()
+}
+
+/// A script that does something to `data/file`, which the store keeps read-only.
+fn for_the_file(command: &str) -> String {
+    format!("for file in \"$SANE_IMAGE_STORE_ROOT\"/nix/store/*-data/file; do chmod +w \"$file\"; {command}; done")
+}
+
+#[test]
+fn a_store_file_that_vanishes() {
+    let closure = closure("rm -rf \"$SANE_IMAGE_STORE_ROOT\"/nix/store/*-data");
+    assert_fails(&closure, 1, &[&in_store(&closure), "No such file"]);
+}
+
+#[test]
+fn a_store_file_that_shrinks() {
+    let closure = closure(&for_the_file("truncate -s 1M \"$file\""));
+    assert_fails(&closure, 1, &[&in_store(&closure), "changed", "1048576"]);
+}
+
+#[test]
+fn a_store_file_that_grows() {
+    let closure = closure(&for_the_file("echo more >> \"$file\""));
+    assert_fails(&closure, 1, &[&in_store(&closure), "changed"]);
+}
+
+#[test]
+fn a_store_path_that_is_not_there() {
+    let closure = closure("true");
+    let path = closure.on_host(&closure.path("data").path);
+    run_ok("rm", &["-rf".as_ref(), &path]);
+    assert_fails(&closure, 1, &[&path.display().to_string(), "is not in the store"]);
+}
+
+#[test]
+fn a_store_path_with_a_named_pipe() {
+    let closure = closure("true");
+    let path = closure.on_host(&closure.path("data").path);
+    run_ok("chmod", &["+w".as_ref(), &path]);
+    run_ok("mkfifo", &[&path.join("pipe")]);
+    assert_fails(&closure, 1, &["pipe", "is a named pipe"]);
+}
+
+#[test]
+fn a_populate_command_that_fails() {
+    assert_fails(&closure("echo no kernel found >&2; exit 3"), 1, &["populateCmd", "3"]);
+}
+
+#[test]
+fn a_boot_loader_that_fails() {
+    let closure = ClosureBuilder::new()
+        .path("data", Entry::file("x"))
+        .spec(|spec| spec["installBootloader"] = json!("test -w \"$out/nixos.img\"; exit 7"))
+        .write();
+    assert_fails(&closure, 1, &["installBootloader", "7"]);
+}
+
+#[test]
+fn boot_files_that_do_not_fit() {
+    let closure = closure("truncate -s 100M large; truncate -s 1M small");
+    assert_fails(&closure, 1, &["/boot", "large"]);
+}
+
+#[test]
+fn every_mistake_of_a_spec_at_once() {
+    let closure = ClosureBuilder::new()
+        .spec(|spec| {
+            spec["sectorSize"] = json!(1000);
+            spec["nixFreeSpace"] = json!(-1);
+            spec["fileSystems"]["/"]["fsType"] = json!("xfs");
+            spec["colour"] = json!("red");
+        })
+        .write();
+    let out = Out::new();
+    let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out.path(), &[])).expect_failure(2);
+    for place in ["sectorSize", "nixFreeSpace", "fileSystems.\"/\".fsType", "colour"] {
+        let lines: Vec<_> =
+            run.stderr.lines().filter(|l| l.starts_with("sane-image: error: ") && l.contains(place)).collect();
+        assert!(!lines.is_empty(), "{place}: {}", run.stderr);
+    }
+    out.assert_untouched();
+}
+
+#[test]
+fn a_toplevel_outside_the_closure() {
+    assert_fails(&ClosureBuilder::new().without_toplevel().write(), 2, &["toplevel", "closure"]);
+}
+
+#[test]
+fn a_spec_that_is_not_there() {
+    let run = run(sane_image().args(["build", "/nowhere/spec.json", "--out", "/nowhere/out"])).expect_failure(1);
+    assert_one_error(&run, &["/nowhere/spec.json"]);
+}
+
+#[test]
+fn bad_usage() {
+    run(sane_image().arg("build")).expect_failure(2);
+    run(sane_image().args(["plan", "x", "--colour"])).expect_failure(2);
+}
+
+/// A disk too small for the image: a tmpfs of 1 MiB.
+#[test]
+fn a_full_disk() {
+    if !need_root() || !need("mount") {
+        return;
+    }
+    let closure = closure("true");
+    let point = tempfile::tempdir().unwrap();
+    run_ok(
+        "mount",
+        &["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), "size=1m".as_ref(), "none".as_ref(), point.path()],
+    );
+    let out = point.path().join("out");
+    let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[]));
+    let left = fs::read_dir(point.path()).unwrap().count();
+    run_ok("umount", &[point.path()]);
+    assert_one_error(&run.expect_failure(1), &["No space left on device"]);
+    assert_eq!(left, 0);
+}
+
+/// Signals, while a command runs that knows nothing of them: in planning, and with the whole image written.
+#[test]
+fn signals() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        for field in ["populateCmd", "installBootloader"] {
+            let closure = ClosureBuilder::new()
+                .path("data", Entry::file("x"))
+                .spec(move |spec| spec[field] = json!("f() { echo ready; sleep 1000; }; f"))
+                .write();
+            assert_dies_cleanly(&closure, signal);
+        }
+    }
+}
+
+fn assert_dies_cleanly(closure: &Closure, signal: rustix::process::Signal) {
+    let out = Out::new();
+    let mut command = build_command(&closure.spec_path(), closure.root(), &out.path(), &[]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "ready"), "the command never ran");
+    let started = Instant::now();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, signal).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+    assert!(started.elapsed() < Duration::from_secs(20), "took {:?} to stop", started.elapsed());
+    let errors: Vec<_> = lines.filter(|line| line.starts_with("sane-image: error: ")).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    out.assert_untouched();
+}
+
+fn run_ok(name: &str, arguments: &[&Path]) {
+    crate::support::tool::run(tool(name).args(arguments));
+}

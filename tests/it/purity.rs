@@ -1,0 +1,43 @@
+//! Layout is pure: what decides the bytes of an image does no I/O, knows no clock and no chance.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+/// Files that look outside, by design; every other one below these directories is pure.
+const EDGES: [&str; 6] =
+    ["ext4/writer.rs", "ext4/contents.rs", "vfat/writer.rs", "vfat/cache.rs", "vfat/error.rs", "vfat/tests.rs"];
+const PURE: [&str; 7] = ["units.rs", "spec.rs", "identity.rs", "plan.rs", "source/tree.rs", "ext4", "vfat"];
+const IMPURE: [&str; 9] =
+    ["std::fs", "std::io", "std::process", "std::time", "std::env", "std::thread", "Instant", "rand", "new_v4"];
+
+fn pure_files() -> Vec<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = PURE.iter().flat_map(|path| WalkDir::new(source.join(path))).map(|entry| entry.unwrap().into_path());
+    let is_edge = |path: &Path| EDGES.iter().any(|edge| path.ends_with(edge));
+    files.filter(|path| path.is_file() && !is_edge(path)).collect()
+}
+
+fn impurities(text: &str) -> Vec<&str> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.filter(|line| IMPURE.iter().any(|word| line.contains(word))).collect()
+}
+
+#[test]
+fn layout_is_pure() {
+    let files = pure_files();
+    assert!(files.len() > 15, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let found = impurities(&text);
+        assert!(found.is_empty(), "{}: {found:?}", file.display());
+    }
+}
+
+#[test]
+fn impurities_are_seen() {
+    assert_eq!(impurities("use std::fs::File;\n// std::io\nlet x = 1;").len(), 1);
+    assert_eq!(impurities("#[cfg(test)]\nuse std::fs;").len(), 0);
+}
