@@ -10,6 +10,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use crate::support::closure::ClosureBuilder;
 use crate::support::image::{build_command, run};
 use crate::support::oracle;
+use crate::support::tool::need;
 use crate::support::tree::{Contents, Entries, Entry};
 
 /// Names that differ in length and in bytes, but in nothing that a filesystem forbids.
@@ -53,6 +54,9 @@ fn tree() -> impl Strategy<Value = Entry> {
 
 #[test]
 fn random_trees() {
+    if !need("e2fsck") || !need("dumpe2fs") {
+        return;
+    }
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     runner.run(&prop::collection::vec(tree(), 0..4), check).unwrap();
 }
