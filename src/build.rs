@@ -104,6 +104,8 @@ pub struct Built {
     pub size: u64,
     /// The bytes that it takes on the host's disk; the rest are holes.
     pub allocated: u64,
+    /// Which way the contents of the store took, if they were copied.
+    pub copied: Option<copy::Summary>,
 }
 
 /// The ESP with all its files, ready to be written.
@@ -158,11 +160,12 @@ pub fn build(
     let name = OsString::from(format!("{}.img", plan.name));
     let staging = Staging::new(out)?;
     let image = staging.create(&name, plan.size)?;
+    let mut copied = None;
     for partition in &plan.partitions {
         let at = ByteOffset(partition.offset);
         match partition.role {
             Role::Boot => prepared.boot.write(&image, at, context)?,
-            Role::Nix => prepared.nix.write(&image, at, context)?,
+            Role::Nix => copied = Some(prepared.nix.write(&image, at, context)?),
         }
     }
     gpt::write(&plan.gpt, &mut &image)?;
@@ -175,7 +178,7 @@ pub fn build(
     staging.sync(&name)?;
     let path = out.join(&name);
     staging.publish(&name)?;
-    built(path)
+    built(path, copied)
 }
 
 /// Builds the bare filesystem of one partition as the file `out`, equal to the byte to its slice of the image.
@@ -183,29 +186,31 @@ pub fn build_partition(spec: &Spec, role: Role, out: &Path, context: Context<'_>
     let identities = Identities::new(spec)?;
     let start = ByteOffset(0);
     let (parent, name) = image::split_file_path(out)?;
-    match role {
+    let copied = match role {
         Role::Boot => {
             let part = BootPart::prepare(spec, &identities, context)?;
             publish_file(parent, name, part.layout.size(), |image| part.write(image, start, context))?;
+            None
         }
         Role::Nix => {
             let part = NixPart::prepare(spec, &identities, context)?;
-            publish_file(parent, name, part.layout.size(), |image| part.write(image, start, context))?;
+            Some(publish_file(parent, name, part.layout.size(), |image| part.write(image, start, context))?)
         }
-    }
-    built(out.to_owned())
+    };
+    built(out.to_owned(), copied)
 }
 
-fn publish_file(
+fn publish_file<T>(
     parent: &Path,
     name: &OsStr,
     size: u64,
-    write: impl FnOnce(&File) -> Result<(), BuildError>,
-) -> Result<(), BuildError> {
+    write: impl FnOnce(&File) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let staging = Staging::new(parent)?;
-    write(&staging.create(name, size)?)?;
+    let written = write(&staging.create(name, size)?)?;
     staging.sync(name)?;
-    Ok(staging.publish(name)?)
+    staging.publish(name)?;
+    Ok(written)
 }
 
 impl BootPart {
@@ -258,12 +263,14 @@ impl NixPart {
         Ok(Self { tree, layout })
     }
 
-    fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<(), BuildError> {
+    fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
         let Context { options, progress, cancel } = context;
-        copy::run(&Contents::new(&self.layout, &self.tree, at), image, options.copy, progress, cancel)?;
+        let contents = Contents::new(&self.layout, &self.tree, at);
+        let copied = copy::run(&contents, image, options.copy, progress, cancel)?;
         progress.stage("writing ext4 metadata", 0, 0);
         let region = Region::new(image, at, self.layout.size())?;
-        Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?)
+        ext4::writer::write(&self.layout, &self.tree, &region, cancel)?;
+        Ok(copied)
     }
 }
 
@@ -280,7 +287,7 @@ fn run_bootloader(script: &str, staging: &Staging, context: Context<'_>) -> Resu
     command::run(script, staging.path(), &environment, context.progress, context.cancel).map_err(BuildError::Bootloader)
 }
 
-fn built(path: PathBuf) -> Result<Built, BuildError> {
+fn built(path: PathBuf, copied: Option<copy::Summary>) -> Result<Built, BuildError> {
     let metadata = image::metadata(&path)?;
-    Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512 })
+    Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512, copied })
 }

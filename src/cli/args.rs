@@ -120,6 +120,10 @@ pub(super) enum Part {
 pub(super) enum Io {
     /// The best way that the filesystems allow
     Auto,
-    /// Read into memory and write from there
+    /// Let the image share the extents of large files; an error where the filesystem cannot
+    Reflink,
+    /// Write past the page cache; an error where the filesystem cannot
+    Direct,
+    /// Write through the page cache
     Buffered,
 }

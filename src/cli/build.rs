@@ -18,6 +18,8 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     input::limit_threads(threads)?;
     let engine = match args.io {
         Io::Auto => copy::Engine::Auto,
+        Io::Reflink => copy::Engine::Reflink,
+        Io::Direct => copy::Engine::Direct,
         Io::Buffered => copy::Engine::Buffered,
     };
     let progress = progress::for_stderr();

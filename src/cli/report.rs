@@ -53,9 +53,10 @@ pub(super) fn plan(plan: &ImagePlan) -> Result<()> {
 }
 
 fn partition_line(out: &mut impl Write, built: &Built, elapsed: Duration) -> Result<()> {
+    let copied = built.copied.map_or(String::new(), |copied| format!(" ({copied})"));
     writeln!(
         out,
-        "{}: {} ({} on this disk), built in {:.1} s",
+        "{}: {} ({} on this disk), built in {:.1} s{copied}",
         built.path.display(),
         BinaryBytes(built.size),
         BinaryBytes(built.allocated),

@@ -2,7 +2,9 @@
 
 use super::format::BLOCK_SIZE;
 use super::layout::Layout;
-use crate::copy::{CopyJob, CopyJobs, Piece};
+use std::path::PathBuf;
+
+use crate::copy::{CopyJobs, Piece, Target};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
@@ -36,15 +38,18 @@ impl CopyJobs for Contents<'_> {
         self.files.len()
     }
 
-    fn job(&self, index: usize) -> CopyJob {
+    fn target(&self, index: usize) -> Target {
         let node = self.files[index];
         let NodeKind::File { size, .. } = self.tree.kind(node) else { unreachable!("only files were taken") };
-        let source = self.tree.source_path(node).expect("every file of a tree comes from the host");
         let pieces = self.layout.contents(node).map(|extent| Piece {
             destination: ByteOffset(self.start.0 + extent.physical.0 * BLOCK_SIZE),
             len: u64::from(extent.blocks) * BLOCK_SIZE,
         });
-        CopyJob { source, size, pieces: pieces.collect() }
+        Target { size, pieces: pieces.collect() }
+    }
+
+    fn source(&self, index: usize) -> PathBuf {
+        self.tree.source_path(self.files[index]).expect("every file of a tree comes from the host")
     }
 
     fn total_bytes(&self) -> u64 {

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::judge::numbered;
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::Built;
-use crate::support::tool::{need, need_root, run, tool};
+use crate::support::image::{self, Built, build_command};
+use crate::support::tool::{need, need_root, run, skip, tool};
 use crate::support::tree::{Contents, Entry, Host};
 
 /// A closure with all that a host might show through: equal files, holes, many entries, odd names.
@@ -45,6 +45,23 @@ fn of_jobs() {
 }
 
 #[test]
+fn of_engines() {
+    let closure = closure(Host::CANONICAL).write();
+    let buffered = digest(&closure, &["--io", "buffered"]);
+    assert_eq!(buffered, digest(&closure, &["--io", "auto"]));
+    if need_direct(closure.root()) {
+        assert_eq!(buffered, digest(&closure, &["--io", "direct", "--jobs", "3"]));
+    }
+}
+
+/// Whether files in `directory` can be written past the page cache.
+fn need_direct(directory: &Path) -> bool {
+    let probe = directory.join("probe");
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::DIRECT;
+    rustix::fs::open(probe, flags, rustix::fs::Mode::RUSR).is_ok() || skip("no O_DIRECT here")
+}
+
+#[test]
 fn of_modes_times_and_links() {
     let canonical = digest(&closure(Host::CANONICAL).write(), &[]);
     for host in [Host::umask(0o022), Host::umask(0o077), Host::CANONICAL.with_links(), Host::umask(0o027).with_links()]
@@ -75,7 +92,8 @@ fn of_owners() {
     }
 }
 
-/// The store on XFS, which lists directories in another order and rounds holes otherwise than ext4.
+/// The store on XFS, which lists directories in another order and rounds holes otherwise than ext4; and the image there
+/// too, so that it can share extents with the store.
 #[test]
 fn of_the_hosts_filesystem() {
     if !need_root() || !need("mkfs.xfs") || !need("mount") {
@@ -87,7 +105,27 @@ fn of_the_hosts_filesystem() {
     fs::create_dir(&point).unwrap();
     run(tool("mkfs.xfs").arg("-q").arg(&disk));
     run(tool("mount").args(["-o", "loop"]).args([&disk, &point]));
-    let on_xfs = std::panic::catch_unwind(|| digest(&closure(Host::CANONICAL).write_in(&point), &[]));
+    let on_xfs = std::panic::catch_unwind(|| {
+        let closure = closure(Host::CANONICAL).write_in(&point);
+        let out = point.join("out");
+        let reflink = ["--io", "reflink"];
+        let run = image::run(&mut build_command(&closure.spec_path(), closure.root(), &out, &reflink)).expect_success();
+        assert!(run.stdout.contains("shared with the store"), "{}", run.stdout);
+        (digest(&closure, &[]), digest_of(&out.join("nixos.img")))
+    });
     run(tool("umount").arg(&point));
-    assert_eq!(digest(&closure(Host::CANONICAL).write(), &[]), on_xfs.unwrap());
+    let expected = digest(&closure(Host::CANONICAL).write(), &[]);
+    assert_eq!(on_xfs.unwrap(), (expected.clone(), expected));
+}
+
+/// Asked for by name, an engine that cannot be had is an error, and not another engine.
+#[test]
+fn no_engine_stands_in_for_another() {
+    let closure = closure(Host::CANONICAL).write();
+    let out = tempfile::tempdir_in("/dev/shm");
+    let Ok(out) = out else { return };
+    let target = out.path().join("out");
+    let reflink = ["--io", "reflink"];
+    let run = image::run(&mut build_command(&closure.spec_path(), closure.root(), &target, &reflink)).expect_failure(1);
+    assert!(run.stderr.contains("--io reflink is not possible here"), "{}", run.stderr);
 }
