@@ -37,7 +37,8 @@ let
       ]
       ++ modules;
     };
-  example = import ./example-host.nix { inherit pkgs; };
+  example = import ./example-host.nix { inherit pkgs uBoot; };
+  uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
   places =
     lib.mapAttrs
       (
@@ -56,6 +57,8 @@ let
           };
           sane.image = removeAttrs example.sane.image [ "extraDirectories" ] // {
             growNixPartition = true;
+            # A partition table in an odd place survives.
+            extraGPTPadding = 1024 * 1024;
           };
         }
       )
@@ -153,19 +156,20 @@ in
     };
 
   example = imageOf example;
+  inherit (example.system.build) toplevel;
+  inherit uBoot;
 
   # The example with the store's filesystem mounted at each place where it may be.
   places = lib.mapAttrs (
     _: host:
     let
       config = configOf host;
-      script = name: builtins.toFile "${name}.sh" config.systemd.services.${name}.script;
     in
     {
-      inherit (config.system.build.img) nixFsImg;
+      inherit (config.system.build) img;
       services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
-      register = script "sane-image-register";
-      grow = script "sane-image-grow";
+      register = config.systemd.services.sane-image-register.script;
+      grow = config.systemd.services.sane-image-grow.script;
     }
   ) places;
 }

@@ -1,7 +1,7 @@
 # A host of a few files whose image can be built offline. It has what a store can hold: references,
 # symlinks within and between paths, executables, empty files and directories, many small files, one
 # of many blocks, a path that is a single file, one that is a symlink.
-{ pkgs }:
+{ pkgs, uBoot }:
 let
   library = pkgs.runCommand "library" { } ''
     mkdir -p "$out/lib/empty-directory"
@@ -38,7 +38,6 @@ let
     mkdir -p "$out/EFI"
     echo firmware > "$out/EFI/firmware.bin"
   '';
-  uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
 in
 {
   system.build.toplevel = pkgs.runCommand "nixos-system-example" { } ''

@@ -14,8 +14,8 @@ let
     set -euo pipefail
     . "$NIX_BUILD_TOP/.attrs.sh"
     export PATH=$searchPath
-    for name in "''${!outputs[@]}"; do
-      export "$name=''${outputs[$name]}"
+    for output in "''${!outputs[@]}"; do
+      export "$output=''${outputs[$output]}"
     done
     if (( NIX_BUILD_CORES == 0 )); then
       NIX_BUILD_CORES=$(nproc)
