@@ -2,12 +2,13 @@
 # always the stand-in's, which can be built offline.
 {
   nixpkgs ? null,
+  system ? builtins.currentSystem,
   # The program `sane-image` of this machine, for what is built.
   tool ? null,
 }:
 let
   lib = if nixpkgs == null then import ./standin/lib.nix else import "${nixpkgs}/lib";
-  pkgs = import ./standin/pkgs.nix { inherit lib; };
+  pkgs = import ./standin/pkgs.nix { inherit lib system; };
   hosts = import ./hosts.nix { inherit lib pkgs; };
 
   package =
@@ -71,16 +72,27 @@ let
   configOf = host: (evaluate [ host ]).config;
   imageOf = host: (configOf host).system.build.img;
   # Its paths are for reading, not for building.
-  specOf = host: builtins.fromJSON (builtins.unsafeDiscardStringContext (imageOf host).spec.text);
+  specOf = img: builtins.fromJSON (builtins.unsafeDiscardStringContext img.spec.text);
 in
 {
-  specs = lib.mapAttrs (_: specOf) hosts.specs;
+  specs = lib.mapAttrs (_: host: specOf (imageOf host)) hosts.specs // {
+    # Without NixOS modules: what is left out is for sane-image to fill in.
+    mk-image = specOf (
+      import ../image.nix {
+        inherit package pkgs;
+        inherit (hosts.specs.boot-and-root) fileSystems;
+        toplevel = pkgs.writeText "some-system" "";
+        name = "small";
+        bootPartSize = 64 * 1024 * 1024;
+      }
+    );
+  };
   options = lib.mapAttrs (
     _: host:
     let
       img = imageOf host;
     in
-    specOf host
+    specOf img
     // {
       # What is not in the spec but of interest.
       ".closureInfo of" = map (root: root.name) img.closureInfo.exportReferencesGraph.closure;

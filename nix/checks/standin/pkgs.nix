@@ -5,7 +5,7 @@
   # Where builders find the machine's programs.
   path ? "/usr/bin:/bin",
   shell ? "/bin/bash",
-  system ? builtins.currentSystem,
+  system,
 }:
 let
   # What Nix makes of structured attributes lies in the build's top directory; the variables that say
