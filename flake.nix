@@ -1,0 +1,89 @@
+{
+  description = "Turns a NixOS system closure into a bootable disk image";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+
+      forAllSystems =
+        f:
+        lib.genAttrs [
+          "x86_64-linux"
+          "aarch64-linux"
+          "riscv64-linux"
+        ] (system: f nixpkgs.legacyPackages.${system});
+
+      # An example host; its file is all that a user's own flake would have.
+      host =
+        file:
+        lib.nixosSystem {
+          modules = [
+            self.nixosModules.default
+            file
+          ];
+        };
+    in
+    {
+      packages = forAllSystems (pkgs: rec {
+        sane-image = pkgs.callPackage ./nix/package.nix { };
+        default = sane-image;
+      });
+
+      overlays.default = final: _: {
+        sane-image = final.callPackage ./nix/package.nix { };
+      };
+
+      nixosModules = rec {
+        image = import ./nix/module.nix;
+        default = image;
+      };
+
+      lib = {
+        # An image without NixOS modules: { pkgs, toplevel, fileSystems, … }, see nix/image.nix.
+        mkImage = import ./nix/image.nix;
+
+        # The images of `nixosConfigurations`, by host.
+        imgs = builtins.mapAttrs (
+          name: host:
+          host.config.system.build.img or (throw ''
+            ${name} has no image: import sane-image.nixosModules.default, and leave sane.image.enable on
+          '')
+        );
+      };
+
+      nixosConfigurations = {
+        aarch64-board = host ./nix/hosts/aarch64-board.nix;
+        btrfs = host ./nix/hosts/btrfs.nix;
+        nvme-4k = host ./nix/hosts/nvme-4k.nix;
+        pinephone = host ./nix/hosts/pinephone.nix;
+        x86_64-uefi = host ./nix/hosts/x86_64-uefi.nix;
+      };
+
+      imgs = self.lib.imgs self.nixosConfigurations;
+
+      checks = forAllSystems (pkgs: import ./nix/checks/flake-checks.nix { inherit pkgs self; });
+
+      devShells = forAllSystems (pkgs: {
+        default = pkgs.mkShell {
+          inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.default ];
+          packages = with pkgs; [
+            btrfs-progs
+            cargo
+            clippy
+            jq
+            nixfmt
+            qemu-utils
+            rust-analyzer
+            rustc
+            rustfmt
+          ];
+        };
+      });
+
+      # `nix fmt` for Nix; `cargo fmt` for Rust.
+      formatter = forAllSystems (pkgs: pkgs.nixfmt-tree);
+    };
+}

@@ -1,0 +1,187 @@
+# What `run` evaluates and builds. With `nixpkgs`, the modules are evaluated by its `lib`; packages are
+# always the stand-in's, which can be built offline.
+{
+  nixpkgs ? null,
+  system ? builtins.currentSystem,
+  # The program `sane-image` of this machine, for what is built.
+  tool ? null,
+}:
+let
+  lib = if nixpkgs == null then import ./standin/lib.nix else import "${nixpkgs}/lib";
+  pkgs = import ./standin/pkgs.nix { inherit lib system; };
+  hosts = import ./hosts.nix { inherit lib pkgs; };
+
+  package =
+    if tool == null then
+      pkgs.writeScriptBin "sane-image" ""
+    else
+      pkgs.runCommand "sane-image" { tool = /. + tool; } ''
+        mkdir -p "$out/bin"
+        cp "$tool" "$out/bin/sane-image"
+      '';
+
+  evaluate =
+    modules:
+    lib.evalModules {
+      specialArgs = {
+        inherit pkgs;
+        modulesPath = toString ./standin;
+      };
+      modules = [
+        ./standin/nixos.nix
+        ../module.nix
+        {
+          nix.package = pkgs.writeText "nix" "";
+          sane.image.package = lib.mkDefault package;
+          system.build.toplevel = lib.mkDefault (pkgs.writeText "nixos-system" "");
+        }
+      ]
+      ++ modules;
+    };
+  example = import ./example-host.nix { inherit pkgs uBoot; };
+  uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
+  places =
+    lib.mapAttrs
+      (
+        _: mountPoint:
+        example
+        // {
+          fileSystems = {
+            "/boot" = example.fileSystems."/boot";
+            "/" = {
+              device = "none";
+              fsType = "tmpfs";
+            };
+          }
+          // {
+            ${mountPoint} = example.fileSystems."/";
+          };
+          sane.image = removeAttrs example.sane.image [ "extraDirectories" ] // {
+            growNixPartition = true;
+            # A partition table in an odd place survives.
+            extraGPTPadding = 1024 * 1024;
+          };
+        }
+      )
+      {
+        root = "/";
+        nix = "/nix";
+        store = "/nix/store";
+      };
+
+  configOf = host: (evaluate [ host ]).config;
+  imageOf = host: (configOf host).system.build.img;
+  # Its paths are for reading, not for building.
+  specOf = img: builtins.fromJSON (builtins.unsafeDiscardStringContext img.spec.text);
+in
+{
+  specs = lib.mapAttrs (_: host: specOf (imageOf host)) hosts.specs // {
+    # Without NixOS modules: what is left out is for sane-image to fill in.
+    mk-image = specOf (
+      import ../image.nix {
+        inherit package pkgs;
+        inherit (hosts.specs.boot-and-root) fileSystems;
+        toplevel = pkgs.writeText "some-system" "";
+        name = "small";
+        bootPartSize = 64 * 1024 * 1024;
+      }
+    );
+  };
+  options = lib.mapAttrs (
+    _: host:
+    let
+      img = imageOf host;
+    in
+    specOf img
+    // {
+      # What is not in the spec but of interest.
+      ".closureInfo of" = map (root: root.name) img.closureInfo.exportReferencesGraph.closure;
+      ".arguments" = img.buildFlags;
+      ".services" = lib.attrNames (configOf host).systemd.services;
+    }
+  ) ({ base = hosts.specs.boot-and-root; } // hosts.options);
+
+  # To be asked for one at a time: the first error ends an evaluation.
+  errors = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.errors;
+  refused = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.refused;
+  errorNames = lib.attrNames hosts.errors;
+  refusedNames = lib.attrNames hosts.refused;
+
+  # What such a host still has.
+  harmless =
+    lib.mapAttrs
+      (
+        _: host:
+        let
+          config = configOf host;
+        in
+        {
+          toplevel = config.system.build.toplevel.name;
+          targets = lib.attrNames config.system.build;
+          services = lib.attrNames config.systemd.services;
+        }
+      )
+      {
+        inherit (hosts) disabled;
+        inherit (hosts.errors) nothing no-boot all-at-once;
+      };
+
+  # A nixpkgs that has variants of images gets one; it is the image itself.
+  variant =
+    let
+      imagesOption = {
+        options.image.modules = lib.mkOption { type = lib.types.attrsOf lib.types.deferredModule; };
+      };
+      host = hosts.specs.boot-and-root;
+      inherit
+        (evaluate [
+          imagesOption
+          host
+        ])
+        config
+        ;
+      variant = evaluate [
+        imagesOption
+        host
+        config.image.modules.sane
+      ];
+    in
+    {
+      isTheImage = variant.config.system.build.image.drvPath == config.system.build.img.drvPath;
+      inherit (variant.config.image) filePath;
+    };
+
+  # Neither the image nor its parts nor the way they are made may be the same derivation.
+  derivations =
+    let
+      img = imageOf hosts.specs.boot-and-root;
+    in
+    lib.mapAttrs (_: drv: drv.drvPath) {
+      inherit img;
+      inherit (img)
+        bootFsImg
+        nixFsImg
+        withoutBootloader
+        spec
+        closureInfo
+        ;
+    };
+
+  example = imageOf example;
+  inherit (example.system.build) toplevel;
+  inherit uBoot;
+
+  # The example with the store's filesystem mounted at each place where it may be.
+  places = lib.mapAttrs (
+    _: host:
+    let
+      config = configOf host;
+    in
+    {
+      inherit (config.system.build) img;
+      services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
+      register = config.systemd.services.sane-image-register.script;
+      grow = config.systemd.services.sane-image-grow.script;
+    }
+  ) places;
+}

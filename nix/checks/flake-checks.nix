@@ -1,0 +1,81 @@
+# `checks` of the flake, for machines that Nix made: what `run` cannot do without nixpkgs.
+{ pkgs, self }:
+let
+  inherit (pkgs) lib;
+  inherit (pkgs.stdenv.hostPlatform) system;
+
+  # The module as evaluated with the real `lib`, against the same goldens.
+  evaluated = import ./. {
+    inherit system;
+    nixpkgs = pkgs.path;
+  };
+  module =
+    pkgs.runCommand "sane-image-module-goldens"
+      {
+        nativeBuildInputs = [ pkgs.jq ];
+        specs = builtins.unsafeDiscardStringContext (builtins.toJSON evaluated.specs);
+        passAsFile = [ "specs" ];
+      }
+      ''
+        for golden in ${./goldens}/spec-*.json; do
+          host=$(basename "$golden" .json)
+          jq --sort-keys ".\"''${host#spec-}\"" "$specsPath" |
+            sed --regexp-extended 's#/nix/store/[0-9a-z]{32}-#/nix/store/…-#g' |
+            diff --unified "$golden" -
+        done
+        touch "$out"
+      '';
+
+  formatting =
+    pkgs.runCommand "sane-image-formatting"
+      {
+        nativeBuildInputs = [
+          pkgs.cargo
+          pkgs.nixfmt
+          pkgs.rustfmt
+        ];
+      }
+      ''
+        cd ${self}
+        find . -name '*.nix' -exec nixfmt --check {} +
+        cargo fmt --check
+        touch "$out"
+      '';
+
+  # What independent tools say of an example's image.
+  sound =
+    name: img:
+    pkgs.runCommand "sane-image-sound-${name}"
+      {
+        nativeBuildInputs = with pkgs; [
+          dosfstools
+          e2fsprogs
+          jq
+          util-linux
+        ];
+      }
+      ''
+        sector=$(jq .sectorSize ${img}/layout.json)
+        sfdisk --sector-size "$sector" --verify ${img}/nixos.img
+        cmp <(jq --raw-output '.partitions[].offset' ${img}/layout.json) \
+          <(sfdisk --sector-size "$sector" --json ${img}/nixos.img |
+            jq ".partitiontable.partitions[].start * $sector")
+        fsck.fat -n ${img.bootFsImg}
+        e2fsck -fn ${img.nixFsImg}
+        touch "$out"
+      '';
+  # Of the hosts for this system; btrfs is not written yet.
+  examples = lib.filterAttrs (
+    name: host: name != "btrfs" && host.config.nixpkgs.hostPlatform.system == system
+  ) self.nixosConfigurations;
+in
+{
+  inherit formatting module;
+}
+// lib.mapAttrs' (
+  name: host: lib.nameValuePair "sound-${name}" (sound name host.config.system.build.img)
+) examples
+// lib.optionalAttrs (lib.elem system [
+  "x86_64-linux"
+  "aarch64-linux"
+]) { boot = pkgs.testers.runNixOSTest (import ./boot.nix { inherit self; }); }

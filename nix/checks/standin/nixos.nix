@@ -1,0 +1,68 @@
+# A stand-in for the options of NixOS that ../../module.nix touches, for the real `lib` and for ours.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+in
+{
+  options = {
+    fileSystems = mkOption {
+      default = { };
+      type = types.attrsOf (
+        types.submodule (
+          { name, ... }:
+          {
+            options = {
+              enable = mkOption {
+                type = types.bool;
+                default = true;
+              };
+              mountPoint = mkOption {
+                type = types.str;
+                default = name;
+              };
+              device = mkOption {
+                type = types.nullOr types.str;
+                default = null;
+              };
+              fsType = mkOption { type = types.str; };
+              options = mkOption {
+                type = types.listOf types.str;
+                default = [ "defaults" ];
+              };
+              # One of the many that an image has no use for.
+              neededForBoot = mkOption {
+                type = types.bool;
+                default = false;
+              };
+            };
+          }
+        )
+      );
+    };
+
+    boot.loader.generic-extlinux-compatible = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+      };
+      # Defined where the loader is enabled, as in NixOS.
+      populateCmd = mkOption { type = types.str; };
+    };
+
+    nix.enable = mkOption {
+      type = types.bool;
+      default = true;
+    };
+    nix.package = mkOption { type = types.package; };
+
+    system.build = mkOption {
+      default = { };
+      type = types.lazyAttrsOf types.raw;
+    };
+
+    systemd.services = mkOption {
+      default = { };
+      type = types.attrsOf types.raw;
+    };
+  };
+}

@@ -1,0 +1,115 @@
+# The derivation that makes an image. It is NOT a NixOS module: module.nix calls it with what the
+# options say, and flake.nix offers it as `lib.mkImage` for systems that know no NixOS modules.
+#
+# One run of sane-image on one JSON spec makes the whole image; nothing copies an image that is there.
+{
+  # The host's packages. Whatever runs now comes from their `buildPackages`: a cross-built host needs
+  # no emulation.
+  pkgs,
+  # The system to boot, as `config.system.build.toplevel`.
+  toplevel,
+  # As `config.fileSystems`. sane-image finds the ESP and the filesystem of the store in it.
+  fileSystems,
+  # The image is `<name>.img`.
+  name ? "nixos",
+  # The roots of the closure that lands in the image; `toplevel` must be in it.
+  storeContents ? [ toplevel ],
+  # sane-image itself, for the machine that builds.
+  package ? pkgs.buildPackages.callPackage ./package.nix { },
+  # More arguments for `sane-image build`; the bytes of the image do not depend on them.
+  extraBuildFlags ? [ ],
+  # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, sectorSize,
+  # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, installBootloader. The options of
+  # module.nix explain them; what is left out has sane-image's own default.
+  ...
+}@args:
+let
+  inherit (pkgs) buildPackages lib;
+
+  closureInfo = buildPackages.closureInfo { rootPaths = storeContents; };
+
+  # The paths in the spec carry their context, so that the closure is there when the image is built.
+  spec = buildPackages.writeText "${name}-spec.json" (
+    builtins.toJSON (
+      removeAttrs args [
+        "pkgs"
+        "storeContents"
+        "package"
+        "extraBuildFlags"
+      ]
+      // {
+        version = 1;
+        inherit (builtins) storeDir;
+        inherit name toplevel closureInfo;
+        fileSystems = lib.mapAttrs' (
+          key: fs:
+          lib.nameValuePair (fs.mountPoint or key) (
+            # sane-image refuses what it does not know, and NixOS says much more of a filesystem.
+            lib.getAttrs (lib.filter (field: fs ? ${field}) [
+              "device"
+              "fsType"
+              "options"
+            ]) fs
+          )
+        ) (lib.filterAttrs (_: fs: fs.enable or true) fileSystems);
+      }
+    )
+  );
+
+  # A derivation that runs `sane-image build` with `flags`, then `after`.
+  build =
+    {
+      name,
+      flags ? [ ],
+      after ? "",
+      passthru ? { },
+    }:
+    buildPackages.stdenvNoCC.mkDerivation {
+      inherit name spec passthru;
+      __structuredAttrs = true;
+
+      # The image holds its closure as bytes. Taken for references, the paths in them would keep that
+      # closure alive in the store for as long as the image is.
+      unsafeDiscardReferences.out = true;
+
+      nativeBuildInputs = [ package ];
+      buildFlags = flags ++ extraBuildFlags;
+      buildCommand = ''
+        out=''${outputs[out]}
+        sane-image build "$spec" --out "$out" --jobs "$NIX_BUILD_CORES" "''${buildFlags[@]}"
+      ''
+      + after;
+    };
+in
+build {
+  name = "${name}-image";
+  after = ''
+    mkdir "$out/nix-support"
+    echo "file disk-image $out/${name}.img" > "$out/nix-support/hydra-build-products"
+  '';
+  passthru = {
+    inherit spec closureInfo;
+
+    # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image.
+    bootFsImg = build {
+      name = "${name}-boot.img";
+      flags = [
+        "--only"
+        "boot"
+      ];
+    };
+    nixFsImg = build {
+      name = "${name}-nix.img";
+      flags = [
+        "--only"
+        "nix"
+      ];
+    };
+
+    # The image before installBootloader ran.
+    withoutBootloader = build {
+      name = "${name}-image-without-bootloader";
+      flags = [ "--no-bootloader" ];
+    };
+  };
+}

@@ -1,0 +1,397 @@
+# `sane.image.*`: the options of a disk image, `system.build.img`, and what the system does when it is
+# booted from one for the first time.
+#
+# On a host that never asks for its image, this costs a unit with a condition. Whatever is wrong with
+# the host's filesystems is an error of the image alone.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) literalExpression mkOption types;
+
+  cfg = config.sane.image;
+  extlinux = config.boot.loader.generic-extlinux-compatible;
+  MiB = 1024 * 1024;
+
+  # The filesystems that an image holds, or null: the ESP, and the nearest at or above the store.
+  mountedAt =
+    mountPoint:
+    lib.findFirst (fs: fs.enable or true && fs.mountPoint == mountPoint) null (
+      lib.attrValues config.fileSystems
+    );
+  bootFs = mountedAt "/boot";
+  nixFs = lib.findFirst (fs: fs != null) null (
+    map mountedAt [
+      "/nix/store"
+      "/nix"
+      "/"
+    ]
+  );
+
+  # What sane-image would refuse, but only once the whole system is built. It judges the details.
+  errors =
+    mistakesOf bootFs "/boot" [ "vfat" ]
+    ++ mistakesOf nixFs "/" [
+      "ext4"
+      "btrfs"
+    ];
+
+  mistakesOf =
+    fs: mountPoint: fsTypes:
+    let
+      option = ''fileSystems."${if fs == null then mountPoint else fs.mountPoint}"'';
+      wanted = lib.concatMapStringsSep " or " (fsType: ''"${fsType}"'') fsTypes;
+      isIdentity =
+        device: builtins.match "/dev/disk/by-(uuid|label|partuuid|partlabel)/.+" device != null;
+    in
+    if fs == null then
+      [ "${option} is missing; set ${option}.fsType to ${wanted}, and its device" ]
+    else
+      lib.optional (
+        !lib.elem fs.fsType fsTypes
+      ) ''${option}.fsType is "${fs.fsType}", which an image cannot have there; set it to ${wanted}''
+      ++ lib.optional (fs.device == null || !isIdentity fs.device) (
+        "${option}.device is ${if fs.device == null then "null" else ''"${fs.device}"''}, which names no "
+        + "identity that the image could have; set it to a path in /dev/disk/by-uuid, "
+        + "/dev/disk/by-label, /dev/disk/by-partuuid or /dev/disk/by-partlabel"
+      );
+
+  img = import ./image.nix {
+    inherit pkgs;
+    inherit (config) fileSystems;
+    inherit (config.system.build) toplevel;
+    inherit (cfg)
+      bootPartSize
+      extraBootFiles
+      extraBuildFlags
+      extraDirectories
+      extraGPTPadding
+      firstPartGap
+      installBootloader
+      name
+      nixFreeSpace
+      package
+      populateCmd
+      sectorSize
+      storeContents
+      ;
+  };
+
+  # Where sane-image puts the list of all store paths of the image.
+  registration = "${lib.removeSuffix "/" nixFs.mountPoint}/nix-path-registration";
+
+  # A oneshot that works on the filesystem of the store before anything else needs it.
+  earlyService =
+    {
+      description,
+      before,
+      path,
+      script,
+      unitConfig ? { },
+    }:
+    {
+      inherit description;
+      wantedBy = [ "sysinit.target" ];
+      after = [ "local-fs.target" ];
+      before = before ++ [
+        "sysinit.target"
+        "shutdown.target"
+      ];
+      conflicts = [ "shutdown.target" ];
+      unitConfig = unitConfig // {
+        DefaultDependencies = false;
+      };
+      restartIfChanged = false;
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        PrivateMounts = true;
+      };
+      path = path ++ [ pkgs.util-linux ];
+      script = ''
+        # The store may be mounted read-only. In here, it is not.
+        mount -o remount,bind,rw ${mountPoint}
+      ''
+      + script;
+    };
+  mountPoint = lib.escapeShellArg nixFs.mountPoint;
+in
+{
+  options.sane.image = {
+    enable = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether this host has an image at {option}`system.build.img`. Nothing of it is built, or even
+        evaluated, before something asks for it.
+      '';
+    };
+
+    name = mkOption {
+      type = types.strMatching "[0-9a-zA-Z+_?=-][0-9a-zA-Z+._?=-]*";
+      default = "nixos";
+      example = literalExpression "config.networking.hostName";
+      description = "The file name of the image without its `.img`.";
+    };
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.buildPackages.callPackage ./package.nix { };
+      defaultText = literalExpression "pkgs.buildPackages.callPackage ./package.nix { }";
+      example = literalExpression "inputs.sane-image.packages.x86_64-linux.default";
+      description = ''
+        The program that makes the image. It runs on the machine that builds, so when the host is
+        cross-built, it is a package of the build platform.
+      '';
+    };
+
+    storeContents = mkOption {
+      type = types.listOf types.package;
+      default = [ config.system.build.toplevel ];
+      defaultText = literalExpression "[ config.system.build.toplevel ]";
+      example = literalExpression "[ config.system.build.toplevel pkgs.linuxPackages.kernel.dev ]";
+      description = ''
+        The store paths in the image: these and all that they refer to. The system itself must be
+        among them; list it again when you add to the default.
+      '';
+    };
+
+    populateCmd = mkOption {
+      type = types.nullOr types.str;
+      default = if extlinux.enable then extlinux.populateCmd else null;
+      defaultText = literalExpression ''
+        if config.boot.loader.generic-extlinux-compatible.enable then
+          config.boot.loader.generic-extlinux-compatible.populateCmd
+        else
+          null
+      '';
+      example = "\${pkgs.buildPackages.my-boot-files}/bin/populate --timeout 5";
+      description = ''
+        A shell command that fills {file}`/boot`, called with `-c <toplevel> -d <directory>`; null for
+        none. It runs on the machine that builds.
+      '';
+    };
+
+    extraBootFiles = mkOption {
+      type = types.listOf types.path;
+      default = [ ];
+      example = literalExpression "[ pkgs.raspberrypi-armstubs ]";
+      description = ''
+        Packages (or directories) whose contents go into {file}`/boot`, besides what
+        {option}`sane.image.populateCmd` writes there. Symlinks are followed, since FAT has none. Two
+        different files of one name are an error.
+      '';
+    };
+
+    extraDirectories = mkOption {
+      type = types.listOf (types.strMatching "/.+");
+      default = [ ];
+      example = [ "/var/log" ];
+      description = ''
+        Empty directories to make on the filesystem that holds the store, as absolute paths of the
+        running system. For what is needed before the system could make it itself, such as the mount
+        points of a read-only root.
+      '';
+    };
+
+    extraGPTPadding = mkOption {
+      type = types.ints.unsigned;
+      default = 0;
+      example = literalExpression "16 * 1024 * 1024 - 1024";
+      description = ''
+        Bytes between the header of the partition table and its entries, for boards whose firmware
+        lies where the entries usually are, such as Allwinner's at 8 KiB. Never written to by
+        sane-image, so that {option}`sane.image.installBootloader` may. Must be whole sectors.
+      '';
+    };
+
+    firstPartGap = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default =
+        let
+          # The protective MBR, the header, and entries of 16 KiB.
+          table = 2 * cfg.sectorSize + 16 * 1024;
+        in
+        lib.max 0 (16 * MiB - table - cfg.extraGPTPadding);
+      defaultText = lib.literalMD "so that the first partition starts at 16 MiB, if it can";
+      example = null;
+      description = ''
+        Bytes that stay unallocated between the partition table and the first partition; null for
+        none. Never written to by sane-image: it is the place for boot loaders such as U-Boot.
+        Partitions start at whole MiB, whatever the gap.
+      '';
+    };
+
+    bootPartSize = mkOption {
+      type = types.ints.positive;
+      default = 512 * MiB;
+      defaultText = literalExpression "512 * 1024 * 1024";
+      example = literalExpression "1024 * 1024 * 1024";
+      description = ''
+        The size of the partition of {file}`/boot` in bytes. It cannot grow later, and holds a kernel
+        and an initrd for each generation that the boot loader offers.
+      '';
+    };
+
+    nixFreeSpace = mkOption {
+      type = types.ints.unsigned;
+      default = 512 * MiB;
+      defaultText = literalExpression "512 * 1024 * 1024";
+      example = literalExpression "4 * 1024 * 1024 * 1024";
+      description = ''
+        Bytes to be free on the filesystem that holds the store. They make the image longer, but stay
+        holes in its file. See {option}`sane.image.growNixPartition` for using the whole disk.
+      '';
+    };
+
+    sectorSize = mkOption {
+      type = types.enum [
+        512
+        4096
+      ];
+      default = 512;
+      example = 4096;
+      description = ''
+        The logical sector size of the disk that the image is written to. Most have 512 bytes; NVMe
+        and UFS disks may be formatted with 4096. An image made for the other size has no partitions
+        there. With 4096, {option}`sane.image.bootPartSize` must be over 257 MiB.
+      '';
+    };
+
+    installBootloader = mkOption {
+      type = types.nullOr types.lines;
+      default = null;
+      example = literalExpression ''
+        '''
+          dd if=''${pkgs.ubootPine64LTS}/u-boot-sunxi-with-spl.bin of=$out/nixos.img bs=1024 seek=8 conv=notrunc
+        '''
+      '';
+      description = ''
+        Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or what
+        {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
+        It runs on the machine that builds.
+      '';
+    };
+
+    extraBuildFlags = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "--io"
+        "buffered"
+      ];
+      description = ''
+        More arguments for {command}`sane-image build`. They change how the image is made, never what
+        is in it.
+      '';
+    };
+
+    registerNixPaths = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether the first boot tells Nix of the store paths that came with the image, and makes the
+        running system the first generation of its profile. Without that, Nix takes the store for
+        empty, and {command}`nixos-rebuild` does not work.
+      '';
+    };
+
+    growNixPartition = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether to grow the image's last partition, which holds the store, and its filesystem to the
+        end of the disk. Looked after at each boot, so that it follows a virtual disk that is made
+        bigger.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable (
+    {
+      system.build.img =
+        if errors == [ ] then
+          img
+        else
+          throw ''
+            this host's filesystems do not make an image:
+            ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}'';
+
+      systemd.services.sane-image-register =
+        lib.mkIf (cfg.registerNixPaths && config.nix.enable && nixFs != null)
+          (earlyService {
+            description = "Registration of the store paths that came with the disk image";
+            unitConfig.ConditionPathExists = registration;
+            before = [
+              "nix-daemon.socket"
+              "nix-daemon.service"
+            ];
+            path = [ config.nix.package ];
+            script = ''
+              nix-store --load-db < ${registration}
+
+              # What nixos-rebuild needs besides.
+              nix-env --profile /nix/var/nix/profiles/system --set /run/current-system
+              touch /etc/NIXOS
+
+              # A database in memory is empty again at the next boot.
+              if [ "$(stat --file-system --format=%T /nix/var/nix/db)" != tmpfs ]; then
+                rm ${registration}
+              fi
+            '';
+          });
+
+      systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
+        description = "Growth of the partition that holds the Nix store to the end of the disk";
+        before = [ "sane-image-register.service" ];
+        path = [ (if nixFs.fsType == "btrfs" then pkgs.btrfs-progs else pkgs.e2fsprogs) ];
+        script = ''
+          device=$(findmnt --direction backward --first-only --noheadings --nofsroot --output SOURCE ${mountPoint})
+          device=$(realpath "$device")
+
+          # The disk and the partition's number as the kernel has them: no name tells them reliably.
+          name=''${device#/dev/}
+          partition=$(realpath "/sys/class/block/''${name//\//!}")
+          if [ ! -e "$partition/partition" ]; then
+            echo "$device is not a partition of a disk" >&2
+            exit 1
+          fi
+          number=$(cat "$partition/partition")
+          disk=/dev/$(sed -n s/^DEVNAME=//p "$partition/../uevent")
+
+          # In sectors of 512 bytes, whatever the disk's are. Up to 2 MiB at its end are for the
+          # backup of the partition table and for alignment.
+          free=$(($(cat "$partition/../size") - $(cat "$partition/start") - $(cat "$partition/size")))
+          if [ "$free" -gt 4096 ]; then
+            echo ', +' | sfdisk --no-reread --no-tell-kernel --partno "$number" "$disk"
+            partx --update --nr "$number" "$disk"
+          fi
+          ${
+            if nixFs.fsType == "btrfs" then
+              "btrfs filesystem resize max ${mountPoint}"
+            else
+              ''resize2fs "$device"''
+          }
+        '';
+      });
+    }
+    # With a nixpkgs that has variants of images: system.build.images.sane.
+    // lib.optionalAttrs (options ? image.modules) {
+      image.modules.sane =
+        { config, modulesPath, ... }:
+        {
+          imports = [ "${modulesPath}/image/file-options.nix" ];
+          image.baseName = config.sane.image.name;
+          image.extension = "img";
+          system.build.image = config.system.build.img;
+        };
+    }
+  );
+}
