@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::ext4;
-use crate::identity::Identities;
+use crate::identity::{Identities, Identity};
 use crate::source::tree::{FileTree, NodeKind};
-use crate::spec::{FsUuid, Spec};
+use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
 use crate::units::SectorSize;
 use crate::vfat::VfatLayout;
@@ -47,7 +47,7 @@ pub enum Role {
 pub struct Filesystem {
     /// "vfat" or "ext4".
     #[serde(rename = "type")]
-    pub fs_type: &'static str,
+    pub fs_type: String,
     /// The UUID as in `/dev/disk/by-uuid`.
     pub uuid: String,
     /// The label.
@@ -146,45 +146,15 @@ pub fn plan(
     boot: Laid<'_, VfatLayout>,
     nix: Laid<'_, ext4::layout::Layout>,
 ) -> Result<ImagePlan, PlanError> {
-    let gpt = GptLayout::new(
-        spec.sector_size,
-        spec.extra_gpt_padding,
-        spec.first_part_gap,
-        identities.disk,
-        &[
-            PartitionRequest {
-                name: identities.boot.partition_name.clone(),
-                type_guid: TYPE_ESP,
-                guid: identities.boot.partition,
-                size: boot.layout.size(),
-                attributes: 0,
-            },
-            PartitionRequest {
-                name: identities.nix.partition_name.clone(),
-                type_guid: TYPE_LINUX,
-                guid: identities.nix.partition,
-                size: nix.layout.size(),
-                attributes: 0,
-            },
-        ],
-    )?;
+    let (boot_id, nix_id) = (&identities.boot, &identities.nix);
+    let requests = [request(boot_id, TYPE_ESP, boot.layout.size()), request(nix_id, TYPE_LINUX, nix.layout.size())];
+    let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
+    let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
     let [boot_gpt, nix_gpt] = &gpt.partitions[..] else { unreachable!("two partitions were asked for") };
-    let boot_filesystem = Filesystem {
-        fs_type: "vfat",
-        uuid: FsUuid::VolumeId(identities.boot.filesystem).to_string(),
-        label: identities.boot.label.clone(),
-        mount_point: spec.boot.mount_point.display().to_string(),
-        free: boot.layout.free_bytes(),
-        contents: Contents::of(boot.tree),
-    };
-    let nix_filesystem = Filesystem {
-        fs_type: "ext4",
-        uuid: FsUuid::Uuid(identities.nix.filesystem).to_string(),
-        label: identities.nix.label.clone(),
-        mount_point: spec.nix.mount_point.display().to_string(),
-        free: nix.layout.free_bytes(),
-        contents: Contents::of(nix.tree),
-    };
+    let boot_uuid = FsUuid::VolumeId(boot_id.filesystem);
+    let boot_filesystem = filesystem(&spec.boot, boot_uuid, &boot_id.label, boot.layout.free_bytes(), boot.tree);
+    let nix_uuid = FsUuid::Uuid(nix_id.filesystem);
+    let nix_filesystem = filesystem(&spec.nix, nix_uuid, &nix_id.label, nix.layout.free_bytes(), nix.tree);
     let partitions = [
         partition(Role::Boot, boot_gpt, spec.sector_size, boot_filesystem),
         partition(Role::Nix, nix_gpt, spec.sector_size, nix_filesystem),
@@ -218,6 +188,22 @@ impl Contents {
             NodeKind::File { size, .. } => Self { files: sum.files + 1, file_bytes: sum.file_bytes + size },
             _ => sum,
         })
+    }
+}
+
+fn request<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {
+    let name = identity.partition_name.clone();
+    PartitionRequest { name, type_guid, guid: identity.partition, size, attributes: 0 }
+}
+
+fn filesystem(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {
+    Filesystem {
+        fs_type: mounted.fs_type.to_string(),
+        uuid: uuid.to_string(),
+        label: label.to_owned(),
+        mount_point: mounted.mount_point.display().to_string(),
+        free,
+        contents: Contents::of(tree),
     }
 }
 
