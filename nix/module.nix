@@ -127,8 +127,8 @@ in
       default = true;
       example = false;
       description = ''
-        Whether this host has an image at {option}`system.build.img`. Nothing of it is built, or even
-        evaluated, before something asks for it.
+        Whether this host has an image at {option}`system.build.img`, and the services of its first
+        boot. Nothing of the image is built, or even evaluated, before something asks for it.
       '';
     };
 
@@ -170,7 +170,9 @@ in
         else
           null
       '';
-      example = "\${pkgs.buildPackages.my-boot-files}/bin/populate --timeout 5";
+      example = literalExpression ''
+        "''${pkgs.buildPackages.my-boot-files}/bin/populate --timeout 5"
+      '';
       description = ''
         A shell command that fills {file}`/boot`, called with `-c <toplevel> -d <directory>`; null for
         none. It runs on the machine that builds.

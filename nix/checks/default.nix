@@ -169,6 +169,17 @@ in
 
   example = imageOf example;
   inherit (example.system.build) toplevel;
+  malformed = imageOf (
+    example
+    // {
+      fileSystems = example.fileSystems // {
+        "/" = {
+          device = "/dev/disk/by-uuid/my-uuid";
+          fsType = "ext4";
+        };
+      };
+    }
+  );
   inherit uBoot;
 
   # The example with the store's filesystem mounted at each place where it may be.

@@ -37,6 +37,7 @@ let
       }
       ''
         cd ${self}
+        export CARGO_HOME=$TMPDIR
         find . -name '*.nix' -exec nixfmt --check {} +
         cargo fmt --check
         touch "$out"
