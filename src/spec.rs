@@ -31,8 +31,10 @@ use crate::units::{MIB, SectorSize};
 /// The one version of the spec's schema that this program reads.
 pub const VERSION: u64 = 1;
 
-/// In bytes: with the 34 sectors of a GPT of 512-byte sectors, the first partition starts at 16 MiB.
-const DEFAULT_FIRST_PART_GAP: u64 = 16 * MIB - 34 * 512;
+/// Where the first partition starts by default, in bytes from the start of the disk.
+const DEFAULT_FIRST_PART_START: u64 = 16 * MIB;
+/// The 128 entries of a partition table, in bytes.
+const GPT_ENTRIES_BYTES: u64 = 128 * 128;
 /// In bytes.
 const DEFAULT_BOOT_PART_SIZE: u64 = 512 * MIB;
 /// In bytes.
@@ -206,13 +208,20 @@ struct Sizes {
     nix_free_space: Option<u64>,
 }
 
+/// The gap with which the first partition starts at [`DEFAULT_FIRST_PART_START`], if the table leaves room for one.
+fn default_gap(sector_size: SectorSize, extra_gpt_padding: u64) -> u64 {
+    // The protective MBR and the header come first, a sector each.
+    let table = 2 * sector_size.bytes() + GPT_ENTRIES_BYTES;
+    DEFAULT_FIRST_PART_START.saturating_sub(table).saturating_sub(extra_gpt_padding)
+}
+
 impl Sizes {
     fn read(top: &mut Object<'_>) -> Self {
         let sector_size = top.optional("sectorSize", "512 or 4096", 512.into(), validate::sector_size);
         let extra_gpt_padding = top.optional("extraGPTPadding", "a multiple of sectorSize", 0.into(), |number| {
             validate::padding(number, sector_size)
         });
-        let gap = Some(DEFAULT_FIRST_PART_GAP.into());
+        let gap = Some(default_gap(sector_size.unwrap_or_default(), extra_gpt_padding.unwrap_or_default()).into());
         let first_part_gap =
             top.optional("firstPartGap", "a number of bytes or null", gap, |number: Option<Number>| {
                 number.map_or(Ok(0), validate::size)

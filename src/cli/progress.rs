@@ -13,7 +13,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The progress that suits where standard error goes.
 pub(super) fn for_stderr() -> Box<dyn Progress> {
-    if stderr().is_terminal() { Box::new(Bar::new()) } else { Box::new(Lines::default()) }
+    // Nix gives its builders a terminal, and keeps what they write there as a log.
+    let is_nix_build = std::env::var_os("NIX_BUILD_TOP").is_some();
+    if stderr().is_terminal() && !is_nix_build { Box::new(Bar::new()) } else { Box::new(Lines::default()) }
 }
 
 /// One bar at a time, the current stage's.

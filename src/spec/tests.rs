@@ -86,6 +86,22 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(good(&minimal()), expected);
 }
 
+/// The first partition starts at 16 MiB, whatever lies before.
+#[test]
+fn the_default_gap_fills_up_to_16_mib() {
+    for (sector_size, padding, gap) in [
+        (512, 0, (16 << 20) - 34 * 512),
+        (4096, 0, (16 << 20) - 6 * 4096),
+        (512, 8 << 20, (8 << 20) - 34 * 512),
+        (512, 16 << 20, 0),
+    ] {
+        let mut spec = minimal();
+        set(&mut spec, "/sectorSize", json!(sector_size));
+        set(&mut spec, "/extraGPTPadding", json!(padding));
+        assert_eq!(good(&spec).first_part_gap, gap, "{sector_size} {padding}");
+    }
+}
+
 #[test]
 fn every_field_is_read() {
     let mut spec = minimal();
