@@ -28,7 +28,9 @@ mod threads;
 mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.
-const WINDOW_BYTES: usize = 8 << 20;
+const WINDOW_BYTES: usize = 4 << 20;
+/// More threads than this do not copy faster, but each holds a window: 64 MiB in all, whatever the machine.
+const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 /// Parts of files at least this long share extents if they can, in bytes; below, a copy is as cheap.
 const CLONE_MIN: u64 = 64 << 10;
 
@@ -99,7 +101,7 @@ impl fmt::Display for Engine {
 /// How to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Threads that copy at once.
+    /// Threads that copy at once, up to 16.
     pub threads: NonZeroUsize,
     /// Which way the bytes take.
     pub engine: Engine,
@@ -190,7 +192,8 @@ pub fn run(
     let max_part = if options.engine == Engine::Reflink { u64::MAX } else { window };
     let batches = Batches::new(jobs, max_part, window);
     let worker = || Worker::new(jobs, &image, progress, cancel);
-    threads::share_out(batches, options.threads, worker, |worker, batch| worker.copy(&batch))?;
+    let threads = options.threads.min(MAX_THREADS);
+    threads::share_out(batches, threads, worker, |worker, batch| worker.copy(&batch))?;
     Ok(image.summary())
 }
 
