@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::ext4;
 use crate::identity::{Identities, Identity};
-use crate::source::tree::{FileTree, NodeKind};
+use crate::source::tree::FileTree;
 use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
 use crate::units::SectorSize;
@@ -56,16 +56,7 @@ pub struct Filesystem {
     pub mount_point: String,
     /// Bytes free for more files.
     pub free: u64,
-    /// What is in it.
-    #[serde(flatten)]
-    pub contents: Contents,
-}
-
-/// How much is in a filesystem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Contents {
-    /// Regular files.
+    /// Regular files in it.
     pub files: u64,
     /// Bytes in those files.
     pub file_bytes: u64,
@@ -182,28 +173,21 @@ impl ImagePlan {
     }
 }
 
-impl Contents {
-    fn of(tree: &FileTree) -> Self {
-        tree.nodes().fold(Self::default(), |sum, node| match tree.kind(node) {
-            NodeKind::File { size, .. } => Self { files: sum.files + 1, file_bytes: sum.file_bytes + size },
-            _ => sum,
-        })
-    }
-}
-
 fn request<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {
     let name = identity.partition_name.clone();
     PartitionRequest { name, type_guid, guid: identity.partition, size, attributes: 0 }
 }
 
 fn filesystem(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {
+    let (files, file_bytes) = tree.file_totals();
     Filesystem {
         fs_type: mounted.fs_type.to_string(),
         uuid: uuid.to_string(),
         label: label.to_owned(),
         mount_point: mounted.mount_point.display().to_string(),
         free,
-        contents: Contents::of(tree),
+        files,
+        file_bytes,
     }
 }
 

@@ -127,6 +127,8 @@ impl Input {
 /// The time to make an image, and the time to hash it if that is wanted.
 fn measure(candidate: &candidates::Candidate, input: &Input, out: &Path, hash: bool) -> (Duration, Duration) {
     fs::create_dir(out).expect("cannot make the output directory");
+    // What the one before has left to be written is not to be this one's burden.
+    rustix::fs::sync();
     let started = Instant::now();
     let image = (candidate.run)(input, out);
     File::open(&image).and_then(|image| image.sync_all()).expect("no image");

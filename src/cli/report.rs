@@ -79,8 +79,8 @@ fn describe(partition: &Partition) -> String {
         fs.mount_point,
         fs.label,
         fs.uuid,
-        HumanCount(fs.contents.files),
-        BinaryBytes(fs.contents.file_bytes),
+        HumanCount(fs.files),
+        BinaryBytes(fs.file_bytes),
         BinaryBytes(fs.free),
     )
 }

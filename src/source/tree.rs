@@ -131,6 +131,14 @@ impl FileTree {
         self.nodes.len() <= 1
     }
 
+    /// The number of regular files, and the sum of their sizes in bytes.
+    pub fn file_totals(&self) -> (u64, u64) {
+        self.nodes.iter().fold((0, 0), |(files, bytes), node| match node.kind {
+            Kind::File { size, .. } => (files + 1, bytes + size),
+            _ => (files, bytes),
+        })
+    }
+
     /// All nodes, in canonical (depth-first, name-sorted) order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeIndex> + use<> {
         (0..self.node_count()).map(NodeIndex)

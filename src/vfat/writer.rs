@@ -66,7 +66,7 @@ pub fn write(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), VfatError> {
-    let (files, bytes) = totals(tree);
+    let (files, bytes) = tree.file_totals();
     progress.stage("writing the boot partition", files, bytes);
     let cache = RefCell::new(Cache::new(out, layout.size()));
     let writer = Writer { layout, tree, cache: &cache, progress, cancel };
@@ -78,14 +78,6 @@ pub fn write(
     filesystem.unmount().map_err(VfatError::io("unmounting"))?;
     writer.write_fs_info(layout.used_clusters(), BACKUP_FS_INFO)?;
     cache.into_inner().finish().map_err(VfatError::io("writing back"))
-}
-
-/// The number of files and the sum of their sizes in bytes.
-fn totals(tree: &FileTree) -> (u64, u64) {
-    tree.nodes().fold((0, 0), |(files, bytes), node| match tree.kind(node) {
-        NodeKind::File { size, .. } => (files + 1, bytes + size),
-        _ => (files, bytes),
-    })
 }
 
 struct Writer<'a, W> {
