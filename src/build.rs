@@ -90,6 +90,14 @@ pub enum BuildError {
     /// The boot loader could not be installed.
     #[error("installBootloader: {0}")]
     Bootloader(#[source] CommandError),
+    /// The boot loader's installer cut the image off, or made it longer.
+    #[error("installBootloader: left the image with {found} bytes instead of {expected}; pass conv=notrunc to dd")]
+    Resized {
+        /// The image's size before, in bytes.
+        expected: u64,
+        /// The image's size after, in bytes.
+        found: u64,
+    },
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -172,6 +180,7 @@ pub fn build(
     staging.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
     if let Some(script) = install_bootloader {
         run_bootloader(script, &staging, context)?;
+        check_size(&staging.path().join(&name), plan.size)?;
     }
     context.progress.stage("writing out", 0, 0);
     context.cancel.check()?;
@@ -285,6 +294,13 @@ fn run_bootloader(script: &str, staging: &Staging, context: Context<'_>) -> Resu
     let mut environment = vec![("out", staging.path().as_os_str())];
     environment.extend(context.options.store_root.environment());
     command::run(script, staging.path(), &environment, context.progress, context.cancel).map_err(BuildError::Bootloader)
+}
+
+fn check_size(image: &Path, expected: u64) -> Result<(), BuildError> {
+    match image::metadata(image)?.len() {
+        found if found == expected => Ok(()),
+        found => Err(BuildError::Resized { expected, found }),
+    }
 }
 
 fn built(path: PathBuf, copied: Option<copy::Summary>) -> Result<Built, BuildError> {

@@ -124,6 +124,17 @@ fn a_boot_loader_that_fails() {
     assert_fails(&closure, 1, &["installBootloader", "7"]);
 }
 
+/// The classic slip: dd without conv=notrunc cuts the image off behind the boot loader.
+#[test]
+fn a_boot_loader_that_cuts_the_image_off() {
+    let dd = "printf firmware | dd of=\"$out/nixos.img\" bs=1 seek=8192 status=none";
+    let closure = ClosureBuilder::new()
+        .path("data", Entry::file("x"))
+        .spec(move |spec| spec["installBootloader"] = json!(dd))
+        .write();
+    assert_fails(&closure, 1, &["installBootloader", "8200", "conv=notrunc"]);
+}
+
 #[test]
 fn boot_files_that_do_not_fit() {
     let closure = closure("truncate -s 100M large; truncate -s 1M small");
