@@ -26,6 +26,20 @@ impl Progress for Silent {
     fn relay(&self, _line: &str) {}
 }
 
+/// Keeps the lines that commands print, for tests.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Lines(pub(crate) std::sync::Mutex<Vec<String>>);
+
+#[cfg(test)]
+impl Progress for Lines {
+    fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
+    fn advance(&self, _files: u64, _bytes: u64) {}
+    fn relay(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
 /// The user's wish to stop, set by a signal handler and looked at between pieces of work.
 #[derive(Debug, Default)]
 pub struct Cancel(AtomicI32);

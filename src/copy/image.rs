@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,9 +17,6 @@ use super::parts::Part;
 use super::source::Source;
 use super::{CopyError, Engine, Summary};
 use crate::units::ByteOffset;
-
-/// Zeros shorter than this between other bytes are written along with them: one write is cheaper than two.
-const HOLE_MIN: usize = 64 << 10;
 
 /// The image file and the ways to write to it that are open.
 pub(super) struct Image<'a> {
@@ -73,12 +71,9 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Writes whole pages from page-aligned memory. Long runs of zeros are left out.
+    /// Writes whole pages from page-aligned memory. Pages of zeros are left out: they stay holes.
     pub(super) fn write_pages(&self, at: ByteOffset, pages: &[u8]) -> io::Result<()> {
-        let mut rest = 0;
         for data in data_runs(pages) {
-            debug_assert!(data.start >= rest);
-            rest = data.end;
             let offset = at.0 + data.start as u64;
             self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
             self.write(offset, &pages[data])?;
@@ -115,17 +110,16 @@ fn open_direct(file: &File) -> Result<File, Errno> {
     rustix::fs::open(Path::new(&path), flags, Mode::empty()).map(File::from)
 }
 
-/// The ranges of `pages` that are worth writing: all but runs of zero pages of at least [`HOLE_MIN`] bytes, and zero
-/// pages at either end.
-fn data_runs(pages: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+/// The ranges of `pages` that are not zero, in whole pages.
+fn data_runs(pages: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
     for (number, page) in pages.chunks(PAGE).enumerate() {
         if *page == [0; PAGE][..page.len()] {
             continue;
         }
         let (start, end) = (number * PAGE, number * PAGE + page.len());
         match runs.last_mut() {
-            Some(last) if start - last.end < HOLE_MIN => last.end = end,
+            Some(last) if last.end == start => last.end = end,
             _ => runs.push(start..end),
         }
     }
@@ -137,13 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_runs_of_zeros_are_left_out() {
+    fn zero_pages_are_left_out() {
         let mut pages = vec![0; 40 * PAGE];
         for page in [2, 3, 10, 30] {
             pages[page * PAGE + 5] = 1;
         }
-        // Six zero pages lie between 3 and 10, nineteen between 10 and 30.
-        assert_eq!(data_runs(&pages), [2 * PAGE..11 * PAGE, 30 * PAGE..31 * PAGE]);
+        assert_eq!(data_runs(&pages), [2 * PAGE..4 * PAGE, 10 * PAGE..11 * PAGE, 30 * PAGE..31 * PAGE]);
         assert_eq!(data_runs(&[]), []);
         assert_eq!(data_runs(&[0; PAGE]), []);
     }

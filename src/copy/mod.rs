@@ -174,7 +174,7 @@ impl fmt::Display for Summary {
 
 /// Executes all jobs against `image`, a file whose bytes are all zero where the jobs point.
 ///
-/// Long runs of zeros are not written: they stay holes.
+/// Pages of zeros are not written: they stay holes.
 ///
 /// # Errors
 /// The first error in the order of the jobs among those that occurred; the rest of the work is given up.

@@ -98,12 +98,6 @@ impl Geometry {
         BlockIndex(u64::from(group) * u64::from(BLOCKS_PER_GROUP))
     }
 
-    /// The number of blocks in a group; only the last has fewer than [`BLOCKS_PER_GROUP`].
-    pub fn group_blocks(&self, group: u32) -> u32 {
-        let left = self.block_count - self.group_start(group).0;
-        u32::try_from(left.min(u64::from(BLOCKS_PER_GROUP))).unwrap_or(BLOCKS_PER_GROUP)
-    }
-
     /// The groups after the first that start with a backup of the superblock and the descriptors.
     pub fn backup_groups(&self) -> impl Iterator<Item = u32> + '_ {
         (1..self.group_count()).filter(|&group| has_superblock(group))

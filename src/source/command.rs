@@ -234,20 +234,9 @@ impl Relay<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Mutex;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<String>>);
-
-    impl Progress for Lines {
-        fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
-        fn advance(&self, _files: u64, _bytes: u64) {}
-        fn relay(&self, line: &str) {
-            self.0.lock().unwrap().push(line.to_owned());
-        }
-    }
+    use crate::progress::Lines;
 
     fn run_here(script: &str) -> (Result<(), CommandError>, Vec<String>) {
         let lines = Lines::default();

@@ -405,11 +405,11 @@ fn read_block(from: &mut impl Read, block: &mut Vec<u8>) -> io::Result<usize> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
-    use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
     use super::super::tree::{NodeIndex, NodeKind};
     use super::*;
+    use crate::progress::Lines;
     use crate::progress::Silent;
     use crate::store::StoreDir;
 
@@ -624,17 +624,6 @@ mod tests {
         let trees = [&host, &other].map(|host| host.boot_tree(None, &["x"]).unwrap().tree);
         let [kinds, others] = trees.each_ref().map(|tree| tree.nodes().map(|n| tree.kind(n)).collect::<Vec<_>>());
         assert_eq!(kinds, others);
-    }
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<String>>);
-
-    impl Progress for Lines {
-        fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
-        fn advance(&self, _files: u64, _bytes: u64) {}
-        fn relay(&self, line: &str) {
-            self.0.lock().unwrap().push(line.to_owned());
-        }
     }
 
     fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequest<'a> {
