@@ -35,6 +35,8 @@ pub mod vfat;
 
 pub mod ext4;
 
+pub mod btrfs;
+
 pub mod plan;
 
 pub mod build;

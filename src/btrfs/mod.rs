@@ -1,0 +1,36 @@
+//! A complete, native btrfs filesystem, without mkfs and without a C library.
+//!
+//! Takes a [`FileTree`](crate::source::tree::FileTree); [`layout`] decides every block, purely, before the first byte
+//! is written; [`writer`] then writes the trees, sorted, bottom-up, once, while `copy` moves the contents.
+//! `docs/btrfs.md` draws the result and gives the reason for each choice.
+
+use std::fmt;
+
+pub mod csum;
+pub mod format;
+pub mod tree;
+
+/// The one transaction that made everything: the first of the filesystem.
+pub const GENERATION: u64 = 1;
+/// Every time in an image, in seconds: what Nix stamps store paths with.
+pub const TIME: u64 = 1;
+
+/// A byte of the space that trees and files refer to.
+///
+/// Chunks map it to the device. Ours map every address to itself: the first, or only, copy of a byte is at that byte
+/// of the partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogicalAddress(pub u64);
+
+impl LogicalAddress {
+    /// The address `bytes` further on.
+    pub(crate) fn plus(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+}
+
+impl fmt::Display for LogicalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
