@@ -52,7 +52,7 @@ pub(super) struct BuildArgs {
     /// Do not run the spec's installBootloader
     #[arg(long)]
     pub(super) no_bootloader: bool,
-    /// Copy and scan with this many threads; the image does not depend on it [default: all cores]
+    /// Cores to use; the image does not depend on it [default: all]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
     /// How to move the contents of files; the image does not depend on it
@@ -124,6 +124,9 @@ pub(super) enum Io {
     Reflink,
     /// Write past the page cache; an error where the filesystem cannot
     Direct,
+    /// Let the kernel, or a file server, copy large files; an error where it cannot
+    #[value(name = "copy_file_range", alias = "copy-file-range")]
+    CopyFileRange,
     /// Write through the page cache
     Buffered,
 }

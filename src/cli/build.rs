@@ -20,6 +20,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::Auto => copy::Engine::Auto,
         Io::Reflink => copy::Engine::Reflink,
         Io::Direct => copy::Engine::Direct,
+        Io::CopyFileRange => copy::Engine::CopyFileRange,
         Io::Buffered => copy::Engine::Buffered,
     };
     let progress = progress::for_stderr();

@@ -8,12 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, copy_file_range};
 use rustix::io::Errno;
 
 use super::buffer::PAGE;
 use super::clone_range::clone_range;
-use super::parts::Part;
+use super::jobs::Observer;
 use super::source::Source;
 use super::{CopyError, Engine, Summary};
 use crate::units::ByteOffset;
@@ -25,8 +25,11 @@ pub(super) struct Image<'a> {
     direct: Option<File>,
     /// Whether sharing extents is still worth a try.
     clones: AtomicBool,
+    /// Whether having the kernel copy is still worth a try.
+    copies: AtomicBool,
     engine: Engine,
     cloned: AtomicU64,
+    copied: AtomicU64,
     written: AtomicU64,
 }
 
@@ -34,51 +37,104 @@ impl<'a> Image<'a> {
     /// Finds out what the image's filesystem allows of what `engine` asks for.
     pub(super) fn new(file: &'a File, engine: Engine) -> Result<Self, CopyError> {
         let direct = match engine {
-            Engine::Buffered => None,
+            Engine::Buffered | Engine::CopyFileRange => None,
             Engine::Auto | Engine::Reflink => open_direct(file).ok(),
             Engine::Direct => Some(open_direct(file).map_err(|e| CopyError::Unavailable { engine, source: e.into() })?),
         };
         let clones = AtomicBool::new(matches!(engine, Engine::Auto | Engine::Reflink));
-        Ok(Self { file, direct, clones, engine, cloned: AtomicU64::new(0), written: AtomicU64::new(0) })
+        // Large direct writes are faster, where they are possible.
+        let copies = AtomicBool::new(engine == Engine::CopyFileRange || engine == Engine::Auto && direct.is_none());
+        let [cloned, copied, written] = [0; 3].map(AtomicU64::new);
+        Ok(Self { file, direct, clones, copies, engine, cloned, copied, written })
     }
 
-    /// Whether files may be tried to share their extents with the image.
-    pub(super) fn clones(&self) -> bool {
-        self.clones.load(Ordering::Relaxed)
+    /// Whether the kernel may be tried to bring pages from a file to the image.
+    pub(super) fn offloads(&self) -> bool {
+        self.clones.load(Ordering::Relaxed) || self.copies.load(Ordering::Relaxed)
     }
 
-    /// Tries to share the whole pages of a part; tells whether that was done.
-    pub(super) fn clone_pages(&self, source: &Source, part: &Part) -> Result<bool, CopyError> {
-        let len = part.len - part.len % PAGE as u64;
-        match clone_range(source.file(), part.offset, len, self.file, part.destination) {
-            Ok(()) => {
+    /// Tries to have the kernel share or copy whole pages of a file; tells whether that was done.
+    pub(super) fn offload(&self, source: &Source, pages: Range<u64>, to: ByteOffset) -> Result<bool, CopyError> {
+        if self.clones.load(Ordering::Relaxed) {
+            let len = pages.end - pages.start;
+            let done = clone_range(source.file(), pages.start, len, self.file, to);
+            if self.succeeded(done, &self.clones, source, to)? {
                 self.cloned.fetch_add(len, Ordering::Relaxed);
-                Ok(true)
+                return Ok(true);
             }
+        }
+        if self.copies.load(Ordering::Relaxed) {
+            return self.copy_pages(source, pages, to);
+        }
+        Ok(false)
+    }
+
+    /// Tries to have the kernel copy what is not a hole.
+    fn copy_pages(&self, source: &Source, pages: Range<u64>, to: ByteOffset) -> Result<bool, CopyError> {
+        let mut at = pages.start;
+        while at < pages.end {
+            let Range { start, end } = source.next_data(at..pages.end)?;
+            at = start;
+            while at < end {
+                let (mut from, mut into) = (at, to.0 + (at - pages.start));
+                let len = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let done = copy_file_range(source.file(), Some(&mut from), self.file, Some(&mut into), len);
+                if let Ok(0) = done {
+                    return Err(source.changed());
+                }
+                if !self.succeeded(done.map_err(io::Error::from), &self.copies, source, to)? {
+                    return Ok(false);
+                }
+                self.copied.fetch_add(from - at, Ordering::Relaxed);
+                at = from;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a `way` of the kernel worked; if it did not, closes it unless that may be this file's fault alone.
+    fn succeeded<T>(
+        &self,
+        done: io::Result<T>,
+        way: &AtomicBool,
+        source: &Source,
+        to: ByteOffset,
+    ) -> Result<bool, CopyError> {
+        match done {
+            Ok(_) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                Err(CopyError::Write { path: source.path().clone(), offset: part.destination, source: e })
+                Err(CopyError::Write { path: source.path().to_owned(), offset: to, source: e })
             }
-            Err(source) if self.engine == Engine::Reflink => {
+            Err(source) if matches!(self.engine, Engine::Reflink | Engine::CopyFileRange) => {
                 Err(CopyError::Unavailable { engine: self.engine, source })
             }
             Err(e) => {
-                // EINVAL may be this file's alone; all else is the filesystems'.
                 if e.raw_os_error() != Some(Errno::INVAL.raw_os_error()) {
-                    self.clones.store(false, Ordering::Relaxed);
+                    way.store(false, Ordering::Relaxed);
                 }
                 Ok(false)
             }
         }
     }
 
-    /// Writes whole pages from page-aligned memory. Pages of zeros are left out: they stay holes.
-    pub(super) fn write_pages(&self, at: ByteOffset, pages: &[u8]) -> io::Result<()> {
+    /// Writes whole pages from page-aligned memory, and shows them. Pages of zeros are left out: they stay holes.
+    pub(super) fn write_pages(&self, at: ByteOffset, pages: &[u8], observer: Option<&dyn Observer>) -> io::Result<()> {
         for data in data_runs(pages) {
-            let offset = at.0 + data.start as u64;
-            self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
-            self.write(offset, &pages[data])?;
+            let (offset, pages) = (ByteOffset(at.0 + data.start as u64), &pages[data]);
+            if let Some(observer) = observer {
+                observer.landed(offset, pages);
+            }
+            self.write(offset.0, pages)?;
+            self.written.fetch_add(pages.len() as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Shows pages that are in the image already.
+    pub(super) fn show_pages(&self, at: ByteOffset, pages: &[u8], observer: &dyn Observer) {
+        for data in data_runs(pages) {
+            observer.landed(ByteOffset(at.0 + data.start as u64), &pages[data]);
+        }
     }
 
     fn write(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
@@ -97,6 +153,7 @@ impl<'a> Image<'a> {
     pub(super) fn summary(self) -> Summary {
         Summary {
             cloned_bytes: self.cloned.into_inner(),
+            kernel_bytes: self.copied.into_inner(),
             written_bytes: self.written.into_inner(),
             direct: self.direct.is_some(),
         }

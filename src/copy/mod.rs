@@ -1,9 +1,14 @@
 //! Moves the contents of files to their final places in the image, in parallel, each byte once.
 //!
-//! A layout offers its files as [`CopyJobs`]. They are cut into parts and gathered into batches of neighbours
-//! (`parts`), which threads take in the order of the image (`threads`). A thread reads a batch into one buffer and
-//! writes it at once (`worker`), so that one write serves hundreds of small files; or has the image share a large
-//! file's extents (`image`). Jobs are made on demand: a million files cost no million paths of memory.
+//! A filesystem offers its files as [`CopyJobs`]. They are cut into parts and gathered into batches of neighbours
+//! (`parts`), which threads take in the order of the image (`threads`). A thread asks for the files of a batch to be
+//! read ahead (`source`), reads them into one buffer and writes it at once (`worker`), so that one write serves
+//! hundreds of small files; or has the kernel move a large file's pages, or share them (`image`).
+//!
+//! Files that are to be transformed are [`PackJobs`]: threads take their units in order, transform them side by side,
+//! have them placed one batch after the other, and write them side by side again (`packing`).
+//!
+//! Jobs are made on demand: a million files cost no million paths of memory.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +19,10 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use self::image::Image;
-use self::parts::Batches;
+pub use self::jobs::{CopyJobs, Files, Form, Observer, PackJobs, Packer, Piece, Unit};
+use self::packing::PackWorker;
+use self::parts::{Batches, UnitBatches};
+use self::threads::Turns;
 use self::worker::Worker;
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::units::ByteOffset;
@@ -22,6 +30,8 @@ use crate::units::ByteOffset;
 mod buffer;
 mod clone_range;
 mod image;
+mod jobs;
+mod packing;
 mod parts;
 mod source;
 mod threads;
@@ -29,49 +39,13 @@ mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.
 const WINDOW_BYTES: usize = 4 << 20;
+/// A thread waits for the disk half of its time: so many for each core keep both at work.
+const THREADS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// More threads than this do not copy faster, but each holds a window: 64 MiB in all, whatever the machine.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
-/// Parts of files at least this long share extents if they can, in bytes; below, a copy is as cheap.
-const CLONE_MIN: u64 = 64 << 10;
-
-/// Where a file goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The length that the file had when it was laid out, in bytes; any other now is an error.
-    pub size: u64,
-    /// Where its bytes go, in order of the file's own bytes. Lengths add up to at least `size`.
-    pub pieces: Vec<Piece>,
-}
-
-/// A part of a file that is contiguous in the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it starts in the image file: a multiple of 4096.
-    pub destination: ByteOffset,
-    /// Its length in bytes, a multiple of 4096. The last piece of a file may reach past the file's end; the rest of
-    /// the file's last 4096 bytes is zeroed.
-    pub len: u64,
-}
-
-/// The files of a layout, in the order of their places in the image.
-pub trait CopyJobs: Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Where the file at `index` goes, which is less than [`len`](Self::len).
-    fn target(&self, index: usize) -> Target;
-
-    /// Where the file at `index` is on the host.
-    fn source(&self, index: usize) -> PathBuf;
-
-    /// The sum of all sizes in bytes.
-    fn total_bytes(&self) -> u64;
-}
+/// Parts of files at least this long are left to the kernel if it can share or copy them, in bytes; shorter ones are
+/// as cheaply gathered (docs/performance.md has the figures).
+const OFFLOAD_MIN: u64 = 64 << 10;
 
 /// Which way the bytes take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +57,8 @@ pub enum Engine {
     Reflink,
     /// Large writes that bypass the page cache.
     Direct,
+    /// The kernel copies large files, or the server that holds them does; one that it cannot is an error.
+    CopyFileRange,
     /// Large writes through the page cache: works everywhere.
     Buffered,
 }
@@ -93,6 +69,7 @@ impl fmt::Display for Engine {
             Self::Auto => "auto",
             Self::Reflink => "reflink",
             Self::Direct => "direct",
+            Self::CopyFileRange => "copy_file_range",
             Self::Buffered => "buffered",
         })
     }
@@ -101,7 +78,7 @@ impl fmt::Display for Engine {
 /// How to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Threads that copy at once, up to 16.
+    /// Cores to use. Up to 16 threads copy at once.
     pub threads: NonZeroUsize,
     /// Which way the bytes take.
     pub engine: Engine,
@@ -112,6 +89,8 @@ pub struct Options {
 pub struct Summary {
     /// Bytes that the image shares with the store.
     pub cloned_bytes: u64,
+    /// Bytes that the kernel copied.
+    pub kernel_bytes: u64,
     /// Bytes that were written.
     pub written_bytes: u64,
     /// Whether the page cache was bypassed.
@@ -164,11 +143,13 @@ pub enum CopyError {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let written = if self.direct { "direct writes" } else { "buffered writes" };
-        match self.cloned_bytes {
-            0 => f.write_str(written),
-            cloned => write!(f, "{} MiB shared with the store, {written}", cloned >> 20),
+        if self.cloned_bytes > 0 {
+            write!(f, "{} MiB shared with the store, ", self.cloned_bytes >> 20)?;
         }
+        if self.kernel_bytes > 0 {
+            write!(f, "{} MiB copied by copy_file_range, ", self.kernel_bytes >> 20)?;
+        }
+        f.write_str(if self.direct { "direct writes" } else { "buffered writes" })
     }
 }
 
@@ -187,14 +168,36 @@ pub fn run(
 ) -> Result<Summary, CopyError> {
     progress.stage("copying files", jobs.len() as u64, jobs.total_bytes());
     let image = Image::new(image, options.engine)?;
-    let window = WINDOW_BYTES as u64;
-    // A clone costs the same whatever its length.
-    let max_part = if options.engine == Engine::Reflink { u64::MAX } else { window };
-    let batches = Batches::new(jobs, max_part, window);
+    let batches = Batches::new(jobs, WINDOW_BYTES as u64, WINDOW_BYTES as u64);
     let worker = || Worker::new(jobs, &image, progress, cancel);
-    let threads = options.threads.min(MAX_THREADS);
-    threads::share_out(batches, threads, worker, |worker, batch| worker.copy(&batch))?;
+    threads::share_out(batches, copying_threads(options), worker, |worker, batch| worker.copy(&batch))?;
     Ok(image.summary())
+}
+
+/// Transforms all files and writes what becomes of them to `image`, as [`run`] does.
+///
+/// # Errors
+/// Like those of [`run`].
+pub fn pack(
+    jobs: &dyn PackJobs,
+    image: &File,
+    options: Options,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Summary, CopyError> {
+    progress.stage("packing files", jobs.len() as u64, jobs.total_bytes());
+    let image = Image::new(image, options.engine)?;
+    let turns = Turns::default();
+    let batches = UnitBatches::new(jobs, WINDOW_BYTES).enumerate();
+    let worker = || PackWorker::new(jobs, &image, &turns, progress, cancel);
+    threads::share_out(batches, copying_threads(options), worker, |worker, (number, batch)| {
+        worker.pack(number, &batch)
+    })?;
+    Ok(image.summary())
+}
+
+fn copying_threads(options: Options) -> NonZeroUsize {
+    options.threads.saturating_mul(THREADS_A_CORE).min(MAX_THREADS)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Mutex;
 
 use proptest::prelude::*;
 
@@ -9,20 +11,89 @@ use crate::progress::Silent;
 const PAGE: u64 = 4096;
 const IMAGE_BYTES: u64 = 40 << 20;
 
-struct Files(Vec<(tempfile::NamedTempFile, Target)>);
+/// Files with the pieces they go to.
+#[derive(Default)]
+struct Host {
+    files: Vec<(tempfile::NamedTempFile, u64, Vec<Piece>)>,
+    watch: Option<Watch>,
+    kept: Mutex<BTreeMap<usize, Vec<u8>>>,
+    /// Where the next unit goes, and what was placed: each with its form and its length as it is stored.
+    placed: Mutex<(u64, Vec<Placed>)>,
+}
 
-impl CopyJobs for Files {
-    fn len(&self) -> usize {
-        self.0.len()
+type Placed = (Unit, Form, usize);
+
+/// Remembers the pages that land.
+#[derive(Default)]
+struct Watch(Mutex<BTreeMap<u64, Vec<u8>>>);
+
+impl Observer for Watch {
+    fn landed(&self, at: ByteOffset, pages: &[u8]) {
+        let mut seen = self.0.lock().unwrap();
+        for (number, page) in (0..).zip(pages.chunks(4096)) {
+            assert_eq!(seen.insert(at.0 + number * PAGE, page.to_owned()), None, "a page landed twice");
+        }
     }
-    fn target(&self, index: usize) -> Target {
-        self.0[index].1.clone()
+}
+
+impl Files for Host {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+    fn size(&self, index: usize) -> u64 {
+        self.files[index].1
     }
     fn source(&self, index: usize) -> PathBuf {
-        self.0[index].0.path().to_owned()
+        self.files[index].0.path().to_owned()
     }
     fn total_bytes(&self) -> u64 {
-        self.0.iter().map(|(_, target)| target.size).sum()
+        self.files.iter().map(|(_, size, _)| size).sum()
+    }
+    fn observer(&self) -> Option<&dyn Observer> {
+        self.watch.as_ref().map(|watch| watch as &dyn Observer)
+    }
+}
+
+impl CopyJobs for Host {
+    fn pieces(&self, index: usize) -> Vec<Piece> {
+        self.files[index].2.clone()
+    }
+    fn keep(&self, index: usize, contents: Vec<u8>) {
+        assert_eq!(self.kept.lock().unwrap().insert(index, contents), None);
+    }
+}
+
+/// Stores a unit of one byte repeated as that byte, and keeps units that are stored in less than 100 bytes of files
+/// with an even number.
+impl PackJobs for Host {
+    fn unit_bytes(&self) -> usize {
+        32 << 10
+    }
+    fn packer(&self) -> Box<dyn Packer + '_> {
+        Box::new(OneByte)
+    }
+    fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset> {
+        let mut placed = self.placed.lock().unwrap();
+        placed.1.push((unit, form, stored.len()));
+        if unit.file.is_multiple_of(2) && stored.len() < 100 {
+            return None;
+        }
+        let at = placed.0;
+        // A gap now and then.
+        placed.0 += stored.len().next_multiple_of(4096) as u64 + if unit.file.is_multiple_of(3) { PAGE } else { 0 };
+        Some(ByteOffset(at))
+    }
+}
+
+struct OneByte;
+
+impl Packer for OneByte {
+    fn pack(&mut self, _unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form {
+        if bytes.iter().any(|byte| *byte != bytes[0]) {
+            return Form::Raw;
+        }
+        output.push(bytes[0]);
+        Form::Packed
     }
 }
 
@@ -36,15 +107,20 @@ fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-fn target(size: u64, pieces: &[(u64, u64)]) -> Target {
-    let piece = |&(start, len): &(u64, u64)| Piece { destination: ByteOffset(start), len };
-    Target { size, pieces: pieces.iter().map(piece).collect() }
+/// One file, laid out with `size` bytes at the start of the image.
+fn one(source: tempfile::NamedTempFile, size: u64) -> Host {
+    let pieces = vec![Piece { destination: ByteOffset(0), len: size.next_multiple_of(PAGE) }];
+    Host { files: vec![(source, size, pieces)], ..Host::default() }
 }
 
-fn copy(files: &Files, engine: Engine, threads: usize) -> Result<File, CopyError> {
+fn image_and_options(engine: Engine, threads: usize) -> (File, Options) {
     let image = tempfile::tempfile().unwrap();
     image.set_len(IMAGE_BYTES).unwrap();
-    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), engine };
+    (image, Options { threads: NonZeroUsize::new(threads).unwrap(), engine })
+}
+
+fn copy(files: &Host, engine: Engine, threads: usize) -> Result<File, CopyError> {
+    let (image, options) = image_and_options(engine, threads);
     run(files, &image, options, &Silent, &Cancel::new()).map(|_| image)
 }
 
@@ -66,37 +142,107 @@ fn some_contents() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// What the image should be, and the files that should come to it: each in two pieces or, if small, in none.
+fn lay_out(all: Vec<(Vec<u8>, u64)>) -> (Vec<u8>, Host) {
+    let mut wanted = vec![0; index(IMAGE_BYTES)];
+    let mut at = 0;
+    let mut host = Host { watch: Some(Watch::default()), ..Host::default() };
+    for (bytes, first_pages) in all {
+        let size = bytes.len() as u64;
+        let mut pieces = Vec::new();
+        if size > PAGE {
+            let first = (first_pages * PAGE).min(size.next_multiple_of(PAGE));
+            let rest = size.next_multiple_of(PAGE) - first;
+            let head = index(first.min(size));
+            wanted[index(at)..][..head].copy_from_slice(&bytes[..head]);
+            // A gap of a page between the pieces, as metadata makes it.
+            wanted[index(at + first + PAGE)..][..bytes.len() - head].copy_from_slice(&bytes[head..]);
+            let both = [(at, first), (at + first + PAGE, rest)].into_iter().filter(|&(_, len)| len > 0);
+            pieces.extend(both.map(|(start, len)| Piece { destination: ByteOffset(start), len }));
+            at += first + PAGE + rest;
+        }
+        host.files.push((file(&bytes), size, pieces));
+    }
+    (wanted, host)
+}
+
+/// The pages of an image that are not zero.
+fn data_pages(image: &[u8]) -> BTreeMap<u64, Vec<u8>> {
+    let pages = (0..).zip(image.chunks(4096)).filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    pages.map(|(number, page)| (number * PAGE, page.to_owned())).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever the sizes, the pieces, the zeros, the engine and the threads: the bytes arrive, and only they.
+    /// Whatever the sizes, the pieces, the zeros, the engine and the threads: the bytes arrive, and only they, and
+    /// each page is shown once.
     #[test]
     fn bytes_arrive(all in prop::collection::vec((some_contents(), 1u64..900), 0..8), threads in 1usize..4) {
-        let mut wanted = vec![0; index(IMAGE_BYTES)];
-        let mut at = 0;
-        let mut files = Vec::new();
-        for (bytes, first_pages) in all {
-            let size = bytes.len() as u64;
-            let first = (first_pages * PAGE).min(size.next_multiple_of(PAGE));
-            let rest = size.next_multiple_of(PAGE) - first;
-            // A gap of a page between the pieces, as metadata makes it.
-            let pieces = [(at, first), (at + first + PAGE, rest)];
-            let head = index(first.min(size));
-            wanted[index(at)..][..head].copy_from_slice(&bytes[..head]);
-            wanted[index(at + first + PAGE)..][..bytes.len() - head].copy_from_slice(&bytes[head..]);
-            at += first + PAGE + rest;
-            let pieces: Vec<_> = pieces.into_iter().filter(|&(_, len)| len > 0).collect();
-            files.push((file(&bytes), target(size, &pieces)));
+        let (wanted, mut host) = lay_out(all.clone());
+        for engine in [Engine::Auto, Engine::Direct, Engine::CopyFileRange, Engine::Buffered] {
+            host.kept = Mutex::default();
+            host.watch = Some(Watch::default());
+            let image = match copy(&host, engine, threads) {
+                Err(CopyError::Unavailable { .. }) => continue,
+                image => contents(&image.unwrap()),
+            };
+            prop_assert!(image == wanted, "{engine}");
+            let kept = (0..).zip(&all).filter(|(_, (bytes, _))| bytes.len() <= 4096 && !bytes.is_empty());
+            let kept: BTreeMap<_, _> = kept.map(|(number, (bytes, _))| (number, bytes.clone())).collect();
+            prop_assert!(*host.kept.lock().unwrap() == kept);
+            let seen = host.watch.take().unwrap().0.into_inner().unwrap();
+            prop_assert!(seen == data_pages(&wanted), "{engine}");
         }
-        let files = Files(files);
-        for engine in [Engine::Auto, Engine::Direct, Engine::Buffered] {
-            let image = copy(&files, engine, threads);
-            match image {
-                Err(CopyError::Unavailable { .. }) => {}
-                image => prop_assert!(contents(&image.unwrap()) == wanted, "{engine}"),
+    }
+
+    /// Packed files land where they are placed, are placed in order, and look the same whatever the threads.
+    #[test]
+    fn packed_bytes_arrive(all in prop::collection::vec((some_contents(), 1u64..2), 0..8)) {
+        let (_, mut host) = lay_out(all.clone());
+        let mut results = Vec::new();
+        for threads in [1, 3] {
+            host.placed = Mutex::default();
+            host.watch = Some(Watch::default());
+            let (image, options) = image_and_options(Engine::Auto, threads);
+            pack(&host, &image, options, &Silent, &Cancel::new()).unwrap();
+            let image = contents(&image);
+            let seen = host.watch.take().unwrap().0.into_inner().unwrap();
+            prop_assert!(seen == data_pages(&image));
+            results.push((image, host.placed.lock().unwrap().1.clone()));
+        }
+        prop_assert!(results[0] == results[1]);
+        let wanted = pack_by_hand(&all.into_iter().map(|(bytes, _)| bytes).collect::<Vec<_>>(), &host);
+        prop_assert!(results.pop().unwrap().0 == wanted);
+    }
+}
+
+/// What packing should make of the files, by the simplest way.
+fn pack_by_hand(files: &[Vec<u8>], host: &Host) -> Vec<u8> {
+    let mut image = vec![0; index(IMAGE_BYTES)];
+    *host.placed.lock().unwrap() = Default::default();
+    for (file, bytes) in files.iter().enumerate() {
+        for (number, bytes) in (0..).zip(bytes.chunks(host.unit_bytes())) {
+            let unit = Unit { file, offset: number * host.unit_bytes() as u64, len: bytes.len() };
+            let mut packed = Vec::new();
+            let form = OneByte.pack(unit, bytes, &mut packed);
+            let stored = if form == Form::Packed && bytes.len() > 1 { &packed } else { bytes };
+            let form = if bytes.len() > 1 { form } else { Form::Raw };
+            if let Some(at) = host.place(unit, form, stored) {
+                image[index(at.0)..][..stored.len()].copy_from_slice(stored);
             }
         }
     }
+    image
+}
+
+#[test]
+fn an_error_while_packing_stops_all_threads() {
+    let (_, mut host) = lay_out((0..200).map(|_| (vec![1; 100_000], 1)).collect());
+    host.files[150].1 += 1;
+    let (image, options) = image_and_options(Engine::Auto, 4);
+    let result = pack(&host, &image, options, &Silent, &Cancel::new());
+    assert!(matches!(result, Err(CopyError::Changed { path, .. }) if path == host.files[150].0.path()));
 }
 
 #[test]
@@ -105,7 +251,7 @@ fn a_file_that_is_not_as_laid_out_is_an_error() {
         for laid_out in [real - 1, real + 1, real + 5000] {
             let source = file(b"x");
             source.as_file().set_len(real).unwrap();
-            let files = Files(vec![(source, target(laid_out, &[(0, laid_out.next_multiple_of(PAGE))]))]);
+            let files = one(source, laid_out);
             let result = copy(&files, Engine::Auto, 1);
             assert!(matches!(result, Err(CopyError::Changed { .. })), "{real} {laid_out}");
         }
@@ -116,7 +262,7 @@ fn a_file_that_is_not_as_laid_out_is_an_error() {
 fn a_file_that_is_gone_is_an_error() {
     let source = file(b"x");
     let gone = source.path().to_owned();
-    let files = Files(vec![(source, target(1, &[(0, PAGE)]))]);
+    let files = one(source, 1);
     std::fs::remove_file(&gone).unwrap();
     assert!(matches!(copy(&files, Engine::Auto, 1), Err(CopyError::Read { path, .. }) if path == gone));
 }
@@ -127,8 +273,8 @@ fn holes_stay_holes() {
     let size = 30 << 20;
     source.as_file().set_len(size).unwrap();
     source.as_file().write_all_at(b"end", size - 3).unwrap();
-    let files = Files(vec![(source, target(size, &[(0, size)]))]);
-    for engine in [Engine::Auto, Engine::Buffered] {
+    let files = one(source, size);
+    for engine in [Engine::Auto, Engine::Buffered, Engine::CopyFileRange] {
         let image = copy(&files, engine, 2).unwrap();
         assert!(image.metadata().unwrap().blocks() * 512 <= 64 << 10, "{engine}");
     }

@@ -4,7 +4,7 @@ use super::format::BLOCK_SIZE;
 use super::layout::Layout;
 use std::path::PathBuf;
 
-use crate::copy::{CopyJobs, Piece, Target};
+use crate::copy::{CopyJobs, Files, Piece};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
@@ -33,19 +33,16 @@ impl<'a> Contents<'a> {
     }
 }
 
-impl CopyJobs for Contents<'_> {
+impl Files for Contents<'_> {
     fn len(&self) -> usize {
         self.files.len()
     }
 
-    fn target(&self, index: usize) -> Target {
-        let node = self.files[index];
-        let NodeKind::File { size, .. } = self.tree.kind(node) else { unreachable!("only files were taken") };
-        let pieces = self.layout.contents(node).map(|extent| Piece {
-            destination: ByteOffset(self.start.0 + extent.physical.0 * BLOCK_SIZE),
-            len: u64::from(extent.blocks) * BLOCK_SIZE,
-        });
-        Target { size, pieces: pieces.collect() }
+    fn size(&self, index: usize) -> u64 {
+        let NodeKind::File { size, .. } = self.tree.kind(self.files[index]) else {
+            unreachable!("only files were taken")
+        };
+        size
     }
 
     fn source(&self, index: usize) -> PathBuf {
@@ -54,5 +51,15 @@ impl CopyJobs for Contents<'_> {
 
     fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+}
+
+impl CopyJobs for Contents<'_> {
+    fn pieces(&self, index: usize) -> Vec<Piece> {
+        let pieces = self.layout.contents(self.files[index]).map(|extent| Piece {
+            destination: ByteOffset(self.start.0 + extent.physical.0 * BLOCK_SIZE),
+            len: u64::from(extent.blocks) * BLOCK_SIZE,
+        });
+        pieces.collect()
     }
 }

@@ -1,0 +1,111 @@
+//! What a filesystem tells `copy` of its files, and what `copy` tells it of their bytes.
+//!
+//! A filesystem whose layout is known beforehand offers [`CopyJobs`]; one that transforms contents, and so learns
+//! their lengths only while they are moved, offers [`PackJobs`]. Either may watch the bytes with an [`Observer`].
+
+use std::path::PathBuf;
+
+use crate::units::ByteOffset;
+
+/// Files whose contents are moved, in the order of their places.
+pub trait Files: Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The length of the file at `index`, which is less than [`len`](Self::len), in bytes. Any other length now is an
+    /// error.
+    fn size(&self, index: usize) -> u64;
+
+    /// Where the file at `index` is on the host.
+    fn source(&self, index: usize) -> PathBuf;
+
+    /// The sum of all sizes in bytes.
+    fn total_bytes(&self) -> u64;
+
+    /// Who wants to see the bytes that land. Without one, bytes are read only if that is how they travel: those of
+    /// shared extents are not.
+    fn observer(&self) -> Option<&dyn Observer> {
+        None
+    }
+}
+
+/// Sees bytes on their way to the image: a filesystem with checksums of its data.
+pub trait Observer: Sync {
+    /// `pages`, whole pages of 4096 bytes as they are stored, have their place at byte `at` of the image.
+    ///
+    /// Called once for every page that lands, from several threads, in no order; but never for pages of zeros, which
+    /// are left out of the image: what is remembered of a page has to start as that of a page of zeros.
+    fn landed(&self, at: ByteOffset, pages: &[u8]);
+}
+
+/// Files whose places are known beforehand.
+pub trait CopyJobs: Files {
+    /// Where the bytes of the file at `index` go, in order of the file's own bytes, at least as long together as the
+    /// file is. No piece: its bytes do not land, they are handed to [`keep`](Self::keep).
+    fn pieces(&self, index: usize) -> Vec<Piece>;
+
+    /// Takes the bytes of a file without a place, from any thread. Only for files that are small enough for memory.
+    fn keep(&self, index: usize, contents: Vec<u8>) {
+        let _ = (index, contents);
+        unreachable!("only files without pieces are kept");
+    }
+}
+
+/// A part of a file that is contiguous in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it starts in the image file: a multiple of 4096.
+    pub destination: ByteOffset,
+    /// Its length in bytes, a multiple of 4096. The last piece of a file may reach past the file's end; the rest of
+    /// the file's last 4096 bytes is zeroed.
+    pub len: u64,
+}
+
+/// Files that are transformed, unit by unit, and placed as the lengths of their units become known.
+pub trait PackJobs: Files {
+    /// The longest unit in bytes, a multiple of 4096 and no more than 1 MiB. A file is cut into units of this length.
+    fn unit_bytes(&self) -> usize;
+
+    /// Makes what one thread transforms with.
+    fn packer(&self) -> Box<dyn Packer + '_>;
+
+    /// Where `stored` bytes of a unit go: a multiple of 4096; the rest of their last page is zeroed. `None`: they do
+    /// not land, the filesystem has kept them.
+    ///
+    /// Called once for every unit, in the order of files and of each file's units, whatever the number of threads.
+    fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset>;
+}
+
+/// A range of a file that is transformed by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The index of the file.
+    pub file: usize,
+    /// Where in the file it starts, in bytes.
+    pub offset: u64,
+    /// Its length in bytes, at least 1.
+    pub len: usize,
+}
+
+/// How the bytes of a unit are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As they are.
+    Raw,
+    /// Transformed.
+    Packed,
+}
+
+/// Transforms units; each thread has its own.
+pub trait Packer {
+    /// Appends to `output` what is to be stored of a unit, and tells [`Form::Packed`]; or tells [`Form::Raw`] if the
+    /// unit is better left alone, whatever then is in `output`. An output no shorter than the unit is not taken.
+    ///
+    /// What comes out depends on nothing but the unit and its `bytes`.
+    fn pack(&mut self, unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form;
+}
