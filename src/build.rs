@@ -3,30 +3,34 @@
 //! Everything is planned, and so everything that can be wrong with the input is told, before the image file is made.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::btrfs;
 use crate::copy::{self, CopyError};
 use crate::disk::gpt::{self, GptError};
 use crate::disk::image::{self, OutputError, Staging};
 use crate::disk::region::Region;
-use crate::ext4::contents::Contents;
-use crate::ext4::{self, layout::Layout};
+use crate::ext4;
 use crate::identity::Identities;
 use crate::plan::{self, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
-use crate::source::closure::{self, NixContents, ScanError};
+use crate::source::closure::ScanError;
 use crate::source::command::{self, CommandError};
 use crate::source::populate::{self, BootRequest, BootTree, PopulateError};
-use crate::source::tree::FileTree;
+use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
-use crate::store::{Closure, ClosureError, StoreRoot};
+use crate::store::{ClosureError, StoreRoot};
 use crate::units::{ByteOffset, MIB};
 use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
+
+use self::nix::NixPart;
+
+mod nix;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -72,6 +76,15 @@ pub enum BuildError {
     /// The ext4 filesystem could not be written.
     #[error(transparent)]
     Ext4Write(#[from] ext4::writer::WriteError),
+    /// The store does not fit into a btrfs filesystem.
+    #[error(transparent)]
+    BtrfsLayout(#[from] btrfs::layout::LayoutError),
+    /// The subvolumes make no tree.
+    #[error("the subvolumes: {0}")]
+    Subvolumes(#[from] TreeError),
+    /// The btrfs filesystem could not be written.
+    #[error(transparent)]
+    BtrfsWrite(#[from] btrfs::writer::WriteError),
     /// The partitions make no disk.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -122,17 +135,13 @@ struct BootPart {
     layout: VfatLayout,
 }
 
-/// The nix filesystem with all its files, ready to be written.
-struct NixPart {
-    tree: FileTree,
-    layout: Layout,
-}
-
 /// Everything about an image, decided and checked, and nothing written.
 pub struct Prepared {
+    spec: Spec,
+    identities: Identities,
     boot: BootPart,
     nix: NixPart,
-    /// The image on paper.
+    /// The image on paper. Until it is built, its size is the most that it can become, where contents are compressed.
     pub plan: ImagePlan,
 }
 
@@ -152,30 +161,39 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let identities = Identities::new(spec)?;
     let nix = NixPart::prepare(spec, &identities, context)?;
     let boot = BootPart::prepare(spec, &identities, context)?;
-    let laid_boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
-    let plan = plan::plan(spec, &identities, laid_boot, Laid { tree: &nix.tree, layout: &nix.layout })?;
-    Ok(Prepared { boot, nix, plan })
+    let plan = plan(spec, &identities, &boot, &nix)?;
+    Ok(Prepared { spec: spec.clone(), identities, boot, nix, plan })
+}
+
+fn plan(spec: &Spec, identities: &Identities, boot: &BootPart, nix: &NixPart) -> Result<ImagePlan, PlanError> {
+    let boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
+    nix.with_layout(|nix| plan::plan(spec, identities, boot, nix))
 }
 
 /// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given.
+///
+/// Afterwards the plan is as the image is.
 pub fn build(
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     out: &Path,
     install_bootloader: Option<&str>,
     context: Context<'_>,
 ) -> Result<Built, BuildError> {
-    let plan = &prepared.plan;
-    let name = OsString::from(format!("{}.img", plan.name));
+    let name = OsString::from(format!("{}.img", prepared.plan.name));
     let staging = Staging::new(out)?;
-    let image = staging.create(&name, plan.size)?;
+    let image = staging.create(&name, prepared.plan.size)?;
     let mut copied = None;
-    for partition in &plan.partitions {
+    for partition in &prepared.plan.partitions {
         let at = ByteOffset(partition.offset);
         match partition.role {
             Role::Boot => prepared.boot.write(&image, at, context)?,
             Role::Nix => copied = Some(prepared.nix.write(&image, at, context)?),
         }
     }
+    // The nix filesystem is the last; where contents were compressed, its size is known only now.
+    prepared.plan = self::plan(&prepared.spec, &prepared.identities, &prepared.boot, &prepared.nix)?;
+    let plan = &prepared.plan;
+    image.set_len(plan.size)?;
     gpt::write(&plan.gpt, &mut &image)?;
     staging.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
     if let Some(script) = install_bootloader {
@@ -202,8 +220,12 @@ pub fn build_partition(spec: &Spec, role: Role, out: &Path, context: Context<'_>
             None
         }
         Role::Nix => {
-            let part = NixPart::prepare(spec, &identities, context)?;
-            Some(publish_file(parent, name, part.layout.size(), |image| part.write(image, start, context))?)
+            let mut part = NixPart::prepare(spec, &identities, context)?;
+            Some(publish_file(parent, name, part.size(), |image| {
+                let copied = part.write(image, start, context)?;
+                image.set_len(part.size())?;
+                Ok(copied)
+            })?)
         }
     };
     built(out.to_owned(), copied)
@@ -246,46 +268,6 @@ impl BootPart {
         let mut region = Region::new(image, at, self.layout.size())?;
         Ok(vfat::write(&self.layout, &self.boot.tree, &mut region, context.progress, context.cancel)?)
     }
-}
-
-impl NixPart {
-    fn prepare(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Self, BuildError> {
-        let Context { options, progress, cancel } = context;
-        let closure_info = options.store_root.locate(&spec.closure_info);
-        let registration = closure_info.join("registration");
-        let closure = read_closure(&closure_info.join("store-paths"), &registration, spec)?;
-        spec.check_closure(&closure)?;
-        let contents = NixContents {
-            store_root: options.store_root,
-            store: &spec.store_in_nix,
-            paths: &closure.registrations().iter().map(|registration| &registration.path).collect::<Vec<_>>(),
-            registration: &registration,
-            extra_directories: &spec.extra_directories,
-        };
-        let tree = closure::nix_tree(contents, progress, cancel)?;
-        let parameters = ext4::layout::Parameters {
-            uuid: identities.nix.filesystem,
-            label: identities.nix.label.clone(),
-            free_bytes: spec.nix_free_space,
-        };
-        let layout = Layout::new(&tree, parameters)?;
-        Ok(Self { tree, layout })
-    }
-
-    fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
-        let Context { options, progress, cancel } = context;
-        let contents = Contents::new(&self.layout, &self.tree, at);
-        let copied = copy::run(&contents, image, options.copy, progress, cancel)?;
-        progress.stage("writing ext4 metadata", 0, 0);
-        let region = Region::new(image, at, self.layout.size())?;
-        ext4::writer::write(&self.layout, &self.tree, &region, cancel)?;
-        Ok(copied)
-    }
-}
-
-fn read_closure(store_paths: &Path, registration: &Path, spec: &Spec) -> Result<Closure, BuildError> {
-    let read = |path: &Path| fs::read(path).map_err(|source| BuildError::ClosureInfo { path: path.to_owned(), source });
-    Ok(Closure::parse(&read(store_paths)?, &read(registration)?, &spec.store_dir)?)
 }
 
 /// Runs the installer with `$out` naming the directory in which `<name>.img` is, writable.

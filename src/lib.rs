@@ -7,10 +7,10 @@
 //! spec.json ─ spec ─▶ Spec                what the user asked for, typed and checked
 //! Spec ─ identity ─▶ Identities           every UUID, label and name, nothing random
 //! Spec ─ source ─▶ FileTree (×2)          boot files and store files
-//! FileTree ─ {vfat,ext4} layout ─▶ Layout every block decided; pure
+//! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
 //! ImagePlan ─ copy ─▶ contents of files to their final offsets, in parallel, once
-//! ImagePlan ─ {vfat,ext4} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
+//! ImagePlan ─ {vfat,ext4,btrfs} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
 //! ```
 //!
 //! [`build`] runs these stages in order. [`units`], [`progress`] and [`store`] are the vocabulary of all.

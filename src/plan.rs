@@ -7,13 +7,14 @@ use serde::Serialize;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::btrfs;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::ext4;
 use crate::identity::{Identities, Identity};
-use crate::source::tree::FileTree;
+use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
-use crate::units::SectorSize;
+use crate::units::{ByteOffset, SectorSize};
 use crate::vfat::VfatLayout;
 
 /// The version of the JSON that an [`ImagePlan`] serialises to.
@@ -45,7 +46,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filesystem {
-    /// "vfat" or "ext4".
+    /// "vfat", "ext4" or "btrfs".
     #[serde(rename = "type")]
     pub fs_type: String,
     /// The UUID as in `/dev/disk/by-uuid`.
@@ -130,22 +131,70 @@ pub struct Laid<'a, Layout> {
     pub layout: &'a Layout,
 }
 
+/// A laid-out filesystem with the store, whatever its format.
+pub trait NixFilesystem {
+    /// The files.
+    fn tree(&self) -> &FileTree;
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+    /// Bytes free for more files.
+    fn free_bytes(&self) -> u64;
+    /// From the first to past the last byte of the contents of all files below `node`, if they have any of their own.
+    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)>;
+}
+
+impl NixFilesystem for Laid<'_, ext4::layout::Layout> {
+    fn tree(&self) -> &FileTree {
+        self.tree
+    }
+
+    fn size(&self) -> u64 {
+        self.layout.size()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.layout.free_bytes()
+    }
+
+    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        self.layout.byte_range(self.tree, node)
+    }
+}
+
+impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
+    fn tree(&self) -> &FileTree {
+        &self.0.store().tree
+    }
+
+    fn size(&self) -> u64 {
+        self.1.size()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.1.free_bytes()
+    }
+
+    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        self.1.byte_range(self.0.store(), node)
+    }
+}
+
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(
     spec: &Spec,
     identities: &Identities,
     boot: Laid<'_, VfatLayout>,
-    nix: Laid<'_, ext4::layout::Layout>,
+    nix: &dyn NixFilesystem,
 ) -> Result<ImagePlan, PlanError> {
     let (boot_id, nix_id) = (&identities.boot, &identities.nix);
-    let requests = [request(boot_id, TYPE_ESP, boot.layout.size()), request(nix_id, TYPE_LINUX, nix.layout.size())];
+    let requests = [request(boot_id, TYPE_ESP, boot.layout.size()), request(nix_id, TYPE_LINUX, nix.size())];
     let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
     let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
     let [boot_gpt, nix_gpt] = &gpt.partitions[..] else { unreachable!("two partitions were asked for") };
     let boot_uuid = FsUuid::VolumeId(boot_id.filesystem);
     let boot_filesystem = filesystem(&spec.boot, boot_uuid, &boot_id.label, boot.layout.free_bytes(), boot.tree);
     let nix_uuid = FsUuid::Uuid(nix_id.filesystem);
-    let nix_filesystem = filesystem(&spec.nix, nix_uuid, &nix_id.label, nix.layout.free_bytes(), nix.tree);
+    let nix_filesystem = filesystem(&spec.nix, nix_uuid, &nix_id.label, nix.free_bytes(), nix.tree());
     let partitions = [
         partition(Role::Boot, boot_gpt, spec.sector_size, boot_filesystem),
         partition(Role::Nix, nix_gpt, spec.sector_size, nix_filesystem),
@@ -206,17 +255,17 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
 }
 
 /// Every store path in the tree, with its place in an image whose nix filesystem starts at byte `start`.
-fn store_paths(spec: &Spec, nix: Laid<'_, ext4::layout::Layout>, start: u64) -> Vec<StorePathRange> {
-    let Some(store) = nix.tree.find(spec.store_in_nix.iter()) else { return Vec::new() };
+fn store_paths(spec: &Spec, nix: &dyn NixFilesystem, start: u64) -> Vec<StorePathRange> {
+    let Some(store) = nix.tree().find(spec.store_in_nix.iter()) else { return Vec::new() };
     let range = |node| {
-        let name = nix.tree.name(node).to_str()?;
+        let name = nix.tree().name(node).to_str()?;
         let path = StorePath::from_absolute_path(&format!("{}/{name}", spec.store_dir), &spec.store_dir).ok()?;
-        let range = nix.layout.byte_range(nix.tree, node);
+        let range = nix.byte_range(node);
         Some(StorePathRange {
             path: path.to_string(),
             offset: range.map(|(first, _)| start + first.0),
             length: range.map_or(0, |(first, end)| end.0 - first.0),
         })
     };
-    nix.tree.children(store).filter_map(range).collect()
+    nix.tree().children(store).filter_map(range).collect()
 }

@@ -4,6 +4,7 @@
 //! it. Nothing after this module sees JSON, an unchecked size or a device's path. All mistakes of a
 //! spec are told at once, each with the JSON path at which it stands and what to set instead.
 
+mod btrfs;
 mod device;
 mod fields;
 mod file_system;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub use self::file_system::{FileSystem, FsType};
 pub use self::validate::MAX_SIZE;
@@ -88,6 +90,8 @@ pub struct Spec {
     pub boot: FileSystem,
     /// The filesystem that holds the store.
     pub nix: FileSystem,
+    /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
+    pub btrfs: Option<Btrfs>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -175,6 +179,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
 
     let sizes = Sizes::read(&mut top);
+    let (btrfs, extra_directories) = (mounts.btrfs, extra_directories.unwrap_or_default());
+    let extra_directories: BTreeSet<_> = extra_directories.into_iter().flatten().collect();
+    let extra_directories: Vec<_> = extra_directories.into_iter().collect();
+    if let Some(btrfs) = &btrfs {
+        btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
+    }
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
     top.finish();
 
@@ -187,9 +197,10 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         store_dir: store.clone(),
         boot: mounts.boot?,
         nix: mounts.nix?,
+        btrfs,
         populate_cmd: populate_cmd?,
         extra_boot_files: extra_boot_files?,
-        extra_directories: extra_directories?.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect(),
+        extra_directories,
         sector_size: sizes.sector_size?,
         extra_gpt_padding: sizes.extra_gpt_padding?,
         first_part_gap: sizes.first_part_gap?,

@@ -145,6 +145,18 @@ pub const MODE_DIRECTORY: u32 = 0o040_000;
 /// `stat.st_mode`: a symbolic link.
 pub const MODE_SYMLINK: u32 = 0o120_000;
 
+/// What contents are compressed with (`btrfs_file_extent_item.compression`).
+pub mod compression {
+    /// Not at all.
+    pub const NONE: u8 = 0;
+    /// DEFLATE in a zlib stream.
+    pub const ZLIB: u8 = 1;
+    /// LZO1X, in pieces of a sector.
+    pub const LZO: u8 = 2;
+    /// A zstd frame.
+    pub const ZSTD: u8 = 3;
+}
+
 /// A key as trees hold it (`btrfs_disk_key`).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -6,9 +6,22 @@
 
 use std::fmt;
 
+pub mod allocation;
+pub mod compress;
+pub mod contents;
 pub mod csum;
+pub mod devices;
+pub mod files;
 pub mod format;
+pub mod layout;
+pub mod packs;
+pub mod placement;
+pub mod roots;
+pub mod space;
+pub mod superblock;
 pub mod tree;
+pub mod volume;
+pub mod writer;
 
 /// The one transaction that made everything: the first of the filesystem.
 pub const GENERATION: u64 = 1;

@@ -30,9 +30,9 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Some(Part::Boot) => Role::Boot,
         Some(Part::Nix) => Role::Nix,
         None => {
-            let prepared = build::prepare(&spec, context)?;
+            let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
-            let built = build::build(&prepared, &args.out, bootloader, context)?;
+            let built = build::build(&mut prepared, &args.out, bootloader, context)?;
             drop(progress);
             return report::image(&built, &prepared.plan, started.elapsed());
         }

@@ -8,6 +8,8 @@ use super::file_system::FsType;
 
 /// The longest label of an ext4 filesystem in bytes.
 const EXT4_LABEL_MAX: usize = 16;
+/// The longest label of a btrfs in bytes.
+const BTRFS_LABEL_MAX: usize = 255;
 /// The longest label of a FAT filesystem in characters.
 const VFAT_LABEL_MAX: usize = 11;
 /// What a FAT label may not hold, besides control characters and whatever is not ASCII.
@@ -35,7 +37,7 @@ pub enum Device {
 pub enum FsUuid {
     /// Of FAT: not zero.
     VolumeId(u32),
-    /// Of ext4: not nil.
+    /// Of ext4 and btrfs: not nil.
     Uuid(Uuid),
 }
 
@@ -67,7 +69,7 @@ impl Device {
 fn parse_fs_uuid(text: &str, fs_type: FsType) -> Result<FsUuid, String> {
     match fs_type {
         FsType::Vfat => parse_volume_id(text).map(FsUuid::VolumeId),
-        FsType::Ext4 => parse_uuid(text).map(FsUuid::Uuid),
+        FsType::Ext4 | FsType::Btrfs => parse_uuid(text).map(FsUuid::Uuid),
     }
 }
 
@@ -114,6 +116,7 @@ fn parse_label(text: &str, check: impl FnOnce(&str) -> Result<(), String>) -> Re
 fn check_fs_label(label: &str, fs_type: FsType) -> Result<(), String> {
     match fs_type {
         FsType::Ext4 => check_len(label.len(), EXT4_LABEL_MAX, "bytes", "ext4"),
+        FsType::Btrfs => check_len(label.len(), BTRFS_LABEL_MAX, "bytes", "btrfs"),
         FsType::Vfat => check_vfat_label(label),
     }
 }

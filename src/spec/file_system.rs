@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::btrfs::{self, Btrfs};
 use super::device::Device;
 use super::fields::{Object, as_is, member_path};
 use crate::store::StoreDir;
@@ -32,6 +33,8 @@ pub enum FsType {
     Vfat,
     /// ext4.
     Ext4,
+    /// btrfs.
+    Btrfs,
 }
 
 impl fmt::Display for FsType {
@@ -40,6 +43,7 @@ impl fmt::Display for FsType {
         f.write_str(match self {
             Self::Vfat => "vfat",
             Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
         })
     }
 }
@@ -51,6 +55,25 @@ pub(super) struct Mounts {
     pub(super) nix: Option<FileSystem>,
     /// Known even if the rest of the filesystem is wrong.
     pub(super) nix_mount_point: Option<PathBuf>,
+    /// What the mounts of a btrfs ask for, if that is what holds the store.
+    pub(super) btrfs: Option<Btrfs>,
+}
+
+/// A filesystem that is none of the image's business, unless it is another mount of the store's.
+pub(super) struct Other {
+    /// Its JSON path.
+    pub(super) path: String,
+    fs_type: Option<String>,
+    device: Option<String>,
+    pub(super) options: Vec<String>,
+}
+
+impl Other {
+    /// Whether it mounts the same filesystem as `nix` does.
+    pub(super) fn is_on(&self, nix: &FileSystem) -> bool {
+        let device = self.device.as_deref().and_then(|device| Device::parse(device, nix.fs_type).ok());
+        device.as_ref() == Some(&nix.device) && self.fs_type.as_deref() == Some(&nix.fs_type.to_string())
+    }
 }
 
 /// What the image needs a filesystem for.
@@ -61,20 +84,20 @@ enum Role {
 }
 
 impl Role {
-    fn fs_type(self) -> FsType {
+    /// The formats that it may have, the usual one first.
+    fn fs_types(self) -> &'static [FsType] {
         match self {
-            Self::Boot => FsType::Vfat,
-            Self::Nix => FsType::Ext4,
+            Self::Boot => &[FsType::Vfat],
+            Self::Nix => &[FsType::Ext4, FsType::Btrfs],
         }
     }
 
     fn parse_fs_type(self, text: &str) -> Result<FsType, String> {
-        match (self, text) {
-            _ if text == self.fs_type().to_string() => Ok(self.fs_type()),
-            (Self::Boot, _) => Err(format!("{text:?} is not what firmware boots from")),
-            (Self::Nix, "btrfs") => Err("\"btrfs\" is not supported by this version".to_owned()),
-            (Self::Nix, _) => Err(format!("{text:?} is not supported")),
-        }
+        let found = self.fs_types().iter().find(|fs_type| fs_type.to_string() == text);
+        found.copied().ok_or_else(|| match self {
+            Self::Boot => format!("{text:?} is not what firmware boots from"),
+            Self::Nix => format!("{text:?} is not supported"),
+        })
     }
 
     fn example_device(self) -> &'static str {
@@ -95,6 +118,7 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
     }
     let nix_mount_point = find_nix(&entries, store_dir, top);
     let mut mounts = Mounts::default();
+    let mut others = Vec::new();
     for (mount_point, value) in entries {
         let Some(entry) = top.nested(member_path(&path, &mount_point), value) else { continue };
         if mount_point == BOOT {
@@ -102,7 +126,7 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
         } else if nix_mount_point.as_deref() == Some(Path::new(&mount_point)) {
             mounts.nix = read(entry, mount_point, Role::Nix);
         } else {
-            skim(entry);
+            others.push(skim(entry, member_path(&path, &mount_point)));
         }
     }
     if let (Some(boot), Some(nix)) = (&mounts.boot, &mounts.nix)
@@ -111,6 +135,9 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
         let device = member_path(&member_path(&path, &nix.mount_point.to_string_lossy()), "device");
         let remedy = format!("set {device} to another filesystem's");
         top.note(device, format!("is the same as that of {BOOT}"), remedy);
+    }
+    if let Some(nix) = mounts.nix.as_ref().filter(|nix| nix.fs_type == FsType::Btrfs) {
+        mounts.btrfs = Some(btrfs::read(nix, &others, store_dir, top));
     }
     Mounts { nix_mount_point, ..mounts }
 }
@@ -121,7 +148,7 @@ fn find_nix(entries: &Map<String, Value>, store_dir: &StoreDir, top: &mut Object
     match above.find(|&mount_point| entries.contains_key(mount_point)) {
         None => {
             let path = top.member("fileSystems");
-            let remedy = format!("set {} to an ext4 filesystem", member_path(&path, "/"));
+            let remedy = format!("set {} to an ext4 or btrfs filesystem", member_path(&path, "/"));
             top.note(path, format!("has no filesystem that holds {store_dir}"), remedy);
             None
         }
@@ -137,18 +164,22 @@ fn find_nix(entries: &Map<String, Value>, store_dir: &StoreDir, top: &mut Object
 
 /// A filesystem that the image holds.
 fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSystem> {
-    let wanted = format!("\"{}\"", role.fs_type());
+    let wanted: Vec<_> = role.fs_types().iter().map(|fs_type| format!("\"{fs_type}\"")).collect();
+    let wanted = wanted.join(" or ");
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
-    let device = entry.required("device", role.example_device(), |text: String| Device::parse(&text, role.fs_type()));
+    let device = entry.required("device", role.example_device(), |text: String| {
+        Device::parse(&text, fs_type.unwrap_or(role.fs_types()[0]))
+    });
     let options = entry.list("options", "a string", as_is);
     entry.finish();
     Some(FileSystem { mount_point: mount_point.into(), fs_type: fs_type?, device: device?, options: options? })
 }
 
 /// A filesystem that is none of the image's business, but a mistyped field would be.
-fn skim(mut entry: Object<'_>) {
-    entry.optional("fsType", "a string", None::<String>, as_is);
-    entry.optional("device", "a string or null", None::<String>, as_is);
-    entry.list("options", "a string", as_is);
+fn skim(mut entry: Object<'_>, path: String) -> Other {
+    let fs_type = entry.optional("fsType", "a string", None::<String>, as_is);
+    let device = entry.optional("device", "a string or null", None::<String>, as_is);
+    let options = entry.list("options", "a string", as_is);
     entry.finish();
+    Other { path, fs_type: fs_type.flatten(), device: device.flatten(), options: options.unwrap_or_default() }
 }

@@ -72,6 +72,7 @@ fn what_is_left_out_has_its_default() {
             device: Device::FsUuid(FsUuid::Uuid(uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11"))),
             options: vec!["noatime".into()],
         },
+        btrfs: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         extra_boot_files: vec![],
@@ -184,7 +185,7 @@ fn all_errors_are_told_at_once() {
     toplevel: "/run/current-system" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
     closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
     fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
-    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4"
+    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
     fileSystems."/".device: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
     fileSystems."/".options[0]: invalid type: integer `1`, expected a string; set fileSystems."/".options[0] to a string
     fileSystems."/".label: is not a known field; remove it, or use one of: fsType, device, options
@@ -226,7 +227,7 @@ fn what_is_required_must_be_there() {
     ");
     insta::assert_snapshot!(bad(&with("/fileSystems", json!({}))), @r#"
     fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
-    fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4 filesystem
+    fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4 or btrfs filesystem
     "#);
     insta::assert_snapshot!(bad(&with("/fileSystems/~1boot", json!({}))), @r#"
     fileSystems."/boot".fsType: is missing; set fileSystems."/boot".fsType to "vfat"
@@ -332,16 +333,80 @@ fn sums_of_sizes() {
     insta::assert_snapshot!(bad(&spec), @"firstPartGap: is over 9223372036854775807 bytes together with extraGPTPadding, bootPartSize, nixFreeSpace; set firstPartGap to fewer bytes");
 }
 
+/// A spec whose store is on a btrfs at `/` with these options, beside `/home` on the same device with those.
+fn btrfs(options: Value, home: Value) -> Value {
+    let mut spec = minimal();
+    set(&mut spec, "/fileSystems/~1", json!({ "device": NIX_UUID, "fsType": "btrfs", "options": options }));
+    set(&mut spec, "/fileSystems/~1home", json!({ "device": NIX_UUID, "fsType": "btrfs", "options": home }));
+    spec
+}
+
+#[test]
+fn subvolumes() {
+    let of = |options: Value, home: Value| good(&btrfs(options, home)).btrfs.unwrap();
+    let names = |store: &str, all: &[&str]| Btrfs {
+        store_subvolume: store.into(),
+        subvolumes: all.iter().map(|&name| name.into()).collect(),
+        compression: None,
+    };
+    assert_eq!(of(json!([]), json!([])), names("", &[]));
+    assert_eq!(of(json!(["subvolid=5"]), json!(["subvol=/"])), names("", &[]));
+    assert_eq!(of(json!(["subvol=@"]), json!(["noatime,subvol=/@home/"])), names("@", &["@", "@home"]));
+    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@/home"])), names("@", &["@", "@/home"]));
+    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@/home"])).nested_in_store(), ["home"]);
+    assert_eq!(of(json!([]), json!(["subvol=a/b"])).nested_in_store(), ["a/b"]);
+    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@"])), names("@", &["@"]));
+    // An ext4, and another device, have no say.
+    assert_eq!(good(&minimal()).btrfs, None);
+    let mut spec = btrfs(json!([]), json!(["subvol=@home"]));
+    set(&mut spec, "/fileSystems/~1home/device", json!("/dev/disk/by-label/other"));
+    assert_eq!(good(&spec).btrfs, Some(names("", &[])));
+}
+
+#[test]
+fn bad_subvolumes() {
+    let told = |options: Value, home: Value| bad(&btrfs(options, home));
+    let lines = [
+        told(json!(["subvolid=256"]), json!([])),
+        told(json!([]), json!(["noatime", "subvol=a/../b"])),
+        told(json!([]), json!(["subvol"])),
+        told(json!(["subvol=a", "subvol=b"]), json!([])),
+        told(json!([]), json!(["subvol=nix"])),
+        told(json!(["subvol=@"]), json!(["subvol=@/nix/store/x"])),
+        told(json!([]), json!(["subvol=nix-path-registration"])),
+    ];
+    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+    let mut spec = btrfs(json!([]), json!(["subvol=home"]));
+    set(&mut spec, "/extraDirectories", json!(["/home", "/var"]));
+    good(&spec);
+    set(&mut spec, "/extraDirectories", json!(["/home/user", "/var"]));
+    insta::assert_snapshot!(bad(&spec), @r#""#);
+}
+
+#[test]
+fn compression() {
+    let of = |option: &str| good(&btrfs(json!([option]), json!(["compress=lzo"]))).btrfs.unwrap().compression;
+    assert_eq!(of("noatime"), None);
+    assert_eq!(of("compress=no"), None);
+    assert_eq!(of("compress"), Some(Compression::Zlib(3)));
+    assert_eq!(of("compress=zstd"), Some(Compression::Zstd(3)));
+    assert_eq!(of("compress=zlib,compress-force=zstd:15"), Some(Compression::Zstd(15)));
+    assert_eq!(of("compress=zlib:9"), Some(Compression::Zlib(9)));
+    assert_eq!(of("compress=lzo"), Some(Compression::Lzo));
+    let wrong = ["zstd:16", "zstd:0", "zstd:", "zlib:10", "lzo:1", "lz4", ""];
+    let lines = wrong.map(|value| bad(&btrfs(json!([format!("compress={value}")]), json!([]))));
+    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+}
+
 #[test]
 fn file_systems() {
     insta::assert_snapshot!(each_bad("/fileSystems/~1boot/fsType", [json!("ext4"), json!("auto")]), @r#"
     fileSystems."/boot".fsType: "ext4" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
     fileSystems."/boot".fsType: "auto" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
     "#);
-    insta::assert_snapshot!(each_bad("/fileSystems/~1/fsType", ["btrfs", "xfs", "vfat"].map(|t| json!(t))), @r#"
-    fileSystems."/".fsType: "btrfs" is not supported by this version; set fileSystems."/".fsType to "ext4"
-    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4"
-    fileSystems."/".fsType: "vfat" is not supported; set fileSystems."/".fsType to "ext4"
+    insta::assert_snapshot!(each_bad("/fileSystems/~1/fsType", ["xfs", "vfat"].map(|t| json!(t))), @r#"
+    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
+    fileSystems."/".fsType: "vfat" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
     "#);
     insta::assert_snapshot!(each_bad("/fileSystems/~1/options", [json!("noatime"), json!([true])]), @r#"
     fileSystems."/".options: invalid type: string "noatime", expected a sequence; set fileSystems."/".options to a list of strings

@@ -76,7 +76,7 @@ fn first_component(path: &Path) -> Option<&str> {
 }
 
 /// Accepts what a directory may have as a name.
-fn check_component(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_component(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("an empty component"),
         "." | ".." => Err("a \".\" or \"..\" component"),

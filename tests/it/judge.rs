@@ -1,17 +1,52 @@
 //! What every whole image has to stand.
 
+use std::fs;
+use std::path::Path;
+
 use crate::support::closure::Closure;
-use crate::support::image::Built;
+use crate::support::image::{Built, build_command, run};
 use crate::support::mount::{Access, Mount};
 use crate::support::oracle;
 use crate::support::tree::Entry;
 use crate::support::walk::Expected;
 
-/// Builds the image of a closure and has every oracle judge it.
+/// Builds the image of a closure, and its btrfs plain and compressed, and has every oracle judge them.
 pub(crate) fn build_and_judge(closure: &Closure) -> Built {
     let built = Built::new(closure, &[]);
     judge(closure, &built);
+    for options in [&[][..], &["compress=zstd:1"]] {
+        judge_btrfs(closure, options);
+    }
     built
+}
+
+/// Builds the btrfs that a closure is in under these mount options; the oracles find in it the closure and nothing else.
+pub(crate) fn judge_btrfs(closure: &Closure, options: &[&str]) {
+    let scratch = tempfile::tempdir().unwrap();
+    let image = scratch.path().join("nix.img");
+    build_btrfs(closure, options, &image, &[]);
+    oracle::btrfs_check(&image, oracle::whole(&image)).expect_clean();
+    if let Some(mount) = Mount::new(&image, oracle::whole(&image), "btrfs", Access::ReadOnly) {
+        expected_btrfs(closure, "nix/store").assert_equals(mount.path());
+    }
+}
+
+/// Builds the closure's nix filesystem as a btrfs that is mounted with these options.
+pub(crate) fn build_btrfs(closure: &Closure, options: &[&str], image: &Path, arguments: &[&str]) {
+    let mut spec = closure.spec.clone();
+    let root = &mut spec["fileSystems"]["/"];
+    root["fsType"] = "btrfs".into();
+    root["options"] = options.into();
+    let path = closure.root().join("spec-btrfs.json");
+    fs::write(&path, spec.to_string()).unwrap();
+    let arguments = [&["--only", "nix"], arguments].concat();
+    run(&mut build_command(&path, closure.root(), image, &arguments)).expect_success();
+}
+
+/// The btrfs of a closure whose store is at `store` in it.
+pub(crate) fn expected_btrfs<'a>(closure: &'a Closure, store: &str) -> Expected<'a> {
+    let paths = closure.paths.iter().map(|path| (path.base_name(), &path.tree));
+    Expected::btrfs().store(store, paths).registration(&closure.registration())
 }
 
 /// Has every oracle judge an image; the kernel finds in it the closure and nothing else.

@@ -39,7 +39,7 @@ fn leaf() -> impl Strategy<Value = Entry> {
     ]
 }
 
-fn tree() -> impl Strategy<Value = Entry> {
+pub(crate) fn tree() -> impl Strategy<Value = Entry> {
     leaf().prop_recursive(6, 400, 60, |inner| {
         prop_oneof![
             4 => prop::collection::btree_map(name(), inner.clone(), 0..20).prop_map(Entry::Dir),

@@ -6,9 +6,18 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// Files that look outside, by design; every other one below these directories is pure.
-const EDGES: [&str; 6] =
-    ["ext4/writer.rs", "ext4/contents.rs", "vfat/writer.rs", "vfat/cache.rs", "vfat/error.rs", "vfat/tests.rs"];
-const PURE: [&str; 7] = ["units.rs", "spec.rs", "identity.rs", "plan.rs", "source/tree.rs", "ext4", "vfat"];
+const EDGES: [&str; 9] = [
+    "btrfs/writer.rs",
+    "btrfs/contents.rs",
+    "btrfs/packs.rs",
+    "ext4/writer.rs",
+    "ext4/contents.rs",
+    "vfat/writer.rs",
+    "vfat/cache.rs",
+    "vfat/error.rs",
+    "vfat/tests.rs",
+];
+const PURE: [&str; 8] = ["units.rs", "spec.rs", "identity.rs", "plan.rs", "source/tree.rs", "ext4", "btrfs", "vfat"];
 const IMPURE: [&str; 9] =
     ["std::fs", "std::io", "std::process", "std::time", "std::env", "std::thread", "Instant", "rand", "new_v4"];
 

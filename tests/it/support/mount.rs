@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -58,7 +59,11 @@ pub(crate) struct Mount {
     // In this order: the mount point is removed after `drop` has unmounted, the device detached last.
     point: TempDir,
     device: LoopDevice,
+    /// The kernel knows a btrfs by its UUID, which many tests' images share: one at a time.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
+
+static BTRFS: Mutex<()> = Mutex::new(());
 
 impl Mount {
     /// Mounts a partition of an image, or gives `None` where that cannot be, which has been told.
@@ -66,17 +71,30 @@ impl Mount {
     /// # Panics
     /// If the kernel knows such filesystems and refuses this one.
     pub(crate) fn new(image: &Path, partition: Partition, fs_type: &str, access: Access) -> Option<Self> {
+        Self::with_options(image, partition, fs_type, access, "")
+    }
+
+    /// The same with more mount options, separated by commas.
+    pub(crate) fn with_options(
+        image: &Path,
+        partition: Partition,
+        fs_type: &str,
+        access: Access,
+        more: &str,
+    ) -> Option<Self> {
         if !need_root() || !need("mount") || !need_filesystem(fs_type) {
             return None;
         }
+        let turn = (fs_type == "btrfs").then(|| BTRFS.lock().unwrap_or_else(PoisonError::into_inner));
         let device = LoopDevice::of_partition(image, partition, access)?;
         let point = tempfile::Builder::new().prefix("mount-").tempdir().unwrap();
         let options = match access {
             Access::ReadOnly => "ro",
             Access::ReadWrite => "rw",
         };
-        run(tool("mount").args(["-t", fs_type, "-o", options]).args([device.path(), point.path()]));
-        Some(Self { point, device })
+        let options = if more.is_empty() { options.to_owned() } else { format!("{options},{more}") };
+        run(tool("mount").args(["-t", fs_type, "-o", &options]).args([device.path(), point.path()]));
+        Some(Self { point, device, _turn: turn })
     }
 
     /// The mounted root directory.

@@ -168,6 +168,45 @@ fn is_version(line: &str, tool: &str) -> bool {
     version.is_some_and(|rest| rest.ends_with(')') && rest.split_whitespace().count() == 2)
 }
 
+// ---- btrfs
+
+/// `btrfs check --check-data-csum`: all trees of a btrfs, and every byte of its contents.
+pub(crate) fn btrfs_check(image: &Path, partition: Partition) -> Verdict {
+    if !need("btrfs") {
+        return Verdict::Skipped;
+    }
+    let slice = slice(image, partition);
+    let statistics = [
+        "found ",
+        "total csum bytes: ",
+        "total tree bytes: ",
+        "total fs tree bytes: ",
+        "total extent tree bytes: ",
+        "btree space waste bytes: ",
+        "file data blocks allocated: ",
+        " referenced ",
+        "Checking filesystem on ",
+        "UUID: ",
+    ];
+    let usual = |line: &str| {
+        let is_step = line.starts_with('[') && (line.contains("] checking ") && !line.contains("rror"));
+        let is_statistic = statistics.iter().any(|start| line.starts_with(start));
+        is_step || is_statistic || line == "Opening filesystem to check..."
+    };
+    let mut command = tool("btrfs");
+    command.args(["check", "--check-data-csum"]).arg(slice.path());
+    Verdict::of(&mut command, Stdout::Judged, usual).and("no error was found", |said| said.contains("no error found"))
+}
+
+/// `btrfs inspect-internal dump-tree`: all trees as text.
+pub(crate) fn btrfs_dump(image: &Path, partition: Partition) -> Option<String> {
+    need("btrfs").then(|| {
+        let slice = slice(image, partition);
+        let said = run(tool("btrfs").args(["inspect-internal", "dump-tree"]).arg(slice.path()));
+        String::from_utf8_lossy(&said).into_owned()
+    })
+}
+
 // ---- FAT
 
 /// `fsck.fat -n`: the boot sectors, both FATs, all chains and directories.

@@ -41,6 +41,11 @@ impl<'a> Expected<'a> {
         expected
     }
 
+    /// An empty btrfs: a root directory.
+    pub(crate) fn btrfs() -> Self {
+        Self::empty()
+    }
+
     /// An empty root directory.
     pub(crate) fn empty() -> Self {
         let root = Want { mode: 0o755, kind: Kind::Directory };
@@ -119,6 +124,16 @@ impl<'a> Expected<'a> {
         }
         missing.into_iter().for_each(|path| found.add(path, "is missing"));
         found.0
+    }
+
+    /// # Panics
+    /// If anything of this is missing or different at `root`, where other things may be too.
+    #[track_caller]
+    pub(crate) fn assert_holds(&self, root: &Path) {
+        let mut differences = self.differences(root);
+        let is_own = |line: &String| line.ends_with("should not exist") || line.starts_with("/: mtime");
+        differences.retain(|line| !is_own(line));
+        assert!(differences.is_empty(), "{differences:?}");
     }
 
     /// # Panics

@@ -1,0 +1,156 @@
+//! The contents of the store's regular files, as jobs for `copy`; and what is learnt of them on their way.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::LogicalAddress;
+use super::csum;
+use super::format::SECTOR_SIZE;
+use super::layout::Layout;
+use super::placement::Place;
+use super::space::{DataSpace, Sector};
+use super::volume::Volume;
+use crate::copy::{CopyJobs, Files, Observer, Piece};
+use crate::source::tree::{NodeIndex, NodeKind};
+use crate::units::ByteOffset;
+
+/// What the metadata needs to know of contents, learnt while they are moved.
+#[derive(Debug)]
+pub struct Learnt {
+    /// Of each sector of the data chunks.
+    checksums: Vec<AtomicU32>,
+    /// The files that stand in a leaf, as stored, by node.
+    inline: Mutex<Vec<(NodeIndex, Box<[u8]>)>>,
+}
+
+impl Learnt {
+    /// Nothing is known yet of contents in the first `sectors` sectors: they are taken for zeros.
+    pub fn new(sectors: u64) -> Self {
+        let zeros = csum::of_zeros();
+        let checksums = (0..sectors).map(|_| AtomicU32::new(zeros)).collect();
+        Self { checksums, inline: Mutex::default() }
+    }
+
+    /// The checksum of a sector.
+    pub fn checksum(&self, sector: Sector) -> u32 {
+        self.checksums[index(sector.0)].load(Ordering::Relaxed)
+    }
+
+    /// Notes the checksums of what lands from an address on.
+    pub fn note(&self, space: DataSpace, address: LogicalAddress, pages: &[u8]) {
+        let Sector(first) = space.sector(address);
+        for (page, sector) in pages.chunks(index(SECTOR_SIZE)).zip(first..) {
+            self.checksums[index(sector)].store(csum::of_block(page), Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps the contents of a file that stands in a leaf.
+    pub fn keep(&self, node: NodeIndex, contents: Vec<u8>) {
+        let mut inline = self.inline.lock().unwrap_or_else(PoisonError::into_inner);
+        inline.push((node, contents.into_boxed_slice()));
+    }
+
+    /// All files that stand in a leaf, by node.
+    pub fn into_inline(self) -> (Vec<AtomicU32>, Vec<(NodeIndex, Box<[u8]>)>) {
+        let mut inline = self.inline.into_inner().unwrap_or_else(PoisonError::into_inner);
+        inline.sort_unstable_by_key(|(node, _)| *node);
+        (self.checksums, inline)
+    }
+}
+
+fn index(value: u64) -> usize {
+    usize::try_from(value).expect("64-bit addresses")
+}
+
+/// Every regular file with contents, in the order of the tree.
+pub(super) struct FileList {
+    pub(super) nodes: Vec<NodeIndex>,
+    pub(super) total_bytes: u64,
+}
+
+impl FileList {
+    pub(super) fn new(volume: &Volume) -> Self {
+        let (mut nodes, mut total_bytes) = (Vec::new(), 0);
+        for node in volume.tree.nodes() {
+            if let NodeKind::File { size: size @ 1.., .. } = volume.tree.kind(node) {
+                nodes.push(node);
+                total_bytes += size;
+            }
+        }
+        Self { nodes, total_bytes }
+    }
+
+    pub(super) fn size(&self, volume: &Volume, index: usize) -> u64 {
+        match volume.tree.kind(self.nodes[index]) {
+            NodeKind::File { size, .. } => size,
+            _ => unreachable!("only files were taken"),
+        }
+    }
+
+    pub(super) fn source(&self, volume: &Volume, index: usize) -> PathBuf {
+        volume.tree.source_path(self.nodes[index]).expect("every file of a tree comes from the host")
+    }
+}
+
+/// Contents that are stored as they are.
+pub struct Contents<'a> {
+    layout: &'a Layout,
+    store: &'a Volume,
+    /// Where the filesystem starts in the image file.
+    start: ByteOffset,
+    files: FileList,
+    learnt: &'a Learnt,
+}
+
+impl<'a> Contents<'a> {
+    /// The contents of a filesystem that starts at byte `start` of the image file.
+    pub fn new(layout: &'a Layout, store: &'a Volume, start: ByteOffset, learnt: &'a Learnt) -> Self {
+        Self { layout, store, start, files: FileList::new(store), learnt }
+    }
+}
+
+impl Files for Contents<'_> {
+    fn len(&self) -> usize {
+        self.files.nodes.len()
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        self.files.size(self.store, index)
+    }
+
+    fn source(&self, index: usize) -> PathBuf {
+        self.files.source(self.store, index)
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.files.total_bytes
+    }
+
+    fn observer(&self) -> Option<&dyn Observer> {
+        Some(self)
+    }
+}
+
+impl CopyJobs for Contents<'_> {
+    fn pieces(&self, index: usize) -> Vec<Piece> {
+        let extents = self.layout.extents(self.store, self.files.nodes[index]);
+        let piece = |extent: super::placement::Extent| Piece {
+            destination: ByteOffset(self.start.0 + extent.address.0),
+            len: extent.stored,
+        };
+        extents.map(piece).collect()
+    }
+
+    fn keep(&self, index: usize, contents: Vec<u8>) {
+        let node = self.files.nodes[index];
+        debug_assert!(matches!(self.layout.placement.place(node), Place::Inline { .. }));
+        self.learnt.keep(node, contents);
+    }
+}
+
+impl Observer for Contents<'_> {
+    fn landed(&self, at: ByteOffset, pages: &[u8]) {
+        self.learnt.note(self.layout.placement.space, LogicalAddress(at.0 - self.start.0), pages);
+    }
+}

@@ -1,0 +1,298 @@
+//! Decides every block of the filesystem, before a byte of metadata is written. Pure.
+//!
+//! Contents are placed first ([`Placement`]). What the trees of files and of checksums hold follows from that, and so
+//! does how many nodes they have. The trees that describe the chunks and the trees themselves come last: their
+//! numbers of nodes depend on each other, so they are counted until all have the room that they need.
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::devices::Device;
+use super::files::Files;
+use super::format::{LABEL_BYTES, NODE_SIZE, group, object};
+use super::placement::{Extent, Placement};
+use super::space::Chunks;
+use super::tree::{Counter, Shape, TreeError};
+use super::volume::{Volume, Volumes};
+use super::{LogicalAddress, allocation, roots};
+use crate::source::tree::{NodeIndex, NodeKind};
+use crate::units::{ByteOffset, MIB};
+
+/// The longest volume label, in bytes.
+pub const LABEL_MAX: usize = LABEL_BYTES - 1;
+/// The longest symlink target in bytes: the kernel's PATH_MAX without its closing NUL.
+pub const SYMLINK_MAX: usize = 4095;
+
+/// A tree that btrfs cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// A symlink that the kernel could not read back.
+    #[error("{path}: the symlink's target has {len} bytes; btrfs holds 1 to {SYMLINK_MAX}")]
+    SymlinkLength {
+        /// The link, from the filesystem's root.
+        path: String,
+        /// The target's length in bytes.
+        len: usize,
+    },
+    /// So many names of one hash in one directory that no leaf holds them; only names made for that are.
+    #[error("btrfs cannot hold these names: {0}")]
+    Names(#[from] TreeError),
+    /// More than a file can hold.
+    #[error("the files and the free space asked for do not fit in any btrfs filesystem; lower nixFreeSpace")]
+    TooLarge,
+}
+
+/// What the user chooses about a filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// The filesystem's UUID; all others are derived from it.
+    pub uuid: Uuid,
+    /// The volume label, at most [`LABEL_MAX`] bytes.
+    pub label: String,
+    /// Bytes to leave free for files yet to come.
+    pub free_bytes: u64,
+    /// What compressed contents are compressed with, as `btrfs_file_extent_item.compression` says it; 0 for nothing.
+    pub compression: u8,
+}
+
+/// A tree and the numbers of its nodes.
+#[derive(Clone, Debug)]
+struct Tree {
+    owner: u64,
+    /// The number of its first node among those of its kind of chunk.
+    first: u64,
+    shape: Shape,
+}
+
+/// Where the root of a tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Its root node.
+    pub address: LogicalAddress,
+    /// The level of the root; leaves are at level 0.
+    pub level: u8,
+    /// The number of its nodes.
+    pub nodes: u64,
+}
+
+/// All trees. Their nodes are numbered through: those of the chunk tree, and those of all others.
+#[derive(Clone, Debug)]
+pub struct Trees {
+    /// The chunk tree first.
+    all: Vec<Tree>,
+}
+
+impl Trees {
+    fn new(shapes: impl IntoIterator<Item = (u64, Shape)>) -> Self {
+        let mut next = 0;
+        let number = |(owner, shape): (u64, Shape)| {
+            let first = if owner == object::CHUNK_TREE { 0 } else { next };
+            next += if owner == object::CHUNK_TREE { 0 } else { shape.nodes() };
+            Tree { owner, first, shape }
+        };
+        Self { all: shapes.into_iter().map(number).collect() }
+    }
+
+    fn get(&self, owner: u64) -> &Tree {
+        self.all.iter().find(|tree| tree.owner == owner).expect("every tree that is asked for was counted")
+    }
+
+    /// The identifiers of all trees that the root tree has items for.
+    pub fn in_root_tree(&self) -> impl Iterator<Item = u64> + '_ {
+        let owners = self.all.iter().map(|tree| tree.owner);
+        owners.filter(|owner| ![object::ROOT_TREE, object::CHUNK_TREE].contains(owner))
+    }
+
+    /// The identifiers of all trees.
+    pub fn owners(&self) -> impl Iterator<Item = u64> + '_ {
+        self.all.iter().map(|tree| tree.owner)
+    }
+
+    /// Where a tree's root is.
+    pub fn root(&self, owner: u64, chunks: &Chunks) -> Root {
+        let tree = self.get(owner);
+        let nodes = tree.shape.nodes();
+        Root { address: self.node(owner, nodes - 1, chunks), level: tree.shape.root_level(), nodes }
+    }
+
+    /// Where the node of this index in its tree is.
+    pub fn node(&self, owner: u64, index: u64, chunks: &Chunks) -> LogicalAddress {
+        chunks.node(chunk_kind(owner), self.get(owner).first + index)
+    }
+
+    /// Visits the nodes in the chunk of this kind that starts at `start`: address, tree, level.
+    pub fn nodes_of(
+        &self,
+        kind: u64,
+        chunks: &Chunks,
+        start: LogicalAddress,
+        mut visit: impl FnMut(LogicalAddress, u64, u8),
+    ) {
+        let same = chunks.iter().filter(|chunk| chunk.kind == kind);
+        let before: u64 = same.take_while(|chunk| chunk.start < start).map(|chunk| chunk.used / NODE_SIZE).sum();
+        let end = before + chunks.at(start).used / NODE_SIZE;
+        for tree in self.all.iter().filter(|tree| chunk_kind(tree.owner) == kind) {
+            let past = tree.first + tree.shape.nodes();
+            for number in tree.first.max(before)..past.min(end) {
+                let level = tree.shape.level_of(number - tree.first);
+                visit(start.plus((number - before) * NODE_SIZE), tree.owner, level);
+            }
+        }
+    }
+
+    fn nodes(&self, kind: u64) -> u64 {
+        self.all.iter().filter(|tree| chunk_kind(tree.owner) == kind).map(|tree| tree.shape.nodes()).sum()
+    }
+}
+
+/// The kind of chunk that a tree's nodes are in.
+fn chunk_kind(owner: u64) -> u64 {
+    if owner == object::CHUNK_TREE { group::SYSTEM_DUP } else { group::METADATA_DUP }
+}
+
+/// A filesystem with every block decided.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// What the user chose.
+    pub parameters: Parameters,
+    /// Where the contents of files are.
+    pub placement: Placement,
+    /// Where everything is.
+    pub chunks: Chunks,
+    /// Where the trees are.
+    pub trees: Trees,
+    /// The size of the filesystem in bytes.
+    size: u64,
+}
+
+impl Layout {
+    /// Lays out a filesystem around contents that are placed.
+    ///
+    /// # Errors
+    /// If btrfs cannot hold a file, or all of them.
+    pub fn new(volumes: &Volumes, mut placement: Placement, parameters: Parameters) -> Result<Self, LayoutError> {
+        check_symlinks(volumes.store())?;
+        let fixed = fixed_shapes(volumes, &placement, &parameters)?;
+        let mut trees = Trees::new(all_shapes(&fixed, [(); 4].map(|()| Shape::of_leaves(1))));
+        loop {
+            let (system, metadata) = (trees.nodes(group::SYSTEM_DUP), trees.nodes(group::METADATA_DUP));
+            let chunks = Chunks::new(system, metadata, placement.space, &placement.used);
+            if !chunks.hold_chunk_tree(system) {
+                return Err(LayoutError::TooLarge);
+            }
+            let size = size(&chunks, parameters.free_bytes).ok_or(LayoutError::TooLarge)?;
+            let layout = Self { parameters: parameters.clone(), placement, chunks, trees, size };
+            let counted = Trees::new(all_shapes(&fixed, layout.describing_shapes(volumes)?));
+            // Numbers of nodes only grow with those of the others, so that this comes to an end.
+            if counted.nodes(group::SYSTEM_DUP) == system && counted.nodes(group::METADATA_DUP) == metadata {
+                return Ok(layout);
+            }
+            (trees, placement) = (counted, layout.placement);
+        }
+    }
+
+    /// The shapes of the trees that describe the chunks and all nodes.
+    fn describing_shapes(&self, volumes: &Volumes) -> Result<[Shape; 4], TreeError> {
+        let device = self.device();
+        Ok([
+            count(|sink| device.put_chunks(sink, &self.chunks))?,
+            count(|sink| {
+                allocation::put_extents(sink, &self.chunks, &self.trees, volumes.store(), &self.placement);
+            })?,
+            count(|sink| device.put_extents(sink, &self.chunks))?,
+            count(|sink| allocation::put_free_space(sink, &self.chunks))?,
+        ])
+    }
+
+    /// The one device.
+    pub fn device(&self) -> Device {
+        let derive = |what: &str| Uuid::new_v5(&self.parameters.uuid, what.as_bytes());
+        Device {
+            filesystem: self.parameters.uuid,
+            uuid: derive("device"),
+            chunk_tree: derive("chunk tree"),
+            size: self.size,
+        }
+    }
+
+    /// The size of the filesystem in bytes, a whole number of mebibytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The bytes left free for files, at least what was asked for.
+    pub fn free_bytes(&self) -> u64 {
+        self.chunks.free_data() + (self.size - self.chunks.end)
+    }
+
+    /// The extents of a file's contents.
+    pub fn extents(&self, volume: &Volume, node: NodeIndex) -> impl Iterator<Item = Extent> + '_ {
+        let size = if let NodeKind::File { size, .. } = volume.tree.kind(node) { size } else { 0 };
+        self.placement.extents(node, size)
+    }
+
+    /// From the first to past the last byte of the contents of all files of the store's subvolume below `node`, or
+    /// `None` if none is outside the trees.
+    ///
+    /// Metadata of the filesystem may lie in between, contents of other files do not.
+    pub fn byte_range(&self, store: &Volume, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        let mut extents = store.tree.subtree(node).flat_map(|node| self.extents(store, node));
+        let first = extents.next()?;
+        let last = extents.last().unwrap_or(first);
+        Some((ByteOffset(first.address.0), ByteOffset(last.address.0 + last.stored)))
+    }
+}
+
+/// The size in bytes of a filesystem with these chunks and so much free.
+fn size(chunks: &Chunks, free_bytes: u64) -> Option<u64> {
+    let unallocated = free_bytes.saturating_sub(chunks.free_data()).checked_next_multiple_of(MIB)?;
+    chunks.end.checked_add(unallocated).filter(|&size| i64::try_from(size).is_ok())
+}
+
+/// The shapes of the trees that do not depend on where any tree is.
+fn fixed_shapes(
+    volumes: &Volumes,
+    placement: &Placement,
+    parameters: &Parameters,
+) -> Result<Vec<(u64, Shape)>, TreeError> {
+    let mut shapes = Vec::new();
+    for volume in volumes.iter() {
+        let files = Files::of(volumes, volume, placement, parameters.compression);
+        shapes.push((volume.id, count(|sink| files.put_all(sink, &|_, _| {}))?));
+    }
+    shapes.push((object::CSUM_TREE, count(|sink| allocation::put_checksums(sink, placement, &|_| 0))?));
+    shapes.push((object::UUID_TREE, count(|sink| roots::put_uuids(sink, parameters.uuid, volumes))?));
+    shapes.push((object::DATA_RELOC_TREE, count(roots::put_relocation)?));
+    // Its items are as many and as long, wherever they point.
+    let owners = shapes.iter().map(|(owner, _)| *owner);
+    let others = [object::CHUNK_TREE, object::EXTENT_TREE, object::DEV_TREE, object::FREE_SPACE_TREE];
+    let placeholders = Trees::new(owners.chain(others).map(|owner| (owner, Shape::of_leaves(1))));
+    let chunks = Chunks::new(1, placeholders.nodes(group::METADATA_DUP), placement.space, &placement.used);
+    let root = count(|sink| roots::put_roots(sink, parameters.uuid, volumes, &placeholders, &chunks))?;
+    shapes.insert(0, (object::ROOT_TREE, root));
+    Ok(shapes)
+}
+
+/// All shapes in the order of the trees' places: those describing, then those fixed.
+fn all_shapes(fixed: &[(u64, Shape)], describing: [Shape; 4]) -> Vec<(u64, Shape)> {
+    let owners = [object::CHUNK_TREE, object::EXTENT_TREE, object::DEV_TREE, object::FREE_SPACE_TREE];
+    owners.into_iter().zip(describing).chain(fixed.iter().cloned()).collect()
+}
+
+fn count(put: impl FnOnce(&mut Counter)) -> Result<Shape, TreeError> {
+    let mut counter = Counter::default();
+    put(&mut counter);
+    counter.finish()
+}
+
+fn check_symlinks(volume: &Volume) -> Result<(), LayoutError> {
+    for node in volume.tree.nodes() {
+        if let NodeKind::Symlink(target) = volume.tree.kind(node)
+            && !(1..=SYMLINK_MAX).contains(&target.len())
+        {
+            let path = format!("/{}", volume.tree.path(node).display());
+            return Err(LayoutError::SymlinkLength { path, len: target.len() });
+        }
+    }
+    Ok(())
+}

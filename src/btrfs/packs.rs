@@ -1,0 +1,105 @@
+//! The contents of the store's regular files as jobs that compress them, and place what that leaves.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::LogicalAddress;
+use super::compress::{Compressor, limit};
+use super::contents::{FileList, Learnt};
+use super::format::SECTOR_SIZE;
+use super::placement::{INLINE_MAX, Placement, Placer, UNIT_BYTES};
+use super::space::DataSpace;
+use super::volume::Volume;
+use crate::copy::{Files, Form, Observer, PackJobs, Packer, Unit};
+use crate::spec::Compression;
+use crate::units::ByteOffset;
+
+/// Contents that are compressed where that saves room.
+pub struct Packs<'a> {
+    store: &'a Volume,
+    /// Where the filesystem starts in the image file.
+    start: ByteOffset,
+    files: FileList,
+    method: Compression,
+    space: DataSpace,
+    placer: Mutex<Placer>,
+    learnt: &'a Learnt,
+}
+
+impl<'a> Packs<'a> {
+    /// The contents of a filesystem that starts at byte `start` of the image file.
+    pub fn new(store: &'a Volume, method: Compression, start: ByteOffset, learnt: &'a Learnt) -> Self {
+        let placer = Placer::new(&store.tree);
+        let space = placer.space();
+        Self { store, start, files: FileList::new(store), method, space, placer: Mutex::new(placer), learnt }
+    }
+
+    /// Where everything is, once it is packed.
+    pub fn into_placement(self) -> Placement {
+        self.placer.into_inner().unwrap_or_else(PoisonError::into_inner).finish()
+    }
+}
+
+impl Files for Packs<'_> {
+    fn len(&self) -> usize {
+        self.files.nodes.len()
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        self.files.size(self.store, index)
+    }
+
+    fn source(&self, index: usize) -> PathBuf {
+        self.files.source(self.store, index)
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.files.total_bytes
+    }
+
+    fn observer(&self) -> Option<&dyn Observer> {
+        Some(self)
+    }
+}
+
+impl PackJobs for Packs<'_> {
+    fn unit_bytes(&self) -> usize {
+        usize::try_from(UNIT_BYTES).expect("128 KiB")
+    }
+
+    fn packer(&self) -> Box<dyn Packer + '_> {
+        Box::new(UnitPacker { packs: self, compressor: Compressor::new(self.method) })
+    }
+
+    fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset> {
+        let node = self.files.nodes[unit.file];
+        let stored_len = stored.len() as u64;
+        let mut placer = self.placer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.size(unit.file) <= SECTOR_SIZE && stored_len <= INLINE_MAX {
+            placer.keep(node, form, stored_len);
+            self.learnt.keep(node, stored.to_vec());
+            return None;
+        }
+        let address = placer.place(node, form, stored_len);
+        Some(ByteOffset(self.start.0 + address.0))
+    }
+}
+
+impl Observer for Packs<'_> {
+    fn landed(&self, at: ByteOffset, pages: &[u8]) {
+        self.learnt.note(self.space, LogicalAddress(at.0 - self.start.0), pages);
+    }
+}
+
+/// One thread's compressor.
+struct UnitPacker<'a> {
+    packs: &'a Packs<'a>,
+    compressor: Compressor,
+}
+
+impl Packer for UnitPacker<'_> {
+    fn pack(&mut self, unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form {
+        let limit = limit(self.packs.size(unit.file), bytes.len());
+        if self.compressor.compress(bytes, limit, output) { Form::Packed } else { Form::Raw }
+    }
+}

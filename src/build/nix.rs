@@ -1,0 +1,166 @@
+//! The filesystem that holds the store, in the format that the spec asks for.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::{BuildError, Context};
+use crate::btrfs::contents::{Contents, Learnt};
+use crate::btrfs::packs::Packs;
+use crate::btrfs::placement::Placement;
+use crate::btrfs::volume::Volumes;
+use crate::btrfs::{self, compress, writer};
+use crate::copy;
+use crate::disk::region::Region;
+use crate::ext4;
+use crate::identity::Identities;
+use crate::plan::{Laid, NixFilesystem};
+use crate::source::closure::{self, NixContents};
+use crate::source::tree::FileTree;
+use crate::spec::{Btrfs, Compression, FsType, Spec};
+use crate::store::Closure;
+use crate::units::ByteOffset;
+
+/// The nix filesystem with all its files, ready to be written.
+pub(super) enum NixPart {
+    Ext4(Ext4Part),
+    Btrfs(BtrfsPart),
+}
+
+pub(super) struct Ext4Part {
+    tree: FileTree,
+    layout: ext4::layout::Layout,
+}
+
+pub(super) struct BtrfsPart {
+    volumes: Volumes,
+    compression: Option<Compression>,
+    /// What the spec asks for.
+    free_bytes: u64,
+    /// Where contents are compressed, until they are: as if none became shorter.
+    layout: btrfs::layout::Layout,
+}
+
+impl NixPart {
+    pub(super) fn prepare(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Self, BuildError> {
+        let btrfs = spec.btrfs.clone().unwrap_or_default();
+        let tree = scan(spec, &btrfs, context)?;
+        let (uuid, label) = (identities.nix.filesystem, identities.nix.label.clone());
+        let free_bytes = spec.nix_free_space;
+        match spec.nix.fs_type {
+            FsType::Btrfs => {
+                let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes)?;
+                let parameters = btrfs::layout::Parameters { uuid, label, free_bytes, compression: 0 };
+                Ok(Self::Btrfs(BtrfsPart::prepare(volumes, btrfs.compression, parameters)?))
+            }
+            FsType::Ext4 | FsType::Vfat => {
+                let parameters = ext4::layout::Parameters { uuid, label, free_bytes };
+                let layout = ext4::layout::Layout::new(&tree, parameters)?;
+                Ok(Self::Ext4(Ext4Part { tree, layout }))
+            }
+        }
+    }
+
+    /// Its size in bytes; until it is written, the most that it can become.
+    pub(super) fn size(&self) -> u64 {
+        self.with_layout(|nix| nix.size())
+    }
+
+    /// Shows `see` the filesystem as it is laid out.
+    pub(super) fn with_layout<T>(&self, see: impl FnOnce(&dyn NixFilesystem) -> T) -> T {
+        match self {
+            Self::Ext4(Ext4Part { tree, layout }) => see(&Laid { tree, layout }),
+            Self::Btrfs(BtrfsPart { volumes, layout, .. }) => see(&(volumes, layout)),
+        }
+    }
+
+    /// Writes it to `image` from byte `at` on. Nothing else lies behind that place yet.
+    pub(super) fn write(
+        &mut self,
+        image: &File,
+        at: ByteOffset,
+        context: Context<'_>,
+    ) -> Result<copy::Summary, BuildError> {
+        match self {
+            Self::Ext4(part) => part.write(image, at, context),
+            Self::Btrfs(part) => part.write(image, at, context),
+        }
+    }
+}
+
+impl Ext4Part {
+    fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
+        let Context { options, progress, cancel } = context;
+        let contents = ext4::contents::Contents::new(&self.layout, &self.tree, at);
+        let copied = copy::run(&contents, image, options.copy, progress, cancel)?;
+        progress.stage("writing ext4 metadata", 0, 0);
+        let region = Region::new(image, at, self.layout.size())?;
+        ext4::writer::write(&self.layout, &self.tree, &region, cancel)?;
+        Ok(copied)
+    }
+}
+
+impl BtrfsPart {
+    fn prepare(
+        volumes: Volumes,
+        compression: Option<Compression>,
+        mut parameters: btrfs::layout::Parameters,
+    ) -> Result<Self, btrfs::layout::LayoutError> {
+        let tree = &volumes.store().tree;
+        let free_bytes = parameters.free_bytes;
+        let mut placement = Placement::raw(tree);
+        if compression.is_some() {
+            placement = Placement::worst(tree);
+            parameters.compression = compress::disk_id(compression);
+            parameters.free_bytes = free_bytes.saturating_add(placement.slack(tree));
+        }
+        let layout = btrfs::layout::Layout::new(&volumes, placement, parameters)?;
+        Ok(Self { volumes, compression, free_bytes, layout })
+    }
+
+    fn write(&mut self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
+        let Context { options, progress, cancel } = context;
+        let learnt = Learnt::new(self.layout.placement.most_sectors());
+        let store = self.volumes.store();
+        let copied = match self.compression {
+            None => {
+                let contents = Contents::new(&self.layout, store, at, &learnt);
+                copy::run(&contents, image, options.copy, progress, cancel)?
+            }
+            Some(method) => {
+                let packs = Packs::new(store, method, at, &learnt);
+                let copied = copy::pack(&packs, image, options.copy, progress, cancel)?;
+                let parameters =
+                    btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };
+                self.layout = btrfs::layout::Layout::new(&self.volumes, packs.into_placement(), parameters)?;
+                copied
+            }
+        };
+        progress.stage("writing btrfs metadata", 0, 0);
+        let region = Region::new(image, at, self.layout.size())?;
+        writer::write(&self.layout, &self.volumes, learnt, &region, cancel)?;
+        Ok(copied)
+    }
+}
+
+/// The files of the store's filesystem, with the directories where a btrfs has other subvolumes.
+fn scan(spec: &Spec, btrfs: &Btrfs, context: Context<'_>) -> Result<FileTree, BuildError> {
+    let Context { options, progress, cancel } = context;
+    let closure_info = options.store_root.locate(&spec.closure_info);
+    let registration = closure_info.join("registration");
+    let closure = read_closure(&closure_info.join("store-paths"), &registration, spec)?;
+    spec.check_closure(&closure)?;
+    let nested = btrfs.nested_in_store().into_iter().map(Into::into);
+    let contents = NixContents {
+        store_root: options.store_root,
+        store: &spec.store_in_nix,
+        paths: &closure.registrations().iter().map(|registration| &registration.path).collect::<Vec<_>>(),
+        registration: &registration,
+        extra_directories: &spec.extra_directories.iter().cloned().chain(nested).collect::<Vec<_>>(),
+    };
+    Ok(closure::nix_tree(contents, progress, cancel)?)
+}
+
+fn read_closure(store_paths: &Path, registration: &Path, spec: &Spec) -> Result<Closure, BuildError> {
+    let read = |path: &Path| fs::read(path).map_err(|source| BuildError::ClosureInfo { path: path.to_owned(), source });
+    Ok(Closure::parse(&read(store_paths)?, &read(registration)?, &spec.store_dir)?)
+}

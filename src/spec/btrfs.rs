@@ -1,0 +1,230 @@
+//! What the mount options of a btrfs ask of the image: which subvolumes there are, and how contents are compressed.
+//!
+//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem, and `subvol=` says of what
+//! part. Source: btrfs(5), mount options.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::fields::{Object, member_path};
+use super::file_system::{FileSystem, Other};
+use super::validate::check_component;
+use crate::store::StoreDir;
+use crate::store::path::check_base_name;
+use crate::store::registration::IMAGE_FILE_NAME;
+
+/// A btrfs as its mounts need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Btrfs {
+    /// The subvolume that holds the store, as path from the top level; empty for the top level itself.
+    pub store_subvolume: String,
+    /// The paths of all subvolumes from the top level: plain components joined by slashes; sorted, none twice.
+    pub subvolumes: Vec<String>,
+    /// How the store's files are compressed.
+    pub compression: Option<Compression>,
+}
+
+/// How contents are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// DEFLATE at a level from 1 to 9.
+    Zlib(u8),
+    /// LZO.
+    Lzo,
+    /// zstd at a level from 1 to 15.
+    Zstd(u8),
+}
+
+/// The level of zlib and zstd if none is named: the kernel's.
+const DEFAULT_LEVEL: u8 = 3;
+
+impl Btrfs {
+    /// The subvolumes directly in the one with the store, as paths from its root.
+    pub fn nested_in_store(&self) -> Vec<&str> {
+        let inside = self.subvolumes.iter().filter(|path| around(&self.subvolumes, path) == self.store_subvolume);
+        inside.map(|path| below(&self.store_subvolume, path)).collect()
+    }
+}
+
+/// The path of the innermost subvolume of `paths` around the one at `path`; empty for the top level.
+pub fn around<'a>(paths: &'a [String], path: &str) -> &'a str {
+    let outer =
+        paths.iter().filter(|outer| path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    outer.max_by_key(|outer| outer.len()).map_or("", String::as_str)
+}
+
+/// The path of a subvolume from the root of one around it.
+pub fn below<'a>(outer: &str, path: &'a str) -> &'a str {
+    path.strip_prefix(outer).unwrap_or(path).trim_start_matches('/')
+}
+
+/// One mount option, and where in the spec it stands.
+struct MountOption<'a> {
+    path: String,
+    key: &'a str,
+    value: Option<&'a str>,
+}
+
+/// The single options of the list `options` of the entry at `path`; an element may hold several, as in fstab.
+fn single_options<'a>(path: &'a str, options: &'a [String]) -> impl Iterator<Item = MountOption<'a>> {
+    let list = member_path(path, "options");
+    options.iter().enumerate().flat_map(move |(i, element)| {
+        let list = list.clone();
+        element.split(',').map(move |option| {
+            let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+            MountOption { path: format!("{list}[{i}]"), key, value }
+        })
+    })
+}
+
+/// Reads the mounts of the store's filesystem `nix`, and of `others` those on the same device.
+pub(super) fn read(nix: &FileSystem, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> Btrfs {
+    let nix_path = member_path(&top.member("fileSystems"), &nix.mount_point.to_string_lossy());
+    let store = Mounted { path: nix_path.clone(), options: &nix.options };
+    let store_subvolume = store.subvolume(top).unwrap_or_default();
+    let mut subvolumes = vec![(store_subvolume.clone(), nix_path)];
+    for other in others.iter().filter(|other| other.is_on(nix)) {
+        let mounted = Mounted { path: other.path.clone(), options: &other.options };
+        subvolumes.extend(mounted.subvolume(top).map(|name| (name, other.path.clone())));
+    }
+    subvolumes.retain(|(name, _)| !name.is_empty());
+    subvolumes.sort();
+    subvolumes.dedup_by(|a, b| a.0 == b.0);
+    let (names, paths): (Vec<_>, Vec<_>) = subvolumes.into_iter().unzip();
+    let btrfs = Btrfs { store_subvolume, subvolumes: names, compression: store.compression(top) };
+    let in_nix = store_dir.as_path().strip_prefix(&nix.mount_point).unwrap_or(Path::new(""));
+    for (name, path) in btrfs.subvolumes.iter().zip(paths) {
+        if let Some(problem) = btrfs.collision(name, in_nix) {
+            let remedy = format!("let another subvolume be mounted at {path}");
+            top.note(member_path(&path, "options"), format!("the subvolume {name:?} {problem}"), remedy);
+        }
+    }
+    btrfs
+}
+
+/// Notes extra directories, paths in the store's filesystem, that would lie in another subvolume than the store's.
+pub(super) fn check_extra_directories(btrfs: &Btrfs, extra: &[PathBuf], top: &mut Object<'_>) {
+    for nested in btrfs.nested_in_store() {
+        if let Some(directory) =
+            extra.iter().find(|directory| directory.starts_with(nested) && *directory != Path::new(nested))
+        {
+            let problem =
+                format!("{:?} lies in the subvolume {nested:?}, not in the store's", directory.display().to_string());
+            top.note(
+                top.member("extraDirectories"),
+                problem,
+                "remove it there, and let systemd.tmpfiles make it".to_owned(),
+            );
+        }
+    }
+}
+
+impl Btrfs {
+    /// What is wrong with a subvolume that stands in the way of the store, which is at `in_nix` in its own.
+    fn collision(&self, name: &str, in_nix: &Path) -> Option<String> {
+        if name == self.store_subvolume || around(&self.subvolumes, name) != self.store_subvolume {
+            return None;
+        }
+        let path = Path::new(below(&self.store_subvolume, name));
+        // A store that is its filesystem's root has other things beside its paths.
+        let in_store = !in_nix.as_os_str().is_empty() && path.starts_with(in_nix);
+        let names_store_path =
+            path.iter().next().and_then(OsStr::to_str).is_some_and(|name| check_base_name(name).is_ok());
+        if in_nix.starts_with(path) || in_store || in_nix.as_os_str().is_empty() && names_store_path {
+            return Some("would lie on the way to the store or in it".to_owned());
+        }
+        path.starts_with(IMAGE_FILE_NAME)
+            .then(|| format!("collides with {IMAGE_FILE_NAME:?}, which every image has there"))
+    }
+}
+
+/// An entry of `fileSystems` on the store's device.
+struct Mounted<'a> {
+    path: String,
+    options: &'a [String],
+}
+
+impl Mounted<'_> {
+    /// The path of the subvolume that it mounts, empty for the top level; `None` after noting a mistake.
+    fn subvolume(&self, top: &mut Object<'_>) -> Option<String> {
+        let mut name = None;
+        let mut is_good = true;
+        for option in single_options(&self.path, self.options) {
+            let found = match (option.key, option.value) {
+                ("subvol", Some(value)) => subvolume_path(value).map(Some),
+                ("subvolid", Some("0" | "5")) => Ok(Some(String::new())),
+                ("subvolid", Some(id)) => Err(format!(
+                    "\"subvolid={id}\" names a subvolume by a number that only the finished filesystem can give"
+                )),
+                ("subvol" | "subvolid", None) => Err(format!("{:?} has no value", option.key)),
+                _ => Ok(None),
+            };
+            let found = match (found, &name) {
+                (Ok(Some(other)), Some(first)) if other != *first => Err("names a second subvolume".to_owned()),
+                (found, _) => found,
+            };
+            match found {
+                Ok(Some(found)) => name = Some(found),
+                Ok(None) => {}
+                Err(problem) => {
+                    let remedy = format!("set {} to \"subvol=NAME\", or remove it", option.path);
+                    top.note(option.path, problem, remedy);
+                    is_good = false;
+                }
+            }
+        }
+        is_good.then(|| name.unwrap_or_default())
+    }
+
+    /// How new files are compressed; the last option counts, as it does for the kernel.
+    fn compression(&self, top: &mut Object<'_>) -> Option<Compression> {
+        let mut compression = None;
+        for option in single_options(&self.path, self.options) {
+            if !matches!(option.key, "compress" | "compress-force") {
+                continue;
+            }
+            match parse_compression(option.value) {
+                Ok(found) => compression = found,
+                Err(problem) => {
+                    let remedy = format!(
+                        "set {} to \"{}=zstd:3\", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no",
+                        option.path, option.key
+                    );
+                    top.note(option.path, problem, remedy);
+                }
+            }
+        }
+        compression
+    }
+}
+
+/// The value of `subvol=`: with or without a slash before it.
+fn subvolume_path(value: &str) -> Result<String, String> {
+    let names = value.trim_matches('/');
+    if names.is_empty() && !value.is_empty() {
+        return Ok(String::new());
+    }
+    match names.split('/').try_for_each(check_component) {
+        Ok(()) => Ok(names.to_owned()),
+        Err(problem) => Err(format!("\"subvol={value}\" has {problem}")),
+    }
+}
+
+fn parse_compression(value: Option<&str>) -> Result<Option<Compression>, String> {
+    let Some(value) = value else { return Ok(Some(Compression::Zlib(DEFAULT_LEVEL))) };
+    let (method, level) = value.split_once(':').map_or((value, None), |(method, level)| (method, Some(level)));
+    let level = |most: u8| match level {
+        None => Ok(DEFAULT_LEVEL),
+        Some(text) => match text.parse() {
+            Ok(level) if (1..=most).contains(&level) && !text.starts_with('+') => Ok(level),
+            _ => Err(format!("{value:?} has a level other than 1 to {most}")),
+        },
+    };
+    match method {
+        "zstd" => level(15).map(|level| Some(Compression::Zstd(level))),
+        "zlib" => level(9).map(|level| Some(Compression::Zlib(level))),
+        "lzo" if value == method => Ok(Some(Compression::Lzo)),
+        "no" | "none" if value == method => Ok(None),
+        _ => Err(format!("{value:?} is no compression that btrfs has")),
+    }
+}
