@@ -95,8 +95,9 @@ pub(super) fn read(nix: &FileSystem, others: &[Other], store_dir: &StoreDir, top
     let in_nix = store_dir.as_path().strip_prefix(&nix.mount_point).unwrap_or(Path::new(""));
     for (name, path) in btrfs.subvolumes.iter().zip(paths) {
         if let Some(problem) = btrfs.collision(name, in_nix) {
-            let remedy = format!("let another subvolume be mounted at {path}");
-            top.note(member_path(&path, "options"), format!("the subvolume {name:?} {problem}"), remedy);
+            let options = member_path(&path, "options");
+            let remedy = format!("set {options} to mount another subvolume");
+            top.note(options, format!("the subvolume {name:?} {problem}"), remedy);
         }
     }
     btrfs

@@ -375,12 +375,20 @@ fn bad_subvolumes() {
         told(json!(["subvol=@"]), json!(["subvol=@/nix/store/x"])),
         told(json!([]), json!(["subvol=nix-path-registration"])),
     ];
-    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    fileSystems."/".options[0]: "subvolid=256" names a subvolume by a number that only the finished filesystem can give; set fileSystems."/".options[0] to "subvol=NAME", or remove it
+    fileSystems."/home".options[1]: "subvol=a/../b" has a "." or ".." component; set fileSystems."/home".options[1] to "subvol=NAME", or remove it
+    fileSystems."/home".options[0]: "subvol" has no value; set fileSystems."/home".options[0] to "subvol=NAME", or remove it
+    fileSystems."/".options[1]: names a second subvolume; set fileSystems."/".options[1] to "subvol=NAME", or remove it
+    fileSystems."/home".options: the subvolume "nix" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
+    fileSystems."/home".options: the subvolume "@/nix/store/x" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
+    fileSystems."/home".options: the subvolume "nix-path-registration" collides with "nix-path-registration", which every image has there; set fileSystems."/home".options to mount another subvolume
+    "#);
     let mut spec = btrfs(json!([]), json!(["subvol=home"]));
     set(&mut spec, "/extraDirectories", json!(["/home", "/var"]));
     good(&spec);
     set(&mut spec, "/extraDirectories", json!(["/home/user", "/var"]));
-    insta::assert_snapshot!(bad(&spec), @r#""#);
+    insta::assert_snapshot!(bad(&spec), @r#"extraDirectories: "home/user" lies in the subvolume "home", not in the store's; remove it there, and let systemd.tmpfiles make it"#);
 }
 
 #[test]
@@ -395,7 +403,15 @@ fn compression() {
     assert_eq!(of("compress=lzo"), Some(Compression::Lzo));
     let wrong = ["zstd:16", "zstd:0", "zstd:", "zlib:10", "lzo:1", "lz4", ""];
     let lines = wrong.map(|value| bad(&btrfs(json!([format!("compress={value}")]), json!([]))));
-    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    fileSystems."/".options[0]: "zstd:16" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "zstd:0" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "zstd:" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "zlib:10" has a level other than 1 to 9; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "lzo:1" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "lz4" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    fileSystems."/".options[0]: "" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
+    "#);
 }
 
 #[test]
