@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
+use self::closure::Amount;
+
 mod candidates;
+#[path = "../support/closure.rs"]
 mod closure;
 mod table;
 
@@ -84,7 +87,7 @@ fn main() {
     let made = args.closure.is_none().then(|| work.path().join("closure"));
     if let Some(made) = &made {
         eprintln!("making a closure of about {} bytes", args.bytes);
-        closure::make(made, args.bytes);
+        closure::make(made, Amount::Bytes(args.bytes));
     }
     let input = Input::find(args.closure.as_deref().or(made.as_deref()).expect("given or made"), work.path());
     println!("{} files, {} bytes, {} rounds", input.files, input.bytes, args.rounds);
@@ -116,23 +119,11 @@ fn main() {
 impl Input {
     fn find(closure: &Path, work: &Path) -> Self {
         let root = closure.canonicalize().expect("no such closure");
-        let info = root.join("closure-info");
-        let paths = fs::read_to_string(info.join("store-paths")).expect("no closure-info/store-paths");
-        let toplevel = paths.lines().next().expect("an empty closure");
-        let spec = serde_json::json!({
-            "version": 1,
-            "toplevel": toplevel,
-            "closureInfo": info,
-            "fileSystems": {
-                "/boot": { "device": "/dev/disk/by-uuid/1234-ABCD", "fsType": "vfat" },
-                "/": { "device": "/dev/disk/by-label/BENCH", "fsType": "ext4" },
-            },
-        });
-        let spec_path = work.join("spec.json");
-        fs::write(&spec_path, spec.to_string()).expect("cannot write the spec");
+        let spec = work.join("spec.json");
+        closure::write_spec(&root, &spec);
         let files = walkdir::WalkDir::new(root.join("nix")).into_iter().map(Result::unwrap);
         let sizes: Vec<u64> = files.filter(|f| f.file_type().is_file()).map(|f| f.metadata().unwrap().len()).collect();
-        Self { root, spec: spec_path, files: sizes.len(), bytes: sizes.iter().sum() }
+        Self { root, spec, files: sizes.len(), bytes: sizes.iter().sum() }
     }
 
     /// Reads every file, so that all candidates find them in the page cache.

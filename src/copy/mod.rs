@@ -38,11 +38,11 @@ mod threads;
 mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.
-const WINDOW_BYTES: usize = 4 << 20;
+const WINDOW_BYTES: usize = 8 << 20;
 /// A thread waits for the disk half of its time: so many for each core keep both at work.
 const THREADS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// More threads than this do not copy faster, but each holds a window: 64 MiB in all, whatever the machine.
-const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// Parts of files at least this long are left to the kernel if it can share or copy them, in bytes; shorter ones are
 /// as cheaply gathered (docs/performance.md has the figures).
 const OFFLOAD_MIN: u64 = 64 << 10;
@@ -78,7 +78,7 @@ impl fmt::Display for Engine {
 /// How to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Cores to use. Up to 16 threads copy at once.
+    /// Cores to use. Up to 8 threads copy at once.
     pub threads: NonZeroUsize,
     /// Which way the bytes take.
     pub engine: Engine,

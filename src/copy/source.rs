@@ -16,7 +16,7 @@ use super::jobs::Files;
 
 /// Files at least this long are asked for their holes before they are read, in bytes.
 const SPARSE_MIN: u64 = 4 << 20;
-/// Files that are open ahead of the one that is read, for each thread: at most 16 × 32 of the 1024 that a process may
+/// Files that are open ahead of the one that is read, for each thread: at most 8 × 32 of the 1024 that a process may
 /// have open.
 const OPEN_AHEAD: usize = 32;
 
