@@ -24,10 +24,10 @@ use self::packing::PackWorker;
 use self::parts::{Batches, UnitBatches};
 use self::threads::Turns;
 use self::worker::Worker;
+use crate::disk::pages::PageFile;
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::units::ByteOffset;
 
-mod buffer;
 mod clone_range;
 mod image;
 mod jobs;
@@ -61,6 +61,20 @@ pub enum Engine {
     CopyFileRange,
     /// Large writes through the page cache: works everywhere.
     Buffered,
+}
+
+impl Engine {
+    /// The image as this engine writes pages to it.
+    ///
+    /// # Errors
+    /// If direct writes are asked for and not possible.
+    pub fn page_file(self, image: &File) -> Result<PageFile<'_>, CopyError> {
+        match self {
+            Self::Auto | Self::Reflink => Ok(PageFile::new(image)),
+            Self::Direct => PageFile::direct(image).map_err(|source| CopyError::Unavailable { engine: self, source }),
+            Self::CopyFileRange | Self::Buffered => Ok(PageFile::cached(image)),
+        }
+    }
 }
 
 impl fmt::Display for Engine {

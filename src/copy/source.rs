@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 
 use super::CopyError;
-use super::buffer::PAGE;
 use super::jobs::Files;
+use crate::disk::pages::PAGE;
 
 /// Files at least this long are asked for their holes before they are read, in bytes.
 const SPARSE_MIN: u64 = 4 << 20;
