@@ -18,8 +18,9 @@ pub(super) struct Candidate {
 }
 
 /// Ours first: the ratios are to it.
-pub(super) const ALL: [Candidate; 12] = [
-    Candidate { name: "sane-image", needs: &[], run: |input, out| sane_image(input, out, "auto") },
+pub(super) const ALL: [Candidate; 13] = [
+    Candidate { name: "sane-image build", needs: &[], run: |input, out| sane_image(input, out, "auto") },
+    Candidate { name: "sane-image --io direct", needs: &[], run: |input, out| sane_image(input, out, "direct") },
     Candidate { name: "sane-image --io buffered", needs: &[], run: |input, out| sane_image(input, out, "buffered") },
     Candidate { name: "sane-image --io copy_file_range", needs: &[], run: |i, o| sane_image(i, o, "copy_file_range") },
     Candidate { name: "limit: bare parallel copy, direct", needs: &[], run: |i, o| bare_copy(i, o, Cache::Bypassed) },

@@ -84,10 +84,13 @@ impl Source {
         }
     }
 
-    /// Has the kernel start to read a range; whether it does is its own affair.
+    /// Has the kernel start to read what of a range is not a hole; whether it does is its own affair.
     fn read_ahead(&self, range: &Range<u64>) {
-        let _ =
-            rustix::fs::fadvise(&self.file, range.start, NonZeroU64::new(range.end - range.start), Advice::WillNeed);
+        if let Ok(data) = self.next_data(range.clone())
+            && let Some(len) = NonZeroU64::new(data.end - data.start)
+        {
+            let _ = rustix::fs::fadvise(&self.file, data.start, Some(len), Advice::WillNeed);
+        }
     }
 
     pub(super) fn file(&self) -> &File {
