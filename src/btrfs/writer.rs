@@ -142,9 +142,11 @@ struct Gather<'a> {
 impl Gather<'_> {
     fn put(&mut self, at: LogicalAddress, node: &[u8]) -> Result<(), WriteError> {
         debug_assert_eq!(node.len(), NODE_BYTES);
-        let follows = at == self.start.plus(self.bytes.len() as u64);
-        let one_chunk = at < self.layout.chunks.at(self.start).end();
-        if !follows || !one_chunk || self.bytes.len() >= GATHER_BYTES {
+        let joins = !self.bytes.is_empty()
+            && self.bytes.len() < GATHER_BYTES
+            && at == self.start.plus(self.bytes.len() as u64)
+            && at < self.layout.chunks.at(self.start).end();
+        if !joins {
             self.flush()?;
             self.start = at;
         }

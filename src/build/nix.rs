@@ -91,10 +91,15 @@ impl Ext4Part {
     fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
         let Context { options, progress, cancel } = context;
         let contents = ext4::contents::Contents::new(&self.layout, &self.tree, at);
-        let copied = copy::run(&contents, image, options.copy, progress, cancel)?;
-        progress.stage("writing ext4 metadata", 0, 0);
-        let region = Region::new(image, at, self.layout.size())?;
-        ext4::writer::write(&self.layout, &self.tree, &region, cancel)?;
+        let pages = options.copy.engine.page_file(image)?;
+        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
+        // Every byte has its place already, so that neither has to wait for the other.
+        let (copied, written) = rayon::join(
+            || copy::run(&contents, image, options.copy, progress, cancel),
+            || ext4::writer::write(&self.layout, &self.tree, &region, cancel),
+        );
+        let copied = copied?;
+        written?;
         Ok(copied)
     }
 }

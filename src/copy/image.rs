@@ -3,26 +3,21 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags, copy_file_range};
+use rustix::fs::copy_file_range;
 use rustix::io::Errno;
 
-use super::buffer::PAGE;
 use super::clone_range::clone_range;
 use super::jobs::Observer;
 use super::source::Source;
 use super::{CopyError, Engine, Summary};
+use crate::disk::pages::{PAGE, PageFile};
 use crate::units::ByteOffset;
 
 /// The image file and the ways to write to it that are open.
 pub(super) struct Image<'a> {
-    file: &'a File,
-    /// The same file, opened for writes that bypass the page cache.
-    direct: Option<File>,
+    pages: PageFile<'a>,
     /// Whether sharing extents is still worth a try.
     clones: AtomicBool,
     /// Whether having the kernel copy is still worth a try.
@@ -36,16 +31,12 @@ pub(super) struct Image<'a> {
 impl<'a> Image<'a> {
     /// Finds out what the image's filesystem allows of what `engine` asks for.
     pub(super) fn new(file: &'a File, engine: Engine) -> Result<Self, CopyError> {
-        let direct = match engine {
-            Engine::Buffered | Engine::CopyFileRange => None,
-            Engine::Auto | Engine::Reflink => open_direct(file).ok(),
-            Engine::Direct => Some(open_direct(file).map_err(|e| CopyError::Unavailable { engine, source: e.into() })?),
-        };
+        let pages = engine.page_file(file)?;
         let clones = AtomicBool::new(matches!(engine, Engine::Auto | Engine::Reflink));
         // Large direct writes are faster, where they are possible.
-        let copies = AtomicBool::new(engine == Engine::CopyFileRange || engine == Engine::Auto && direct.is_none());
+        let copies = AtomicBool::new(engine == Engine::CopyFileRange || engine == Engine::Auto && !pages.is_direct());
         let [cloned, copied, written] = [0; 3].map(AtomicU64::new);
-        Ok(Self { file, direct, clones, copies, engine, cloned, copied, written })
+        Ok(Self { pages, clones, copies, engine, cloned, copied, written })
     }
 
     /// Whether the kernel may be tried to bring pages from a file to the image.
@@ -57,7 +48,7 @@ impl<'a> Image<'a> {
     pub(super) fn offload(&self, source: &Source, pages: Range<u64>, to: ByteOffset) -> Result<bool, CopyError> {
         if self.clones.load(Ordering::Relaxed) {
             let len = pages.end - pages.start;
-            let done = clone_range(source.file(), pages.start, len, self.file, to);
+            let done = clone_range(source.file(), pages.start, len, self.pages.file(), to);
             if self.succeeded(done, &self.clones, source, to)? {
                 self.cloned.fetch_add(len, Ordering::Relaxed);
                 return Ok(true);
@@ -78,7 +69,7 @@ impl<'a> Image<'a> {
             while at < end {
                 let (mut from, mut into) = (at, to.0 + (at - pages.start));
                 let len = usize::try_from(end - at).unwrap_or(usize::MAX);
-                let done = copy_file_range(source.file(), Some(&mut from), self.file, Some(&mut into), len);
+                let done = copy_file_range(source.file(), Some(&mut from), self.pages.file(), Some(&mut into), len);
                 if let Ok(0) = done {
                     return Err(source.changed());
                 }
@@ -124,7 +115,7 @@ impl<'a> Image<'a> {
             if let Some(observer) = observer {
                 observer.landed(offset, pages);
             }
-            self.write(offset.0, pages)?;
+            self.pages.write_all_at(pages, offset)?;
             self.written.fetch_add(pages.len() as u64, Ordering::Relaxed);
         }
         Ok(())
@@ -137,34 +128,14 @@ impl<'a> Image<'a> {
         }
     }
 
-    fn write(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
-        match &self.direct {
-            Some(direct) => match direct.write_all_at(pages, offset) {
-                // A filesystem may open files for direct writes and then refuse this one.
-                Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && self.engine != Engine::Direct => {
-                    self.file.write_all_at(pages, offset)
-                }
-                result => result,
-            },
-            None => self.file.write_all_at(pages, offset),
-        }
-    }
-
     pub(super) fn summary(self) -> Summary {
         Summary {
             cloned_bytes: self.cloned.into_inner(),
             kernel_bytes: self.copied.into_inner(),
             written_bytes: self.written.into_inner(),
-            direct: self.direct.is_some(),
+            direct: self.pages.is_direct(),
         }
     }
-}
-
-/// Opens the file behind a descriptor once more, for direct writes.
-fn open_direct(file: &File) -> Result<File, Errno> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::DIRECT;
-    rustix::fs::open(Path::new(&path), flags, Mode::empty()).map(File::from)
 }
 
 /// The ranges of `pages` that are not zero, in whole pages.

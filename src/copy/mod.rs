@@ -24,10 +24,10 @@ use self::packing::PackWorker;
 use self::parts::{Batches, UnitBatches};
 use self::threads::Turns;
 use self::worker::Worker;
+use crate::disk::pages::PageFile;
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::units::ByteOffset;
 
-mod buffer;
 mod clone_range;
 mod image;
 mod jobs;
@@ -38,11 +38,11 @@ mod threads;
 mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.
-const WINDOW_BYTES: usize = 4 << 20;
+const WINDOW_BYTES: usize = 8 << 20;
 /// A thread waits for the disk half of its time: so many for each core keep both at work.
 const THREADS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// More threads than this do not copy faster, but each holds a window: 64 MiB in all, whatever the machine.
-const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// Parts of files at least this long are left to the kernel if it can share or copy them, in bytes; shorter ones are
 /// as cheaply gathered (docs/performance.md has the figures).
 const OFFLOAD_MIN: u64 = 64 << 10;
@@ -63,6 +63,20 @@ pub enum Engine {
     Buffered,
 }
 
+impl Engine {
+    /// The image as this engine writes pages to it.
+    ///
+    /// # Errors
+    /// If direct writes are asked for and not possible.
+    pub fn page_file(self, image: &File) -> Result<PageFile<'_>, CopyError> {
+        match self {
+            Self::Auto | Self::Reflink => Ok(PageFile::new(image)),
+            Self::Direct => PageFile::direct(image).map_err(|source| CopyError::Unavailable { engine: self, source }),
+            Self::CopyFileRange | Self::Buffered => Ok(PageFile::cached(image)),
+        }
+    }
+}
+
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -78,7 +92,7 @@ impl fmt::Display for Engine {
 /// How to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Cores to use. Up to 16 threads copy at once.
+    /// Cores to use. Up to 8 threads copy at once.
     pub threads: NonZeroUsize,
     /// Which way the bytes take.
     pub engine: Engine,

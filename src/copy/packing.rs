@@ -2,12 +2,12 @@
 
 use std::mem;
 
-use super::buffer::{Buffer, PAGE};
 use super::image::Image;
 use super::jobs::{Form, PackJobs, Packer, Unit};
 use super::source::{Ahead, Source, Wanted};
 use super::threads::Turns;
 use super::{CopyError, WINDOW_BYTES};
+use crate::disk::pages::{PAGE, PageBuffer};
 use crate::progress::{Cancel, Progress};
 use crate::units::ByteOffset;
 
@@ -24,7 +24,7 @@ pub(super) struct PackWorker<'a> {
     /// A unit as the packer leaves it.
     packed: Vec<u8>,
     /// What is to be stored of a batch, each unit on pages of its own.
-    buffer: Buffer,
+    buffer: PageBuffer,
     stored: Vec<Stored>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> PackWorker<'a> {
         cancel: &'a Cancel,
     ) -> Self {
         let raw = vec![0; jobs.unit_bytes() + 1];
-        let buffer = Buffer::new(WINDOW_BYTES);
+        let buffer = PageBuffer::new(WINDOW_BYTES);
         let packer = jobs.packer();
         Self { jobs, image, turns, progress, cancel, packer, raw, packed: Vec::new(), buffer, stored: Vec::new() }
     }

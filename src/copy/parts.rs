@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::buffer::PAGE;
 use super::jobs::{CopyJobs, PackJobs, Piece, Unit};
+use crate::disk::pages::PAGE;
 use crate::units::ByteOffset;
 
 /// A range of a file that is contiguous in the image.

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 
 use super::CopyError;
-use super::buffer::PAGE;
 use super::jobs::Files;
+use crate::disk::pages::PAGE;
 
 /// Files at least this long are asked for their holes before they are read, in bytes.
 const SPARSE_MIN: u64 = 4 << 20;
-/// Files that are open ahead of the one that is read, for each thread: at most 16 × 32 of the 1024 that a process may
+/// Files that are open ahead of the one that is read, for each thread: at most 8 × 32 of the 1024 that a process may
 /// have open.
 const OPEN_AHEAD: usize = 32;
 
@@ -84,10 +84,13 @@ impl Source {
         }
     }
 
-    /// Has the kernel start to read a range; whether it does is its own affair.
+    /// Has the kernel start to read what of a range is not a hole; whether it does is its own affair.
     fn read_ahead(&self, range: &Range<u64>) {
-        let _ =
-            rustix::fs::fadvise(&self.file, range.start, NonZeroU64::new(range.end - range.start), Advice::WillNeed);
+        if let Ok(data) = self.next_data(range.clone())
+            && let Some(len) = NonZeroU64::new(data.end - data.start)
+        {
+            let _ = rustix::fs::fadvise(&self.file, data.start, Some(len), Advice::WillNeed);
+        }
     }
 
     pub(super) fn file(&self) -> &File {

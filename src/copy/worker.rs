@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::buffer::{Buffer, PAGE};
 use super::image::Image;
 use super::parts::Part;
 use super::source::{Ahead, Source, Wanted};
 use super::{CopyError, CopyJobs, OFFLOAD_MIN, WINDOW_BYTES};
+use crate::disk::pages::{PAGE, PageBuffer};
 use crate::progress::{Cancel, Progress};
 use crate::units::ByteOffset;
 
@@ -17,7 +17,7 @@ pub(super) struct Worker<'a> {
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
     /// [`WINDOW_BYTES`] for contents, and a page in which a read finds out whether its file ends.
-    buffer: Buffer,
+    buffer: PageBuffer,
     /// Where the buffer's first byte goes.
     start: ByteOffset,
     /// Bytes in the buffer, whole pages between parts.
@@ -33,7 +33,7 @@ impl<'a> Worker<'a> {
         progress: &'a dyn Progress,
         cancel: &'a Cancel,
     ) -> Self {
-        let buffer = Buffer::new(WINDOW_BYTES + PAGE);
+        let buffer = PageBuffer::new(WINDOW_BYTES + PAGE);
         Self { jobs, image, progress, cancel, buffer, start: ByteOffset(0), filled: 0, last_file: 0 }
     }
 

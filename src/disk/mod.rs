@@ -2,6 +2,7 @@
 
 pub mod gpt;
 pub mod image;
+pub mod pages;
 pub mod region;
 
 #[cfg(test)]

@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
+use super::pages::PageFile;
 use crate::units::ByteOffset;
 
 /// The bytes `[start, start + len)` of a file, addressed from 0.
 ///
 /// Uses positional I/O only: several regions of one file can be in use at once, from several threads. A write that
 /// would end past the region fails before any of it is written; a read there gives the bytes up to the end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Region<'a> {
     file: &'a File,
+    /// The way that whole pages take, if it is another.
+    pages: Option<&'a PageFile<'a>>,
     start: u64,
     len: u64,
     position: u64,
@@ -26,7 +29,12 @@ impl<'a> Region<'a> {
     pub fn new(file: &'a File, start: ByteOffset, len: u64) -> io::Result<Self> {
         let end = start.checked_add(len).filter(|end| i64::try_from(end.0).is_ok());
         end.ok_or_else(|| out_of_bounds(start.0, len, "the largest file"))?;
-        Ok(Self { file, start: start.0, len, position: 0 })
+        Ok(Self { file, pages: None, start: start.0, len, position: 0 })
+    }
+
+    /// The same region, whose whole pages are written through `pages`, which is the same file.
+    pub fn with_pages(self, pages: &'a PageFile<'a>) -> Self {
+        Self { pages: Some(pages), ..self }
     }
 
     /// The number of bytes in the region.
@@ -46,6 +54,17 @@ impl<'a> Region<'a> {
     pub fn write_all_at(&self, offset: ByteOffset, bytes: &[u8]) -> io::Result<()> {
         self.check_bounds(offset.0, bytes.len())?;
         self.file.write_all_at(bytes, self.start + offset.0)
+    }
+
+    /// Writes whole pages from a [`PageBuffer`](super::pages::PageBuffer) at `offset`, which like the region's start is
+    /// a multiple of [`PAGE`](super::pages::PAGE).
+    ///
+    /// # Errors
+    /// Like [`write_all_at`](Self::write_all_at).
+    pub fn write_pages_at(&self, offset: ByteOffset, pages: &[u8]) -> io::Result<()> {
+        let Some(file) = self.pages else { return self.write_all_at(offset, pages) };
+        self.check_bounds(offset.0, pages.len())?;
+        file.write_all_at(pages, ByteOffset(self.start + offset.0))
     }
 
     /// Fills `buf` from `offset` from the region's start, whatever the position.

@@ -14,13 +14,14 @@ use super::inode::{self, Described};
 use super::layout::{self, Layout};
 use super::space::Run;
 use super::{BlockIndex, InodeNumber, directory, journal};
+use crate::disk::pages::PageBuffer;
 use crate::disk::region::Region;
 use crate::progress::{Cancel, Cancelled};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
-/// Blocks are gathered into writes of up to this many bytes.
-const GATHER_BYTES: usize = 1 << 20;
+/// Blocks are gathered into writes of up to this many bytes, in memory of this size for each kind of block.
+const GATHER_BYTES: usize = 4 << 20;
 
 /// The metadata could not be written.
 #[derive(Debug, Error)]
@@ -306,37 +307,48 @@ impl InodeTable<'_> {
 struct Gather<'a> {
     out: &'a Region<'a>,
     start: BlockIndex,
-    bytes: Vec<u8>,
+    buffer: PageBuffer,
+    /// Bytes in the buffer.
+    filled: usize,
 }
 
 impl<'a> Gather<'a> {
     fn new(out: &'a Region<'a>) -> Self {
-        Self { out, start: BlockIndex(0), bytes: Vec::new() }
+        Self { out, start: BlockIndex(0), buffer: PageBuffer::new(GATHER_BYTES), filled: 0 }
     }
 
     fn put(&mut self, place: BlockIndex, block: &[u8]) -> Result<(), WriteError> {
-        let next = self.start.plus((self.bytes.len() / BLOCK_BYTES) as u64);
-        if place != next || self.bytes.len() >= GATHER_BYTES {
+        let next = self.start.plus((self.filled / BLOCK_BYTES) as u64);
+        if place != next || self.filled == GATHER_BYTES {
             self.flush()?;
             self.start = place;
         }
-        self.bytes.extend_from_slice(block);
+        self.buffer.bytes_mut()[self.filled..][..block.len()].copy_from_slice(block);
+        self.filled += block.len();
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
-        write_at(self.out, self.start, 0, &self.bytes)?;
-        self.bytes.clear();
-        Ok(())
+        let blocks = &self.buffer.bytes()[..self.filled];
+        self.filled = 0;
+        if is_zero(blocks) {
+            return Ok(());
+        }
+        let (block, at) = (self.start, ByteOffset(self.start.0 * BLOCK_SIZE));
+        self.out.write_pages_at(at, blocks).map_err(|source| WriteError::Io { block, source })
     }
 }
 
 fn write_at(out: &Region<'_>, block: BlockIndex, offset: usize, bytes: &[u8]) -> Result<(), WriteError> {
-    if bytes.iter().all(|&byte| byte == 0) {
+    if is_zero(bytes) {
         return Ok(());
     }
     let at = ByteOffset(block.0 * BLOCK_SIZE + offset as u64);
     out.write_all_at(at, bytes).map_err(|source| WriteError::Io { block, source })
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// Block numbers as a block of a classic block map holds them.

@@ -37,20 +37,17 @@ fn digest_of(image: &Path) -> String {
 }
 
 #[test]
-fn of_jobs() {
+fn of_engines_and_jobs() {
     let closure = closure(Host::CANONICAL).write();
-    let one = digest(&closure, &["--jobs", "1"]);
-    assert_eq!(one, digest(&closure, &["--jobs", "2"]));
-    assert_eq!(one, digest(&closure, &["--jobs", "7"]));
-}
-
-#[test]
-fn of_engines() {
-    let closure = closure(Host::CANONICAL).write();
-    let buffered = digest(&closure, &["--io", "buffered"]);
-    assert_eq!(buffered, digest(&closure, &["--io", "auto"]));
+    let expected = digest(&closure, &["--io", "buffered", "--jobs", "1"]);
+    let mut engines = vec!["auto", "copy_file_range", "buffered"];
     if need_direct(closure.root()) {
-        assert_eq!(buffered, digest(&closure, &["--io", "direct", "--jobs", "3"]));
+        engines.push("direct");
+    }
+    for engine in engines {
+        for jobs in ["1", "2", "7"] {
+            assert_eq!(expected, digest(&closure, &["--io", engine, "--jobs", jobs]), "{engine}, {jobs} jobs");
+        }
     }
 }
 
@@ -107,15 +104,18 @@ fn of_the_hosts_filesystem() {
     run(tool("mount").args(["-o", "loop"]).args([&disk, &point]));
     let on_xfs = std::panic::catch_unwind(|| {
         let closure = closure(Host::CANONICAL).write_in(&point);
-        let out = point.join("out");
-        let reflink = ["--io", "reflink"];
-        let run = image::run(&mut build_command(&closure.spec_path(), closure.root(), &out, &reflink)).expect_success();
-        assert!(run.stdout.contains("shared with the store"), "{}", run.stdout);
-        (digest(&closure, &[]), digest_of(&out.join("nixos.img")))
+        let shared = ["1", "7"].map(|jobs| {
+            let (out, reflink) = (point.join(jobs), ["--io", "reflink", "--jobs", jobs]);
+            let command = &mut build_command(&closure.spec_path(), closure.root(), &out, &reflink);
+            let run = image::run(command).expect_success();
+            assert!(run.stdout.contains("shared with the store"), "{}", run.stdout);
+            digest_of(&out.join("nixos.img"))
+        });
+        (digest(&closure, &[]), shared)
     });
     run(tool("umount").arg(&point));
     let expected = digest(&closure(Host::CANONICAL).write(), &[]);
-    assert_eq!(on_xfs.unwrap(), (expected.clone(), expected));
+    assert_eq!(on_xfs.unwrap(), (expected.clone(), [expected.clone(), expected]));
 }
 
 /// Asked for by name, an engine that cannot be had is an error, and not another engine.

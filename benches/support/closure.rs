@@ -36,16 +36,49 @@ impl Numbers {
     }
 }
 
+/// What to make.
+#[derive(Clone, Copy)]
+pub(crate) enum Amount {
+    /// Files of all sizes, about this many bytes together.
+    #[allow(dead_code, reason = "each bench makes closures of its own kind")]
+    Bytes(u64),
+    /// So many files, each under 4 KiB.
+    #[allow(dead_code, reason = "as above")]
+    SmallFiles(u64),
+}
+
+impl Amount {
+    fn is_reached(self, files: u64, bytes: u64) -> bool {
+        match self {
+            Self::Bytes(wanted) => bytes >= wanted,
+            Self::SmallFiles(wanted) => files >= wanted,
+        }
+    }
+
+    fn file_size(self, numbers: &mut Numbers) -> u64 {
+        match self {
+            Self::Bytes(_) => numbers.file_size(),
+            Self::SmallFiles(_) => numbers.below(4 << 10),
+        }
+    }
+}
+
 /// Writes `directory`/nix/store and `directory`/closure-info. NAR hashes are made up: no candidate looks at them.
-pub(super) fn make(directory: &Path, bytes: u64) {
+pub(crate) fn make(directory: &Path, amount: Amount) {
     let mut numbers = Numbers(1);
-    let mut made = 0;
+    let (mut files, mut bytes) = (0, 0);
     let mut paths = Vec::new();
-    while made < bytes {
+    while !amount.is_reached(files, bytes) {
         let path = format!("/nix/store/{:032}-package-{}", paths.len(), paths.len());
-        made += make_path(&directory.join(path.trim_start_matches('/')), &mut numbers);
+        bytes += make_path(&directory.join(path.trim_start_matches('/')), amount, &mut numbers);
+        files += FILES_PER_PATH;
         paths.push(path);
     }
+    register(directory, &paths);
+}
+
+/// Writes `directory`/closure-info for these store paths.
+pub(crate) fn register(directory: &Path, paths: &[String]) {
     let info = directory.join("closure-info");
     fs::create_dir_all(&info).expect("cannot write the closure");
     let registration = paths.iter().fold(String::new(), |mut text, path| {
@@ -56,12 +89,28 @@ pub(super) fn make(directory: &Path, bytes: u64) {
     fs::write(info.join("registration"), registration).expect("cannot write the closure");
 }
 
-fn make_path(path: &Path, numbers: &mut Numbers) -> u64 {
+/// Writes a spec for the closure in `root` to the file `to`.
+pub(crate) fn write_spec(root: &Path, to: &Path) {
+    let info = root.join("closure-info");
+    let paths = fs::read_to_string(info.join("store-paths")).expect("no closure-info/store-paths");
+    let spec = serde_json::json!({
+        "version": 1,
+        "toplevel": paths.lines().next().expect("an empty closure"),
+        "closureInfo": info,
+        "fileSystems": {
+            "/boot": { "device": "/dev/disk/by-uuid/1234-ABCD", "fsType": "vfat" },
+            "/": { "device": "/dev/disk/by-label/BENCH", "fsType": "ext4" },
+        },
+    });
+    fs::write(to, spec.to_string()).expect("cannot write the spec");
+}
+
+fn make_path(path: &Path, amount: Amount, numbers: &mut Numbers) -> u64 {
     let mut made = 0;
     for file in 0..FILES_PER_PATH {
         let directory = path.join(format!("share/directory-{}", file / FILES_PER_DIRECTORY));
         fs::create_dir_all(&directory).expect("cannot write the closure");
-        let size = numbers.file_size();
+        let size = amount.file_size(numbers);
         let words = (0..size.div_ceil(8)).flat_map(|_| numbers.next().to_le_bytes());
         let contents: Vec<u8> = words.take(usize::try_from(size).expect("under 11 MiB")).collect();
         fs::write(directory.join(format!("file-{file}")), contents).expect("cannot write the closure");
