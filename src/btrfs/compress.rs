@@ -9,12 +9,10 @@
 use flate2::{Compress, FlushCompress, Status};
 use lzokay::compress::{Dict, compress_no_alloc, compress_worst_size};
 
-use super::format::{SECTOR_SIZE, compression};
+use super::format::{SECTOR_BYTES, SECTOR_SIZE, compression};
 use super::placement::INLINE_MAX;
 use crate::spec::Compression;
 
-const SECTOR_BYTES: usize = 4096;
-const _: () = assert!(SECTOR_BYTES as u64 == SECTOR_SIZE);
 /// The length of a length in an LZO stream.
 const LZO_LENGTH_BYTES: usize = 4;
 

@@ -15,13 +15,16 @@ use crate::copy::{CopyJobs, Files, Observer, Piece};
 use crate::source::tree::{NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
+/// Files that stand in a leaf, as stored, each with its node.
+pub type InlineContents = Vec<(NodeIndex, Box<[u8]>)>;
+
 /// What the metadata needs to know of contents, learnt while they are moved.
 #[derive(Debug)]
 pub struct Learnt {
     /// Of each sector of the data chunks.
     checksums: Vec<AtomicU32>,
     /// The files that stand in a leaf, as stored, by node.
-    inline: Mutex<Vec<(NodeIndex, Box<[u8]>)>>,
+    inline: Mutex<InlineContents>,
 }
 
 impl Learnt {
@@ -51,8 +54,8 @@ impl Learnt {
         inline.push((node, contents.into_boxed_slice()));
     }
 
-    /// All files that stand in a leaf, by node.
-    pub fn into_inline(self) -> (Vec<AtomicU32>, Vec<(NodeIndex, Box<[u8]>)>) {
+    /// The checksums by sector, and all files that stand in a leaf, by node.
+    pub fn into_parts(self) -> (Vec<AtomicU32>, InlineContents) {
         let mut inline = self.inline.into_inner().unwrap_or_else(PoisonError::into_inner);
         inline.sort_unstable_by_key(|(node, _)| *node);
         (self.checksums, inline)

@@ -2,7 +2,7 @@
 //!
 //! Source: "Btrfs on-disk format", sections on checksums and on directory items.
 
-use super::format::SECTOR_SIZE;
+use super::format::SECTOR_BYTES;
 
 /// The checksum of a node or superblock past its checksum field, or of a sector of data.
 pub fn of_block(bytes: &[u8]) -> u32 {
@@ -11,7 +11,7 @@ pub fn of_block(bytes: &[u8]) -> u32 {
 
 /// The checksum of a sector of zeros.
 pub fn of_zeros() -> u32 {
-    of_block(&[0; SECTOR_SIZE as usize])
+    of_block(&[0; SECTOR_BYTES])
 }
 
 /// The checksum field of a node or superblock, of which crc32c fills the first four bytes.

@@ -9,6 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The unit of data, and of its checksums, in bytes.
 pub const SECTOR_SIZE: u64 = 4096;
+/// [`SECTOR_SIZE`] as a length in memory.
+pub const SECTOR_BYTES: usize = 4096;
+const _: () = assert!(SECTOR_BYTES as u64 == SECTOR_SIZE);
 /// The size of a tree node in bytes, mkfs.btrfs's default.
 pub const NODE_SIZE: u64 = 16384;
 /// [`NODE_SIZE`] for the lengths of buffers.

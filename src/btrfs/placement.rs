@@ -96,8 +96,8 @@ impl Placement {
                 NodeKind::File { size: 0, .. } | NodeKind::Directory(_) | NodeKind::Symlink(_) => {}
                 NodeKind::File { size: size @ ..=INLINE_MAX, .. } => placer.keep(node, Form::Raw, size),
                 NodeKind::File { size, .. } => {
-                    for offset in (0..size).step_by(UNIT_BYTES as usize) {
-                        placer.place(node, Form::Packed, UNIT_BYTES.min(size - offset));
+                    for unit in 0..size.div_ceil(UNIT_BYTES) {
+                        placer.place(node, Form::Packed, UNIT_BYTES.min(size - unit * UNIT_BYTES));
                     }
                 }
             }

@@ -184,12 +184,15 @@ pub struct Stamp {
     pub owner: u64,
 }
 
+/// Takes a node with its address.
+pub type Emit<'a, E> = dyn FnMut(LogicalAddress, &[u8]) -> Result<(), E> + 'a;
+
 /// Makes the nodes of a tree.
 pub struct Encoder<'a, E> {
     stamp: Stamp,
     /// Where the node of each index of the tree goes.
     address: &'a dyn Fn(u64) -> LogicalAddress,
-    emit: &'a mut dyn FnMut(LogicalAddress, &[u8]) -> Result<(), E>,
+    emit: &'a mut Emit<'a, E>,
     leaf: Leaf,
     node: Box<[u8; NODE_BYTES]>,
     /// Items in the current leaf.
@@ -216,11 +219,7 @@ pub enum EncodeError<E> {
 
 impl<'a, E> Encoder<'a, E> {
     /// A tree without items. `emit` gets each node with its address, in order of their indices.
-    pub fn new(
-        stamp: Stamp,
-        address: &'a dyn Fn(u64) -> LogicalAddress,
-        emit: &'a mut dyn FnMut(LogicalAddress, &[u8]) -> Result<(), E>,
-    ) -> Self {
+    pub fn new(stamp: Stamp, address: &'a dyn Fn(u64) -> LogicalAddress, emit: &'a mut Emit<'a, E>) -> Self {
         let node = Box::new([0; NODE_BYTES]);
         let (leaf, keys) = (Leaf::default(), Vec::new());
         Self { stamp, address, emit, leaf, node, items: 0, data_start: NODE_ROOM, keys, failure: None, made: 0 }

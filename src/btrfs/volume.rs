@@ -65,7 +65,8 @@ impl Volumes {
         let mut store_tree = Some(store_tree);
         let store = list.iter().position(|(path, _)| *path == store_path).expect("the store has a subvolume");
         let volume = |(at, &(path, id)): (usize, &(&str, u64))| {
-            let inner: Vec<_> = list.iter().filter(|(inner, _)| *inner != "" && around(paths, inner) == path).collect();
+            let inner: Vec<_> =
+                list.iter().filter(|(inner, _)| !inner.is_empty() && around(paths, inner) == path).collect();
             let names = |inner: &str| -> Vec<String> { below(path, inner).split('/').map(str::to_owned).collect() };
             let tree = match store_tree.take_if(|_| at == store) {
                 Some(tree) => tree,

@@ -57,7 +57,7 @@ pub fn write(
     out: &Region<'_>,
     cancel: &Cancel,
 ) -> Result<(), WriteError> {
-    let (checksums, inline) = learnt.into_inline();
+    let (checksums, inline) = learnt.into_parts();
     let checksum = |Sector(sector): Sector| {
         let index = usize::try_from(sector).expect("64-bit addresses");
         checksums[index].load(std::sync::atomic::Ordering::Relaxed)
