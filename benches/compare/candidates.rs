@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Input;
+use super::{Input, closure};
 
 /// A way to make an image.
 pub(super) struct Candidate {
@@ -18,14 +18,22 @@ pub(super) struct Candidate {
 }
 
 /// Ours first: the ratios are to it.
-pub(super) const ALL: [Candidate; 13] = [
-    Candidate { name: "sane-image build", needs: &[], run: |input, out| sane_image(input, out, "auto") },
-    Candidate { name: "sane-image --io direct", needs: &[], run: |input, out| sane_image(input, out, "direct") },
-    Candidate { name: "sane-image --io buffered", needs: &[], run: |input, out| sane_image(input, out, "buffered") },
-    Candidate { name: "sane-image --io copy_file_range", needs: &[], run: |i, o| sane_image(i, o, "copy_file_range") },
+pub(super) const ALL: [Candidate; 17] = [
+    Candidate { name: "sane-image build", needs: &[], run: |i, o| sane_image(i, o, EXT4, "auto") },
+    Candidate { name: "sane-image --io direct", needs: &[], run: |i, o| sane_image(i, o, EXT4, "direct") },
+    Candidate { name: "sane-image --io buffered", needs: &[], run: |i, o| sane_image(i, o, EXT4, "buffered") },
+    Candidate {
+        name: "sane-image --io copy_file_range",
+        needs: &[],
+        run: |i, o| sane_image(i, o, EXT4, "copy_file_range"),
+    },
+    Candidate { name: "sane-image, btrfs", needs: &[], run: |i, o| sane_image(i, o, BTRFS, "auto") },
+    Candidate { name: "sane-image, btrfs --io direct", needs: &[], run: |i, o| sane_image(i, o, BTRFS, "direct") },
+    Candidate { name: "sane-image, btrfs, zstd:3", needs: &[], run: |i, o| sane_image(i, o, BTRFS_ZSTD, "auto") },
     Candidate { name: "limit: bare parallel copy, direct", needs: &[], run: |i, o| bare_copy(i, o, Cache::Bypassed) },
     Candidate { name: "limit: bare parallel copy, buffered", needs: &[], run: |i, o| bare_copy(i, o, Cache::Used) },
     Candidate { name: "floor: tar -cf", needs: &["tar"], run: tar },
+    Candidate { name: "floor: zstd -3 -T2 of a tar", needs: &["tar", "zstd"], run: zstd },
     Candidate { name: "mkfs.ext4 -d", needs: &["mkfs.ext4"], run: |input, out| mkfs_ext4(&input.root, out) },
     Candidate { name: "mkfs.btrfs --rootdir", needs: &["mkfs.btrfs"], run: |i, o| mkfs_btrfs(i, o, &[]) },
     Candidate {
@@ -38,6 +46,13 @@ pub(super) const ALL: [Candidate; 13] = [
     Candidate { name: "genimage", needs: &["genimage", "mkfs.ext4"], run: genimage },
 ];
 
+/// The type and the mount options of ours.
+type Filesystem = (&'static str, &'static [&'static str]);
+
+const EXT4: Filesystem = ("ext4", &[]);
+const BTRFS: Filesystem = ("btrfs", &[]);
+const BTRFS_ZSTD: Filesystem = ("btrfs", &["compress=zstd:3"]);
+
 /// Runs a command that has to succeed.
 pub(super) fn run(command: &mut Command) {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
@@ -45,16 +60,26 @@ pub(super) fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
-fn sane_image(input: &Input, out: &Path, io: &str) -> PathBuf {
+fn sane_image(input: &Input, out: &Path, (fs_type, options): Filesystem, io: &str) -> PathBuf {
+    let spec = out.with_extension("json");
+    closure::write_spec(&input.root, fs_type, options, &spec);
     let mut command = Command::new(env!("CARGO_BIN_EXE_sane-image"));
-    command.arg("build").arg(&input.spec).arg("--store-root").arg(&input.root).arg("--out").arg(out).args(["--io", io]);
+    command.arg("build").arg(&spec).arg("--store-root").arg(&input.root).arg("--out").arg(out).args(["--io", io]);
     run(&mut command);
     out.join("nixos.img")
 }
 
-fn tar(input: &Input, out: &Path) -> PathBuf {
+pub(super) fn tar(input: &Input, out: &Path) -> PathBuf {
     let image = out.join("image.tar");
     run(Command::new("tar").arg("-cf").arg(&image).arg("-C").arg(&input.root).arg("nix"));
+    image
+}
+
+/// Of the same bytes in one file, for which the closure's own files would have to be gathered first.
+fn zstd(input: &Input, out: &Path) -> PathBuf {
+    let image = out.join("image.zst");
+    let tar = input.tar.as_ref().expect("made beforehand");
+    run(Command::new("zstd").args(["-q", "-3", "-T2"]).arg(tar).arg("-o").arg(&image));
     image
 }
 

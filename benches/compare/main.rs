@@ -54,9 +54,10 @@ struct Args {
 struct Input {
     /// The directory that stands for `/`.
     root: PathBuf,
-    spec: PathBuf,
     files: usize,
     bytes: u64,
+    /// The same in one file, if a candidate wants it.
+    tar: Option<PathBuf>,
 }
 
 /// One image made.
@@ -89,7 +90,7 @@ fn main() {
         eprintln!("making a closure of about {} bytes", args.bytes);
         closure::make(made, Amount::Bytes(args.bytes));
     }
-    let input = Input::find(args.closure.as_deref().or(made.as_deref()).expect("given or made"), work.path());
+    let mut input = Input::find(args.closure.as_deref().or(made.as_deref()).expect("given or made"));
     println!("{} files, {} bytes, {} rounds", input.files, input.bytes, args.rounds);
 
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part.as_str()));
@@ -97,6 +98,9 @@ fn main() {
         candidates::ALL.iter().filter(|c| wanted(c.name)).partition(|c| c.needs.iter().all(|tool| is_installed(tool)));
     for candidate in missing {
         println!("left out, for {} is not all installed: {}", candidate.needs.join(", "), candidate.name);
+    }
+    if present.iter().any(|candidate| candidate.needs.contains(&"zstd")) {
+        input.tar = Some(candidates::tar(&input, work.path()));
     }
     let out = work.path().join("out");
     let mut rows: Vec<Row> = present.into_iter().map(Row::new).collect();
@@ -117,20 +121,19 @@ fn main() {
 }
 
 impl Input {
-    fn find(closure: &Path, work: &Path) -> Self {
+    fn find(closure: &Path) -> Self {
         let root = closure.canonicalize().expect("no such closure");
-        let spec = work.join("spec.json");
-        closure::write_spec(&root, &spec);
         let files = walkdir::WalkDir::new(root.join("nix")).into_iter().map(Result::unwrap);
         let sizes: Vec<u64> = files.filter(|f| f.file_type().is_file()).map(|f| f.metadata().unwrap().len()).collect();
-        Self { root, spec, files: sizes.len(), bytes: sizes.iter().sum() }
+        Self { root, files: sizes.len(), bytes: sizes.iter().sum(), tar: None }
     }
 
     /// Reads every file, so that all candidates find them in the page cache.
     fn warm(&self) {
         let files = walkdir::WalkDir::new(self.root.join("nix")).into_iter().map(Result::unwrap);
-        for file in files.filter(|file| file.file_type().is_file()) {
-            File::open(file.path()).and_then(|mut file| io::copy(&mut file, &mut io::sink())).expect("unreadable file");
+        let paths = files.filter(|file| file.file_type().is_file()).map(walkdir::DirEntry::into_path);
+        for path in paths.chain(self.tar.clone()) {
+            File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())).expect("unreadable file");
         }
     }
 }

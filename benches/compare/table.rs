@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use super::{Row, Run};
 
-/// Filesystems that ours does not write yet, to stand beside the peers that do.
-const NOT_YET: [&str; 1] = ["sane-image, btrfs"];
-
 /// Prints medians and spread, and ratios to the first row.
 pub(super) fn print(rows: &[Row<'_>], hash: bool) {
     let Some(ours) = rows.first() else { return };
@@ -24,9 +21,6 @@ pub(super) fn print(rows: &[Row<'_>], hash: bool) {
             print!(" {this:.2} | {:.2} |", this / ours);
         }
         println!();
-    }
-    for name in NOT_YET {
-        println!("| {name} | not there yet | | | |{}", if hash { " | |" } else { "" });
     }
 }
 

@@ -98,7 +98,7 @@ fn of_holes(bytes: u64, rounds: usize, work: &Path) {
 /// The median of the seconds, and the most memory in bytes.
 fn measure(root: &Path, rounds: usize, work: &Path) -> (f64, u64) {
     let spec = work.join("spec.json");
-    closure::write_spec(root, &spec);
+    closure::write_spec(root, "ext4", &[], &spec);
     let mut runs: Vec<(f64, u64)> = (0..rounds).map(|_| build(root, &spec, &work.join("out"))).collect();
     runs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     (runs[rounds / 2].0, runs.iter().map(|(_, memory)| *memory).max().expect("at least one round"))

@@ -89,8 +89,8 @@ pub(crate) fn register(directory: &Path, paths: &[String]) {
     fs::write(info.join("registration"), registration).expect("cannot write the closure");
 }
 
-/// Writes a spec for the closure in `root` to the file `to`.
-pub(crate) fn write_spec(root: &Path, to: &Path) {
+/// Writes a spec for the closure in `root`, on a filesystem with these mount options, to the file `to`.
+pub(crate) fn write_spec(root: &Path, fs_type: &str, options: &[&str], to: &Path) {
     let info = root.join("closure-info");
     let paths = fs::read_to_string(info.join("store-paths")).expect("no closure-info/store-paths");
     let spec = serde_json::json!({
@@ -99,7 +99,7 @@ pub(crate) fn write_spec(root: &Path, to: &Path) {
         "closureInfo": info,
         "fileSystems": {
             "/boot": { "device": "/dev/disk/by-uuid/1234-ABCD", "fsType": "vfat" },
-            "/": { "device": "/dev/disk/by-label/BENCH", "fsType": "ext4" },
+            "/": { "device": "/dev/disk/by-label/BENCH", "fsType": fs_type, "options": options },
         },
     });
     fs::write(to, spec.to_string()).expect("cannot write the spec");

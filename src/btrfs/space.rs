@@ -23,8 +23,13 @@ const DATA_START: u64 = 65 * MIB;
 const DATA_BYTES: u64 = 256 * MIB;
 /// The kernel's own data chunks are this long; from 64 GiB on, shorter ones would be too many.
 const LARGE_DATA_BYTES: u64 = 1024 * MIB;
-/// The longest further metadata chunk in bytes: the kernel's for filesystems up to 50 GiB.
-const METADATA_MAX: u64 = 256 * MIB;
+/// The longest further metadata chunk in bytes. Scrubbing and balancing close one chunk at a time to writers, who then
+/// need free space in another.
+const METADATA_MAX: u64 = 64 * MIB;
+/// The same where so short ones would be too many: the kernel's own for filesystems up to 50 GiB.
+const LARGE_METADATA_MAX: u64 = 256 * MIB;
+/// From so many bytes of metadata on, chunks are long.
+const LARGE_METADATA: u64 = 1024 * MIB;
 /// The shortest further metadata chunk in bytes.
 const METADATA_MIN: u64 = 8 * MIB;
 /// What metadata always has beyond twice its half, in bytes: the kernel's global reserve, three times.
@@ -200,8 +205,9 @@ impl Chunks {
         let bytes = metadata_nodes * NODE_SIZE;
         let wanted = (bytes + bytes / 2 + METADATA_HEADROOM).next_multiple_of(MIB);
         let mut missing = wanted.saturating_sub(METADATA_BYTES);
+        let longest = if wanted < LARGE_METADATA { METADATA_MAX } else { LARGE_METADATA_MAX };
         while missing > 0 {
-            let len = missing.clamp(METADATA_MIN, METADATA_MAX);
+            let len = missing.clamp(METADATA_MIN, longest);
             end = behind_superblocks(end, 2 * len);
             all.push(Chunk::two_copies(group::METADATA_DUP, end, len));
             end += 2 * len;
@@ -213,11 +219,14 @@ impl Chunks {
         chunks
     }
 
-    /// Fills the chunks of one kind with nodes, from the first on.
+    /// Fills the chunks of one kind with nodes, each to the same part, so that each has space left.
     fn fill(&mut self, kind: u64, nodes: u64) {
         let mut left = nodes;
+        let mut room: u64 = self.all.iter().filter(|chunk| chunk.kind == kind).map(Chunk::nodes).sum();
         for chunk in self.all.iter_mut().filter(|chunk| chunk.kind == kind) {
-            let here = left.min(chunk.nodes());
+            let share = (u128::from(left) * u128::from(chunk.nodes())).div_ceil(u128::from(room));
+            let here = u64::try_from(share).expect("a part of what is left");
+            room -= chunk.nodes();
             chunk.used = here * NODE_SIZE;
             left -= here;
         }
@@ -237,7 +246,7 @@ impl Chunks {
     pub fn node(&self, kind: u64, number: u64) -> LogicalAddress {
         let mut left = number;
         for chunk in self.all.iter().filter(|chunk| chunk.kind == kind) {
-            match left.checked_sub(chunk.nodes()) {
+            match left.checked_sub(chunk.used / NODE_SIZE) {
                 None => return chunk.start.plus(left * NODE_SIZE),
                 Some(beyond) => left = beyond,
             }
@@ -266,6 +275,7 @@ fn behind_superblocks(start: u64, len: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::btrfs::format::NODE_BYTES;
 
     #[test]
     fn sectors_are_found_again() {
@@ -312,12 +322,20 @@ mod tests {
     }
 
     #[test]
-    fn nodes_fill_chunk_after_chunk() {
-        let chunks = Chunks::new(1, 40_000, DataSpace::for_contents(0), &[0]);
-        let first = METADATA_BYTES / NODE_SIZE;
-        assert_eq!(chunks.node(group::METADATA_DUP, first - 1).0, METADATA_START + METADATA_BYTES - NODE_SIZE);
-        assert_eq!(chunks.node(group::METADATA_DUP, first).0, DATA_START + MIB);
-        let used: u64 = chunks.iter().filter(|chunk| chunk.kind == group::METADATA_DUP).map(|chunk| chunk.used).sum();
-        assert_eq!(used, 40_000 * NODE_SIZE);
+    fn every_metadata_chunk_has_space_left() {
+        for nodes in [1, 2, 1_000, 2_000, 40_000, 1_000_000] {
+            let chunks = Chunks::new(1, nodes, DataSpace::for_contents(0), &[0]);
+            let metadata = || chunks.iter().filter(|chunk| chunk.kind == group::METADATA_DUP);
+            assert!(metadata().all(|chunk| chunk.used <= chunk.len / 4 * 3), "{nodes} nodes");
+            assert_eq!(metadata().map(|chunk| chunk.used).sum::<u64>(), nodes * NODE_SIZE);
+            let mut number = 0;
+            for chunk in metadata() {
+                for start in (chunk.start.0..chunk.start.0 + chunk.used).step_by(NODE_BYTES) {
+                    assert_eq!(chunks.node(group::METADATA_DUP, number).0, start);
+                    number += 1;
+                }
+            }
+            assert_eq!(number, nodes);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rayon::prelude::*;
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
@@ -15,12 +16,13 @@ use super::superblock::superblock;
 use super::tree::{EncodeError, Encoder, Stamp, TreeError};
 use super::volume::Volumes;
 use super::{allocation, roots};
+use crate::disk::pages::PageBuffer;
 use crate::disk::region::Region;
 use crate::progress::{Cancel, Cancelled};
 use crate::source::tree::NodeIndex;
 use crate::units::ByteOffset;
 
-/// Nodes are gathered into writes of up to this many bytes.
+/// Nodes are gathered into writes of up to this many bytes: a whole number of nodes.
 const GATHER_BYTES: usize = 1 << 20;
 
 /// The metadata could not be written.
@@ -67,10 +69,12 @@ pub fn write(
         data.copy_from_slice(&inline[found].1);
     };
     let writer = Writer { layout, volumes, out };
-    for owner in layout.trees.owners() {
+    let owners: Vec<u64> = layout.trees.owners().collect();
+    // Every node has its place already, so that no tree has to wait for another.
+    owners.into_par_iter().try_for_each(|owner| {
         cancel.check()?;
-        writer.tree(owner, &checksum, &fill)?;
-    }
+        writer.tree(owner, &checksum, &fill)
+    })?;
     writer.superblocks()
 }
 
@@ -91,7 +95,7 @@ impl Writer<'_> {
         let Layout { parameters, chunks, trees, placement, .. } = self.layout;
         let device = self.layout.device();
         let stamp = Stamp { filesystem: parameters.uuid, chunk_tree: device.chunk_tree, owner };
-        let mut gather = Gather { layout: self.layout, out: self.out, start: LogicalAddress(0), bytes: Vec::new() };
+        let mut gather = Gather::new(self.layout, self.out);
         let address = |index| trees.node(owner, index, chunks);
         let mut emit = |at: LogicalAddress, node: &[u8]| gather.put(at, node);
         let mut sink = Encoder::new(stamp, &address, &mut emit);
@@ -124,7 +128,7 @@ impl Writer<'_> {
         for at in SUPERBLOCK_OFFSETS {
             let superblock = superblock(self.layout, at);
             if at + size_of_val(&superblock) as u64 <= self.layout.size() {
-                write_at(self.out, at, superblock.as_bytes())?;
+                self.out.write_all_at(ByteOffset(at), superblock.as_bytes()).map_err(failed(at))?;
             }
         }
         Ok(())
@@ -136,37 +140,45 @@ struct Gather<'a> {
     layout: &'a Layout,
     out: &'a Region<'a>,
     start: LogicalAddress,
-    bytes: Vec<u8>,
+    buffer: PageBuffer,
+    /// Bytes in the buffer.
+    filled: usize,
 }
 
-impl Gather<'_> {
+impl<'a> Gather<'a> {
+    fn new(layout: &'a Layout, out: &'a Region<'a>) -> Self {
+        Self { layout, out, start: LogicalAddress(0), buffer: PageBuffer::new(GATHER_BYTES), filled: 0 }
+    }
+
     fn put(&mut self, at: LogicalAddress, node: &[u8]) -> Result<(), WriteError> {
         debug_assert_eq!(node.len(), NODE_BYTES);
-        let joins = !self.bytes.is_empty()
-            && self.bytes.len() < GATHER_BYTES
-            && at == self.start.plus(self.bytes.len() as u64)
+        let joins = self.filled > 0
+            && self.filled < GATHER_BYTES
+            && at == self.start.plus(self.filled as u64)
             && at < self.layout.chunks.at(self.start).end();
         if !joins {
             self.flush()?;
             self.start = at;
         }
-        self.bytes.extend_from_slice(node);
+        self.buffer.bytes_mut()[self.filled..][..NODE_BYTES].copy_from_slice(node);
+        self.filled += NODE_BYTES;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
-        if !self.bytes.is_empty() {
+        if self.filled > 0 {
             let chunk = self.layout.chunks.at(self.start);
             for copy in chunk.copies() {
-                write_at(self.out, copy + (self.start.0 - chunk.start.0), &self.bytes)?;
+                let at = copy + (self.start.0 - chunk.start.0);
+                let written = self.out.write_pages_at(ByteOffset(at), &self.buffer.bytes()[..self.filled]);
+                written.map_err(failed(at))?;
             }
         }
-        self.bytes.clear();
+        self.filled = 0;
         Ok(())
     }
 }
 
-fn write_at(out: &Region<'_>, at: u64, bytes: &[u8]) -> Result<(), WriteError> {
-    let written = out.write_all_at(ByteOffset(at), bytes);
-    written.map_err(|source| WriteError::Io { address: LogicalAddress(at), source })
+fn failed(at: u64) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError::Io { address: LogicalAddress(at), source }
 }

@@ -141,7 +141,8 @@ impl BtrfsPart {
             }
         };
         progress.stage("writing btrfs metadata", 0, 0);
-        let region = Region::new(image, at, self.layout.size())?;
+        let pages = options.copy.engine.page_file(image)?;
+        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         writer::write(&self.layout, &self.volumes, learnt, &region, cancel)?;
         Ok(copied)
     }
