@@ -17,4 +17,6 @@ mod judge;
 mod kit;
 mod property;
 mod purity;
+mod read_ext4;
+mod read_vfat;
 mod support;
