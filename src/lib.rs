@@ -50,4 +50,6 @@ pub mod plan;
 
 pub mod image;
 
+pub mod extract;
+
 pub mod build;
