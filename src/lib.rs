@@ -18,6 +18,8 @@
 //! ```text
 //! image ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
 //! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
+//! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
+//! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
 //! ```
 //!
 //! [`build`] runs these stages in order. [`units`], [`progress`] and [`store`] are the vocabulary of all.
@@ -51,5 +53,7 @@ pub mod plan;
 pub mod image;
 
 pub mod extract;
+
+pub mod inspect;
 
 pub mod build;

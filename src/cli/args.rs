@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::cat::CatArgs;
 use super::extract::ExtractArgs;
+use super::inspect::InspectArgs;
 use super::ls::LsArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
@@ -31,6 +32,7 @@ SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 14
 pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
+    Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),
     Extract(ExtractArgs),
