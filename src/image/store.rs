@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::read::resolve::Mounted;
-use crate::read::{FileSystem, Kind, ReadError};
+use crate::read::{FileSystem, Format, Kind, ReadError};
 use crate::store::path::{StoreDir, check_base_name};
 use crate::store::registration::IMAGE_FILE_NAME;
 
@@ -52,6 +52,10 @@ impl Mounted for StoreLocation {
 /// # Errors
 /// Whatever is wrong with the root directory. What is wrong further down counts as no store.
 pub fn locate(fs: &dyn FileSystem) -> Result<Option<StoreLocation>, ReadError> {
+    // An ESP can hold files under names of store paths, but no store: FAT has no links.
+    if fs.summary().format == Format::Vfat {
+        return Ok(None);
+    }
     fs.list(Path::new(""))?;
     let mut level = vec![PathBuf::new()];
     for _ in 0..3 {
