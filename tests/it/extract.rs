@@ -98,7 +98,7 @@ fn a_store_path_is_what_was_put_in() {
     let scratch = Scratch::new();
     let (path, out) = (&closure.path("tool").path, scratch.path("out"));
     extract(&built.image, "nix", &[path, "--out", out.to_str().unwrap()]).expect_success();
-    assert_eq!(Entry::read(&out.join(&path[1..])).unwrap(), closure.path("tool").tree);
+    assert!(snapshot(&out.join(&path[1..])) == snapshot(&closure.on_host(path)));
     assert_eq!(fs::read_dir(out.join("nix/store")).unwrap().count(), 1);
 }
 
@@ -202,7 +202,7 @@ fn names_that_are_paths_are_never_followed() {
     let scratch = Scratch::new();
     let out = scratch.path("sub/out");
     let failed = extract(image.path(), "1", &["d", "--out", out.to_str().unwrap()]).expect_failure(1);
-    assert!(failed.stderr.contains("escape"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("slash"), "{}", failed.stderr);
     let escaped = WalkDir::new(scratch.0.path()).into_iter().any(|entry| entry.unwrap().file_name() == "escape");
     assert!(!escaped);
     let mut tar = sane_image();
