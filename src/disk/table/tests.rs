@@ -135,7 +135,7 @@ fn faults_name_what_is_wrong() {
     assert_eq!(no_primary, "GPT header at LBA 1: there is none");
     let no_backup = with(&|bytes| bytes[end - 512..].fill(0));
     assert_eq!(no_backup, format!("backup GPT header at LBA {}: there is none", end / 512 - 1));
-    let cut = with(&|bytes| bytes.truncate(3 * MIB as usize));
+    let cut = with(&|bytes| bytes.truncate(3 << 20));
     assert!(cut.contains("past the end of the disk, which has been cut off"), "{cut}");
     assert!(cut.contains("partition 2 (\"Größe\\n\"): ends at LBA"), "{cut}");
     let no_mbr = with(&|bytes| bytes[..512].fill(0));
@@ -176,7 +176,7 @@ fn a_disk_that_is_larger_than_its_table_is_no_fault() {
     let (file, bytes) = disk(&layout(SectorSize::B512, 0));
     file.set_len(bytes.len() as u64 + 5 * MIB).unwrap();
     file.write_all_at(b"EFI PARTY", bytes.len() as u64 + 5 * MIB - 512).unwrap();
-    let grown = [bytes, vec![0; 5 * MIB as usize]].concat();
+    let grown = [bytes, vec![0; 5 << 20]].concat();
     let table = read(&grown);
     assert_eq!(table.faults, []);
     assert!(table.notes[0].contains("5242880 bytes before the end"), "{:?}", table.notes);
@@ -196,7 +196,7 @@ proptest! {
         let (_, mut bytes) = disk(&layout);
         for (at, byte) in changes {
             // Half of them where the structures are thickest.
-            let at = if byte % 2 == 0 { at % 92 + layout.sector_size.bytes() as usize } else { at };
+            let at = if byte % 2 == 0 { at % 92 + if large { 4096 } else { 512 } } else { at };
             bytes[at] = byte;
         }
         let _ = Table::read(&bytes).unwrap();

@@ -103,7 +103,6 @@ impl<'a> Label<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
     use crate::image::store::locate;
     use crate::inspect::boot::NixFs;
     use crate::read::fake::Fake;
