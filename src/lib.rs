@@ -13,6 +13,15 @@
 //! ImagePlan ─ {vfat,ext4,btrfs} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
 //! ```
 //!
+//! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
+//!
+//! ```text
+//! image ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
+//! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
+//! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
+//! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
+//! ```
+//!
 //! [`build`] runs these stages in order. [`units`], [`progress`] and [`store`] are the vocabulary of all.
 
 pub mod units;
@@ -40,5 +49,11 @@ pub mod ext4;
 pub mod btrfs;
 
 pub mod plan;
+
+pub mod image;
+
+pub mod extract;
+
+pub mod inspect;
 
 pub mod build;
