@@ -41,4 +41,6 @@ pub mod btrfs;
 
 pub mod plan;
 
+pub mod verify;
+
 pub mod build;

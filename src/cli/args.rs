@@ -27,6 +27,7 @@ SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 14
 pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
+    Verify(VerifyArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -74,6 +75,33 @@ pub(super) struct PlanArgs {
     /// Print the plan as JSON, the same as layout.json
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Prove an image: every store path's NAR hash, and the structures of all that it is made of.
+///
+/// Reads whole disks and bare partitions, in files and on block devices, whoever made them. Tells one line a fault, and
+/// fails if there are any; else one line in all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Is the image right by its own nix-path-registration?
+    sane-image verify result/nixos.img
+  Does the disk hold what was built, whatever it says itself?
+    sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
+pub(super) struct VerifyArgs {
+    /// The image, or one partition's bare image
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: PathBuf,
+    /// Compare the store with what is registered here, and the image's own registration too: a file for `nix-store
+    /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) registration: Option<PathBuf>,
+    /// Print what was found as JSON; docs/verify-json.md explains it
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Cores to use; what is found does not depend on it [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
 }
 
 /// Print a completion script for a shell.

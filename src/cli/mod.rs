@@ -22,6 +22,7 @@ mod input;
 mod plan;
 mod progress;
 mod report;
+mod verify;
 
 /// Failed, or differs.
 const FAILED: u8 = 1;
@@ -43,6 +44,7 @@ fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<()> {
     match &cli.command {
         Command::Build(args) => build::run(args, cancel),
         Command::Plan(args) => plan::run(args, cancel),
+        Command::Verify(args) => verify::run(args, cancel),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }

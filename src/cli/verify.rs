@@ -1,0 +1,132 @@
+//! `sane-image verify`.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{DecimalBytes, HumanCount};
+use sane_image::image::Image;
+use sane_image::progress::Cancel;
+use sane_image::read::Format;
+use sane_image::store::registration::{parse_registration, store_dir_of};
+use sane_image::store::{Registration, StoreDir};
+use sane_image::verify::{self, Fault, Options, Place, Report};
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::{input, progress};
+
+pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<()> {
+    let started = Instant::now();
+    let image = Image::open(&args.image)?;
+    let registration = args.registration.as_deref().map(read_registration).transpose()?;
+    let progress = progress::for_stderr();
+    let options = Options {
+        jobs: args.jobs.unwrap_or_else(input::all_cores),
+        registration: registration.as_deref(),
+        progress: progress.as_ref(),
+        cancel,
+    };
+    let report = verify::verify(&image, options)?;
+    drop(progress);
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", json(&report, started.elapsed()))?;
+    } else {
+        report.faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+        report.notes.iter().for_each(|note| progress::note(note));
+    }
+    let name = args.image.display();
+    if !report.is_right() {
+        bail!("{name}: is not right: {}", count(report.faults.len() as u64, "fault"));
+    }
+    if !args.json {
+        writeln!(out, "{name}: {}", summary(&report, started.elapsed()))?;
+    }
+    Ok(())
+}
+
+/// What is registered, from a file, from the `registration` of a closureInfo, or from standard input.
+pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
+    let path = if path.is_dir() { &path.join("registration") } else { path };
+    let failed = || format!("{}: cannot be read", path.display());
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).with_context(failed)?;
+        bytes
+    } else {
+        fs::read(path).with_context(failed)?
+    };
+    let store_dir = store_dir_of(&bytes).map_or_else(|| StoreDir::new("/nix/store"), Ok)?;
+    parse_registration(&bytes, &store_dir)
+        .map_err(|error| anyhow::anyhow!("{}: {error}; this is no registration of Nix", path.display()))
+}
+
+/// One line about an image in which nothing is wrong.
+pub(super) fn summary(report: &Report, elapsed: Duration) -> String {
+    let mut checked: Vec<_> = report.has_table.then_some("GPT").into_iter().collect();
+    checked.extend(report.filesystems.iter().map(|(_, format)| name(*format)));
+    let checked = if checked.is_empty() { "nothing to check".to_owned() } else { checked.join(", ") };
+    let seconds = elapsed.as_secs_f64();
+    let (paths, files, bytes) = report.stores.iter().fold((0, 0, 0), |(paths, files, bytes), store| {
+        (paths + store.paths, files + store.files, bytes + store.nar_bytes)
+    });
+    if report.stores.is_empty() {
+        return format!("right: {checked}; no store, so that only structures were checked; {seconds:.1} s");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a speed, for people")]
+    let speed = bytes as f64 / 1e9 / seconds.max(1e-3);
+    format!(
+        "right: {checked}; {} in {}, {} of NARs in {seconds:.1} s ({speed:.2} GB/s)",
+        count(paths, "store path"),
+        count(files, "file"),
+        DecimalBytes(bytes),
+    )
+}
+
+fn count(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
+}
+
+fn name(format: Format) -> &'static str {
+    match format {
+        Format::Vfat => "vfat",
+        Format::Ext4 => "ext4",
+        Format::Btrfs => "btrfs",
+    }
+}
+
+/// As docs/verify-json.md has it.
+fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
+    let filesystems = report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": name(*format) }));
+    let stores = report.stores.iter().map(|store| {
+        json!({
+            "partition": store.partition,
+            "store": store.store,
+            "paths": store.paths,
+            "files": store.files,
+            "bytes": store.bytes,
+            "narBytes": store.nar_bytes,
+        })
+    });
+    json!({
+        "version": 1,
+        "right": report.is_right(),
+        "partitionTable": report.has_table,
+        "filesystems": filesystems.collect::<Vec<_>>(),
+        "stores": stores.collect::<Vec<_>>(),
+        "faults": report.faults.iter().map(json_fault).collect::<Vec<_>>(),
+        "notes": report.notes,
+        "seconds": elapsed.as_secs_f64(),
+    })
+}
+
+fn json_fault(fault: &Fault) -> serde_json::Value {
+    let partition = match fault.place {
+        Place::Table => None,
+        Place::Partition(number) => Some(number),
+    };
+    json!({ "partition": partition, "what": fault.what, "why": fault.why, "storePath": fault.store_path })
+}
