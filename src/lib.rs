@@ -13,6 +13,15 @@
 //! ImagePlan ─ {vfat,ext4,btrfs} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
 //! ```
 //!
+//! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
+//!
+//! ```text
+//! image ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
+//! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
+//! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
+//! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
+//! ```
+//!
 //! [`build`] runs these stages in order. [`units`], [`progress`] and [`store`] are the vocabulary of all.
 
 pub mod units;
@@ -41,6 +50,12 @@ pub mod btrfs;
 
 pub mod plan;
 
+pub mod image;
+
+pub mod extract;
+
 pub mod verify;
+
+pub mod diff;
 
 pub mod build;

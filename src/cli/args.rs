@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::cat::CatArgs;
+use super::extract::ExtractArgs;
+use super::ls::LsArgs;
+
 /// Turn a NixOS system closure into a bootable disk image.
 ///
 /// Needs no root, no VM, no loop device and no mkfs, and gives the same bytes on every machine.
@@ -27,6 +31,9 @@ SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 14
 pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
+    Ls(LsArgs),
+    Cat(CatArgs),
+    Extract(ExtractArgs),
     Verify(VerifyArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

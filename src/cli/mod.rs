@@ -15,10 +15,15 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
+use self::look::Outcome;
 
 mod args;
 mod build;
+mod cat;
+mod extract;
 mod input;
+mod look;
+mod ls;
 mod plan;
 mod progress;
 mod report;
@@ -34,20 +39,25 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let cancel = Arc::new(Cancel::new());
     match run(&cli, &cancel) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(FAILED),
         Err(error) => fail(&error, &cancel),
     }
 }
 
-fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<()> {
+fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
     watch_signals(cancel)?;
     match &cli.command {
+        Command::Ls(args) => return ls::run(args, cancel),
+        Command::Cat(args) => return cat::run(args, cancel),
+        Command::Extract(args) => return extract::run(args, cancel),
+        Command::Verify(args) => return verify::run(args, cancel),
         Command::Build(args) => build::run(args, cancel),
         Command::Plan(args) => plan::run(args, cancel),
-        Command::Verify(args) => verify::run(args, cancel),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }
+    .map(|()| Outcome::Done)
 }
 
 /// The first signal asks the work to stop and clean up, a second one ends the program at once.

@@ -5,22 +5,23 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{DecimalBytes, HumanCount};
 use sane_image::image::Image;
 use sane_image::progress::Cancel;
-use sane_image::read::Format;
+use sane_image::read::{Format, escape};
 use sane_image::store::registration::{parse_registration, store_dir_of};
 use sane_image::store::{Registration, StoreDir};
 use sane_image::verify::{self, Fault, Options, Place, Report};
 use serde_json::json;
 
 use super::args::VerifyArgs;
+use super::look::{self, Outcome};
 use super::{input, progress};
 
-pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<()> {
+pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<Outcome> {
     let started = Instant::now();
-    let image = Image::open(&args.image)?;
+    let image = Image::open(&args.image).with_context(|| escape::path(&args.image))?;
     let registration = args.registration.as_deref().map(read_registration).transpose()?;
     let progress = progress::for_stderr();
     let options = Options {
@@ -31,21 +32,24 @@ pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<()> {
     };
     let report = verify::verify(&image, options)?;
     drop(progress);
-    let mut out = io::stdout().lock();
+    let mut out = look::stdout();
+    let elapsed = started.elapsed();
     if args.json {
-        writeln!(out, "{:#}", json(&report, started.elapsed()))?;
+        writeln!(out, "{:#}", json(&report, elapsed))?;
     } else {
-        report.faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
         report.notes.iter().for_each(|note| progress::note(note));
+        report.faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+        if report.is_right() {
+            writeln!(out, "{}: {}", escape::path(&args.image), summary(&report, elapsed))?;
+        }
     }
-    let name = args.image.display();
-    if !report.is_right() {
-        bail!("{name}: is not right: {}", count(report.faults.len() as u64, "fault"));
+    out.flush()?;
+    if report.is_right() {
+        return Ok(Outcome::Done);
     }
-    if !args.json {
-        writeln!(out, "{name}: {}", summary(&report, started.elapsed()))?;
-    }
-    Ok(())
+    let faults = count(report.faults.len() as u64, "fault");
+    look::complain(&anyhow!("{}: is not right: {faults}", escape::path(&args.image)));
+    Ok(Outcome::Failed)
 }
 
 /// What is registered, from a file, from the `registration` of a closureInfo, or from standard input.
@@ -61,7 +65,7 @@ pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
     };
     let store_dir = store_dir_of(&bytes).map_or_else(|| StoreDir::new("/nix/store"), Ok)?;
     parse_registration(&bytes, &store_dir)
-        .map_err(|error| anyhow::anyhow!("{}: {error}; this is no registration of Nix", path.display()))
+        .map_err(|error| anyhow!("{}: {error}; this is no registration of Nix", path.display()))
 }
 
 /// One line about an image in which nothing is wrong.

@@ -4,6 +4,7 @@ pub mod gpt;
 pub mod image;
 pub mod pages;
 pub mod region;
+pub mod table;
 
 #[cfg(test)]
 pub(crate) mod oracle;

@@ -17,7 +17,7 @@ pub mod hash;
 pub mod inode;
 pub mod journal;
 pub mod layout;
-
+pub mod reader;
 pub mod space;
 pub mod writer;
 

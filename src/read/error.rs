@@ -29,6 +29,14 @@ pub enum ReadError {
         /// "regular file" or "symbolic link".
         wanted: &'static str,
     },
+    /// The image cannot be opened.
+    #[error("{path}: cannot be opened")]
+    Open {
+        /// The image, as the user named it.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The image itself cannot be read.
     #[error("cannot read {len} bytes at byte {offset}")]
     Io {

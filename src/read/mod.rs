@@ -9,9 +9,17 @@ use std::path::Path;
 
 pub mod bytes;
 pub mod error;
+pub mod escape;
+pub mod resolve;
+pub mod walk;
+
+#[cfg(test)]
+pub(crate) mod fake;
 
 pub use bytes::{Bytes, Window};
 pub use error::{Fault, ReadError};
+pub use resolve::resolve;
+pub use walk::walk;
 
 /// A filesystem that is read, never written.
 ///

@@ -16,6 +16,7 @@ mod error;
 mod geometry;
 mod layout;
 mod names;
+pub mod reader;
 mod writer;
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! `sane-image cat`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sane_image::progress::Cancel;
+use sane_image::read::resolve::Last;
+
+use super::look::{self, Opened, Outcome, PartArgs};
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Print files in an image.
+///
+/// Links are followed as far as they stay in the partition. A PATH is taken from the partition's root, or, if it is
+/// absolute and not found there, as the running system would see it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  Which kernel will boot, with which parameters?
+    sane-image cat nixos.img boot extlinux/extlinux.conf")]
+pub(super) struct CatArgs {
+    #[command(flatten)]
+    part: PartArgs,
+    /// The files to print, one after the other
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: &CatArgs, cancel: &Cancel) -> Result<Outcome> {
+    let opened = args.part.open()?;
+    let mut outcome = Outcome::Done;
+    for path in &args.paths {
+        let mut out = std::io::stdout().lock();
+        let printed = print(&opened, path, cancel, &mut out);
+        out.flush()?;
+        match printed {
+            Err(error) if error.downcast_ref::<std::io::Error>().is_some() => return Err(error),
+            Err(error) => {
+                cancel.check()?;
+                look::complain(&error);
+                outcome = Outcome::Failed;
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(outcome)
+}
+
+fn print(opened: &Opened, path: &Path, cancel: &Cancel, out: &mut impl Write) -> Result<()> {
+    let (place, _) = opened.find(path, Last::Follow)?;
+    let failed = || opened.name.clone();
+    let mut contents = opened.fs.open(&place).with_context(failed)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0u64;
+    loop {
+        cancel.check()?;
+        let len = contents.read_at(at, &mut buffer).with_context(failed)?;
+        if len == 0 {
+            return Ok(());
+        }
+        out.write_all(buffer.get(..len).unwrap_or_default())?;
+        at = at.saturating_add(len as u64);
+    }
+}

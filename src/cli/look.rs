@@ -1,0 +1,121 @@
+//! What the commands that look into images have in common.
+
+use std::cell::OnceCell;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sane_image::image::store::{self, StoreLocation};
+use sane_image::image::{Image, PartName};
+use sane_image::read::resolve::{AtRoot, Last, Mounted};
+use sane_image::read::{FileSystem, Metadata, ReadError, escape, resolve};
+
+/// A partition of an image.
+#[derive(Debug, Args)]
+pub(super) struct PartArgs {
+    /// A disk image, a bare partition image, or a block device
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// The partition: `boot` (the ESP), `nix` (the one with the store), or its number
+    #[arg(value_name = "PART")]
+    part: PartName,
+}
+
+impl PartArgs {
+    /// The filesystem that is meant.
+    pub(super) fn open(&self) -> Result<Opened> {
+        let name = format!("{}: partition {}", escape::path(&self.image), self.part);
+        let image = Image::open(&self.image).with_context(|| escape::path(&self.image))?;
+        let partition = image.find(&self.part).with_context(|| escape::path(&self.image))?;
+        let fs = partition.open().with_context(|| name.clone())?;
+        Ok(Opened { fs, name, location: OnceCell::new() })
+    }
+}
+
+/// A filesystem and what it takes to find one's way in it.
+pub(super) struct Opened {
+    pub(super) fs: Box<dyn FileSystem>,
+    /// For messages: the image and the partition.
+    pub(super) name: String,
+    location: OnceCell<Option<StoreLocation>>,
+}
+
+impl Opened {
+    /// The file that a user means: by its path from the filesystem's root, or by its path in the running system.
+    pub(super) fn find(&self, path: &Path, last: Last) -> Result<(PathBuf, Metadata)> {
+        let found = resolve(self.fs.as_ref(), self, path, last);
+        let found = match found {
+            Err(ReadError::NotFound(_)) if path.is_absolute() => match self.inside(path) {
+                Some(inside) => resolve(self.fs.as_ref(), self, &inside, last).or(found),
+                None => found,
+            },
+            found => found,
+        };
+        found.with_context(|| self.name.clone())
+    }
+}
+
+impl Mounted for Opened {
+    fn inside(&self, absolute: &Path) -> Option<PathBuf> {
+        let location = self.location.get_or_init(|| store::locate(self.fs.as_ref()).ok().flatten());
+        location.as_ref().map_or_else(|| AtRoot.inside(absolute), |location| location.inside(absolute))
+    }
+}
+
+/// Standard output with room to gather.
+pub(super) fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+    io::BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
+
+/// Tells an error and lets the work go on.
+pub(super) fn complain(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr().lock(), "sane-image: error: {}", super::describe(error));
+}
+
+/// What a command came to that told of its failures one by one.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed,
+}
+
+/// Seconds since 1970 as a date and a time of day, UTC.
+pub(super) fn timestamp(seconds: i64) -> String {
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
+/// The day of the Gregorian calendar that comes `days` after 1970-01-01. Years start in March here, so that the day that
+/// some years lack comes last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (1, "1970-01-01 00:00:01"),
+            (-1, "1969-12-31 23:59:59"),
+            (951_826_554, "2000-02-29 12:15:54"),
+            (1_795_391_999, "2026-11-22 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(timestamp(seconds), text);
+        }
+    }
+}

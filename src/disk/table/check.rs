@@ -1,0 +1,184 @@
+//! What is wrong with a partition table as a whole.
+
+use super::{Header, Table, TableEntry};
+use crate::read::{Bytes, Fault, ReadError};
+use crate::units::{ByteOffset, Lba};
+
+/// Finds all faults of `table`, and what is unusual about it.
+pub(super) fn check(table: &mut Table, disk: &dyn Bytes) -> Result<(), ReadError> {
+    let mut found = Findings::default();
+    check_mbr(table, disk, &mut found)?;
+    check_headers(table, &mut found);
+    check_places(table, &mut found);
+    check_partitions(table, &mut found);
+    found.faults.dedup();
+    (table.faults, table.notes) = (found.faults, found.notes);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Findings {
+    faults: Vec<Fault>,
+    notes: Vec<String>,
+}
+
+impl Findings {
+    fn fault(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.faults.push(Fault { what: what.into(), why: why.into() });
+    }
+
+    fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+}
+
+/// The sectors of the disk.
+fn sectors(table: &Table) -> u64 {
+    table.disk_size / table.sector_size.bytes()
+}
+
+/// The protective MBR: one entry of type EE that covers the disk; what else is in it is for the BIOS.
+fn check_mbr(table: &Table, disk: &dyn Bytes, found: &mut Findings) -> Result<(), ReadError> {
+    const WHAT: &str = "protective MBR";
+    let mut sector = [0; 512];
+    disk.read_exact_at(ByteOffset(0), &mut sector)?;
+    if !sector.ends_with(&[0x55, 0xaa]) {
+        found.fault(WHAT, "its signature 55 aa is missing");
+        return Ok(());
+    }
+    let entries: Vec<&[u8]> = sector.get(446..510).unwrap_or_default().chunks_exact(16).collect();
+    let is_protective = |entry: &&&[u8]| entry.get(4) == Some(&0xee);
+    let Some(entry) = entries.iter().find(is_protective) else {
+        found.fault(WHAT, "has no entry of type EE, so that old tools take the disk for empty");
+        return Ok(());
+    };
+    let number = |at: usize| {
+        let bytes = entry.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let (first, len) = (number(8), number(12));
+    if first != 1 {
+        found.fault(WHAT, format!("its entry of type EE starts at LBA {first}, not 1"));
+    }
+    let backup = table.primary.as_ref().map(|header| header.alternate_lba.0);
+    let ends = [Some(u64::from(u32::MAX)), sectors(table).checked_sub(1), backup];
+    if !ends.into_iter().flatten().any(|end| end.min(u64::from(u32::MAX)) == len) {
+        found.fault(WHAT, format!("its entry of type EE covers {len} sectors, not the disk"));
+    }
+    if entries.iter().filter(|entry| entry.get(4).is_some_and(|&kind| kind != 0)).count() > 1 {
+        found.note("the MBR is a hybrid: it names partitions of its own");
+    }
+    Ok(())
+}
+
+/// Both headers, each and against the other.
+fn check_headers(table: &Table, found: &mut Findings) {
+    for header in [&table.primary, &table.backup].into_iter().flatten() {
+        found.faults.extend(header.faults.iter().cloned());
+    }
+    let last = sectors(table).saturating_sub(1);
+    match (&table.primary, &table.backup) {
+        (None, _) => found.fault("GPT header at LBA 1", "there is none"),
+        (Some(primary), None) => {
+            let told = primary.alternate_lba;
+            let why = if told.0 > last { "past the end of the disk, which has been cut off" } else { "there is none" };
+            found.fault(format!("backup GPT header at LBA {told}"), why);
+        }
+        (Some(primary), Some(backup)) => compare(primary, backup, found),
+    }
+    let backup = table.backup.as_ref().map(|backup| backup.lba.0);
+    if let Some(lba) = backup.filter(|&lba| lba < last) {
+        let more = (last - lba).saturating_mul(table.sector_size.bytes());
+        found.note(format!("the backup header is {more} bytes before the end: the disk is larger than its table"));
+    }
+}
+
+/// Where the two disagree.
+fn compare(primary: &Header, backup: &Header, found: &mut Findings) {
+    let mut differ = |field: &str, one: String, other: String| {
+        if one != other {
+            found.fault("GPT headers disagree", format!("{field}: {one} in the primary, {other} in the backup"));
+        }
+    };
+    differ("place of the backup", primary.alternate_lba.to_string(), backup.lba.to_string());
+    differ("place of the primary", primary.lba.to_string(), backup.alternate_lba.to_string());
+    differ("disk GUID", primary.disk_guid.to_string(), backup.disk_guid.to_string());
+    differ("first usable LBA", primary.first_usable.to_string(), backup.first_usable.to_string());
+    differ("last usable LBA", primary.last_usable.to_string(), backup.last_usable.to_string());
+    differ("number of entries", primary.entries.to_string(), backup.entries.to_string());
+    differ("size of an entry", primary.entry_size.to_string(), backup.entry_size.to_string());
+    let numbers = primary.partitions.iter().chain(&backup.partitions).map(|entry| entry.number);
+    let numbers: std::collections::BTreeSet<u32> = numbers.collect();
+    for number in numbers {
+        let [one, other] = [primary, backup].map(|header| entry_text(header, number));
+        differ(&format!("partition {number}"), one, other);
+    }
+}
+
+fn entry_text(header: &Header, number: u32) -> String {
+    let entry = header.partitions.iter().find(|entry| entry.number == number);
+    entry.map_or("not there".to_owned(), |entry| {
+        let TableEntry { first, last, type_guid, guid, attributes, name, .. } = entry;
+        let name = crate::read::escape::text(name);
+        format!("LBA {first} to {last}, type {type_guid}, GUID {guid}, attributes {attributes:#x}, name \"{name}\"")
+    })
+}
+
+/// That headers, entries and usable sectors do not lie upon each other.
+fn check_places(table: &Table, found: &mut Findings) {
+    let Some(header) = table.header() else { return };
+    let sector = table.sector_size.bytes();
+    let entries_end = |header: &Header| header.entries_lba.0.saturating_add(header.entries_bytes().div_ceil(sector));
+    if header.first_usable > header.last_usable {
+        found.fault(
+            header.name(),
+            format!("first usable LBA {} is past the last, {}", header.first_usable, header.last_usable),
+        );
+    }
+    if let Some(primary) = &table.primary {
+        let at = primary.entries_lba;
+        if at.0 < 2 {
+            found.fault(primary.name(), format!("its entries start at LBA {at}, upon the header"));
+        } else if at.0 > 2 {
+            let padding = at.0.saturating_sub(2).saturating_mul(sector);
+            found.note(format!("{padding} bytes between the header and the entries are left to firmware"));
+        }
+        if entries_end(primary) > primary.first_usable.0 {
+            found.fault(primary.name(), "its entries reach into the usable sectors");
+        }
+    }
+    if let Some(backup) = &table.backup {
+        if backup.entries_lba <= backup.last_usable || entries_end(backup) > backup.lba.0 {
+            found.fault(backup.name(), "its entries do not lie between the usable sectors and itself");
+        }
+    }
+}
+
+/// That partitions are on the disk and not upon each other, and that no two have one GUID.
+fn check_partitions(table: &Table, found: &mut Findings) {
+    let Some(header) = table.header() else { return };
+    let end = Lba(sectors(table));
+    for (i, entry) in header.partitions.iter().enumerate() {
+        let (first, last) = (entry.first, entry.last);
+        if first > last {
+            found.fault(entry.describe(), format!("ends at LBA {last}, before its start at LBA {first}"));
+        } else if last >= end {
+            found.fault(entry.describe(), format!("ends at LBA {last}, past the end of the disk at LBA {end}"));
+        } else if first < header.first_usable || last > header.last_usable {
+            let (from, to) = (header.first_usable, header.last_usable);
+            found.fault(entry.describe(), format!("LBA {first} to {last} is not within the usable {from} to {to}"));
+        }
+        if entry.guid.is_nil() {
+            found.fault(entry.describe(), "its GUID is all zeros");
+        }
+        let earlier = header.partitions.get(..i).unwrap_or_default();
+        for other in earlier {
+            if first <= other.last && other.first <= last {
+                found.fault(entry.describe(), format!("lies upon {}", other.describe()));
+            }
+            if entry.guid == other.guid && !entry.guid.is_nil() {
+                found.fault(entry.describe(), format!("has the GUID of {}", other.describe()));
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The readers and checkers of all formats behind one door.
+
+use std::sync::Arc;
+
+use crate::read::{Bytes, Fault, FileSystem, Format, ReadError};
+use crate::{ext4, vfat};
+
+/// The format of a filesystem by its magic, or `None` if it is none that can be read here.
+pub fn recognise(bytes: &dyn Bytes) -> Option<Format> {
+    // A boot sector may be left over from a FAT that was there before: its magic counts last.
+    if ext4::reader::recognise(bytes) {
+        Some(Format::Ext4)
+    } else if vfat::reader::recognise(bytes) {
+        Some(Format::Vfat)
+    } else {
+        None
+    }
+}
+
+/// Opens the filesystem of a partition.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub fn open_filesystem(format: Format, bytes: Arc<dyn Bytes>) -> Result<Box<dyn FileSystem>, ReadError> {
+    Ok(match format {
+        Format::Ext4 => Box::new(ext4::reader::open(bytes)?),
+        Format::Vfat => Box::new(vfat::reader::open(bytes)?),
+        Format::Btrfs => return Err(unsupported(format)),
+    })
+}
+
+/// All structural faults of the filesystem of a partition; contents of files are not looked at.
+///
+/// # Errors
+/// If the search cannot even start.
+pub fn check_filesystem(format: Format, _bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+    match format {
+        Format::Vfat | Format::Ext4 | Format::Btrfs => Err(unsupported(format)),
+    }
+}
+
+fn unsupported(format: Format) -> ReadError {
+    ReadError::Unsupported(format!("{format:?} cannot be read yet"))
+}

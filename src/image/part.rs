@@ -1,0 +1,104 @@
+//! The partition that a user means.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::{ESP, Image, Partition, store};
+use crate::read::{Format, ReadError};
+
+/// How a user names a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartName {
+    /// The ESP.
+    Boot,
+    /// The filesystem that holds the store.
+    Nix,
+    /// The partition of this number.
+    Number(u32),
+}
+
+/// A text that names no partition.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("not \"boot\", \"nix\" or the number of a partition")]
+pub struct BadPartName;
+
+impl FromStr for PartName {
+    type Err = BadPartName;
+
+    fn from_str(text: &str) -> Result<Self, BadPartName> {
+        match text {
+            "boot" => Ok(Self::Boot),
+            "nix" => Ok(Self::Nix),
+            number => number.parse().ok().filter(|&number| number > 0).map(Self::Number).ok_or(BadPartName),
+        }
+    }
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot => f.write_str("boot"),
+            Self::Nix => f.write_str("nix"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+pub(super) fn find<'a>(image: &'a Image, part: &PartName) -> Result<&'a Partition, ReadError> {
+    let found = match part {
+        PartName::Boot => find_boot(image.partitions()),
+        PartName::Nix => find_nix(image.partitions()),
+        PartName::Number(number) => image.partitions().iter().find(|partition| partition.number == *number),
+    };
+    found.ok_or_else(|| {
+        let numbers: Vec<_> = image.partitions().iter().map(|partition| partition.number.to_string()).collect();
+        let there = if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") };
+        let why = match part {
+            PartName::Boot => "no ESP and no FAT among the partitions, which are",
+            PartName::Nix => "no ext4 or btrfs with a store among the partitions, which are",
+            PartName::Number(_) => "the partitions are",
+        };
+        ReadError::NotFound(format!("partition {part} ({why}: {there})"))
+    })
+}
+
+/// The first ESP with a FAT, or else the first FAT.
+fn find_boot(partitions: &[Partition]) -> Option<&Partition> {
+    let is_fat = |partition: &&Partition| partition.format() == Some(Format::Vfat);
+    let esps = || partitions.iter().filter(|partition| partition.type_guid == ESP);
+    esps().find(is_fat).or_else(|| partitions.iter().find(is_fat)).or_else(|| esps().next())
+}
+
+/// The filesystem with a registration, or else with a store, or else the only one that could have one.
+fn find_nix(partitions: &[Partition]) -> Option<&Partition> {
+    let could = |partition: &&Partition| matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs));
+    let candidates: Vec<_> = partitions.iter().filter(could).collect();
+    if let [only] = candidates.as_slice() {
+        return Some(only);
+    }
+    let located = candidates.into_iter().filter_map(|partition| {
+        let fs = partition.open().ok()?;
+        Some((partition, store::locate(fs.as_ref()).ok()??))
+    });
+    let located: Vec<_> = located.collect();
+    let registered = located.iter().find(|(_, location)| location.registration.is_some());
+    registered.or(located.first()).map(|(partition, _)| *partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_boot_nix_or_a_number() {
+        for (text, part) in [("boot", PartName::Boot), ("nix", PartName::Nix), ("15", PartName::Number(15))] {
+            assert_eq!(text.parse(), Ok(part));
+            assert_eq!(part.to_string(), text);
+        }
+        for text in ["", "0", "-1", "Boot", "4294967296", "1 "] {
+            assert_eq!(text.parse::<PartName>(), Err(BadPartName), "{text:?}");
+        }
+    }
+}
