@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::{DecimalBytes, HumanCount};
 use sane_image::image::Image;
 use sane_image::progress::Cancel;
-use sane_image::read::{Format, escape};
+use sane_image::read::escape;
 use sane_image::store::registration::{parse_registration, store_dir_of};
 use sane_image::store::{Registration, StoreDir};
 use sane_image::verify::{self, Fault, Options, Place, Report};
@@ -71,7 +71,7 @@ pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
 /// One line about an image in which nothing is wrong.
 pub(super) fn summary(report: &Report, elapsed: Duration) -> String {
     let mut checked: Vec<_> = report.has_table.then_some("GPT").into_iter().collect();
-    checked.extend(report.filesystems.iter().map(|(_, format)| name(*format)));
+    checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
     let checked = if checked.is_empty() { "nothing to check".to_owned() } else { checked.join(", ") };
     let seconds = elapsed.as_secs_f64();
     let (paths, files, bytes) = report.stores.iter().fold((0, 0, 0), |(paths, files, bytes), store| {
@@ -94,17 +94,9 @@ fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
 }
 
-fn name(format: Format) -> &'static str {
-    match format {
-        Format::Vfat => "vfat",
-        Format::Ext4 => "ext4",
-        Format::Btrfs => "btrfs",
-    }
-}
-
 /// As docs/verify-json.md has it.
 fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
-    let filesystems = report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": name(*format) }));
+    let filesystems = report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": format.name() }));
     let stores = report.stores.iter().map(|store| {
         json!({
             "partition": store.partition,

@@ -5,13 +5,15 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use thiserror::Error;
 
 use crate::image::Image;
 use crate::progress::{Cancel, Cancelled, Progress};
-use crate::read::{self, Format, ReadError};
+use crate::read::{self, FileSystem, Format, ReadError};
 use crate::store::Registration;
+use crate::store::nar::NarHash;
 
 mod partitions;
 mod registered;
@@ -150,6 +152,20 @@ pub fn verify(image: &Image, options: Options<'_>) -> Result<Report, Cancelled> 
     report.faults.sort();
     report.faults.dedup();
     Ok(report)
+}
+
+/// The hash and the size of one path's NAR, or `None` if it cannot be read to its end.
+///
+/// # Errors
+/// If it is told to stop.
+pub fn nar_of(
+    fs: &dyn FileSystem,
+    path: &Path,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Option<NarHash>, Cancelled> {
+    let hashed = tree::hash(tree::Surroundings { fs, progress, cancel }, path, u64::MAX, &mut Vec::new())?;
+    Ok(hashed.nar)
 }
 
 /// An error and its causes in one line.
