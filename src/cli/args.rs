@@ -35,6 +35,7 @@ pub(super) enum Command {
     Cat(CatArgs),
     Extract(ExtractArgs),
     Verify(VerifyArgs),
+    Diff(DiffArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -63,6 +64,9 @@ pub(super) struct BuildArgs {
     /// Cores to use; the image does not depend on it [default: all]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Prove the image, as `verify` does, before it gets its final name
+    #[arg(long)]
+    pub(super) verify: bool,
     /// How to move the contents of files; the image does not depend on it
     #[arg(long, value_enum, default_value_t = Io::Auto)]
     pub(super) io: Io,
@@ -104,6 +108,34 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) registration: Option<PathBuf>,
     /// Print what was found as JSON; docs/verify-json.md explains it
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Cores to use; what is found does not depend on it [default: all]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+}
+
+/// Tell what changed from one image to the next, or from a closure to an image.
+///
+/// Compares partitions, filesystems, store paths by name and version, and what boots. Fails if anything differs.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  What did the update change?
+    sane-image diff old/nixos.img result/nixos.img
+  Does the disk still hold what was built?
+    sane-image diff /nix/store/…-closure-info /dev/sda")]
+pub(super) struct DiffArgs {
+    /// An image, one partition's bare image, or a closure: a closureInfo directory, or the registration in one
+    #[arg(value_name = "A")]
+    pub(super) before: PathBuf,
+    /// What to compare it with
+    #[arg(value_name = "B")]
+    pub(super) after: PathBuf,
+    /// Compare file by file, contents included
+    #[arg(long)]
+    pub(super) files: bool,
+    /// Print the differences as JSON; docs/diff-json.md explains it
     #[arg(long)]
     pub(super) json: bool,
     /// Cores to use; what is found does not depend on it [default: all]

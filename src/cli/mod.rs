@@ -20,6 +20,7 @@ use self::look::Outcome;
 mod args;
 mod build;
 mod cat;
+mod diff;
 mod extract;
 mod input;
 mod look;
@@ -51,6 +52,7 @@ fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
         Command::Ls(args) => return ls::run(args, cancel),
         Command::Cat(args) => return cat::run(args, cancel),
         Command::Extract(args) => return extract::run(args, cancel),
+        Command::Diff(args) => return diff::run(args, cancel),
         Command::Verify(args) => return verify::run(args, cancel),
         Command::Build(args) => build::run(args, cancel),
         Command::Plan(args) => plan::run(args, cancel),

@@ -12,7 +12,7 @@ use sane_image::progress::Cancel;
 use sane_image::read::escape;
 use sane_image::store::registration::{parse_registration, store_dir_of};
 use sane_image::store::{Registration, StoreDir};
-use sane_image::verify::{self, Fault, Options, Place, Report};
+use sane_image::verify::{self, Fault, Options, Place, Report, StoreReport};
 use serde_json::json;
 
 use super::args::VerifyArgs;
@@ -40,7 +40,7 @@ pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<Outcome> {
         report.notes.iter().for_each(|note| progress::note(note));
         report.faults.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
         if report.is_right() {
-            writeln!(out, "{}: {}", escape::path(&args.image), summary(&report, elapsed))?;
+            writeln!(out, "{}: {}", escape::path(&args.image), summary(&report, Some(elapsed)))?;
         }
     }
     out.flush()?;
@@ -68,25 +68,26 @@ pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
         .map_err(|error| anyhow!("{}: {error}; this is no registration of Nix", path.display()))
 }
 
-/// One line about an image in which nothing is wrong.
-pub(super) fn summary(report: &Report, elapsed: Duration) -> String {
+/// One line about an image in which nothing is wrong; with `elapsed`, how long it took to see that.
+pub(super) fn summary(report: &Report, elapsed: Option<Duration>) -> String {
     let mut checked: Vec<_> = report.has_table.then_some("GPT").into_iter().collect();
     checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
-    let checked = if checked.is_empty() { "nothing to check".to_owned() } else { checked.join(", ") };
-    let seconds = elapsed.as_secs_f64();
-    let (paths, files, bytes) = report.stores.iter().fold((0, 0, 0), |(paths, files, bytes), store| {
-        (paths + store.paths, files + store.files, bytes + store.nar_bytes)
-    });
+    let checked = checked.join(", ");
+    let seconds = elapsed.map(|elapsed| elapsed.as_secs_f64());
+    let in_seconds = seconds.map_or(String::new(), |seconds| format!(" in {seconds:.1} s"));
     if report.stores.is_empty() {
-        return format!("right: {checked}; no store, so that only structures were checked; {seconds:.1} s");
+        return format!("right: {checked}{in_seconds}; no store, so that only structures were checked");
     }
+    let total = |count: fn(&StoreReport) -> u64| report.stores.iter().map(count).fold(0, u64::saturating_add);
+    let bytes = total(|store| store.nar_bytes);
     #[allow(clippy::cast_precision_loss, reason = "a speed, for people")]
-    let speed = bytes as f64 / 1e9 / seconds.max(1e-3);
+    let speed = |seconds: f64| format!(" ({:.2} GB/s)", bytes as f64 / 1e9 / seconds.max(1e-3));
     format!(
-        "right: {checked}; {} in {}, {} of NARs in {seconds:.1} s ({speed:.2} GB/s)",
-        count(paths, "store path"),
-        count(files, "file"),
+        "right: {checked}; {}, {}, {} of NARs{in_seconds}{}",
+        count(total(|store| store.paths), "store path"),
+        count(total(|store| store.files), "file"),
         DecimalBytes(bytes),
+        seconds.map_or(String::new(), speed),
     )
 }
 

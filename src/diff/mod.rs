@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 
 use thiserror::Error;
 
+use self::boot::EntryDiff;
 use self::disk::DiskDiff;
 use self::files::{FileChange, FileDiff};
 use self::packages::{Paths, StoreDiff};
@@ -14,6 +15,7 @@ use crate::image::{Image, Partition};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::{FileSystem, ReadError};
 
+pub mod boot;
 mod contents;
 pub mod disk;
 pub mod files;
@@ -64,6 +66,8 @@ pub struct Diff {
     pub disk: Option<DiskDiff>,
     /// The stores, if both have one, or else what is left of one beside none.
     pub store: StoreDiff,
+    /// The entries of boot loaders, if both are images.
+    pub boot: Vec<EntryDiff>,
     /// The files by partition, if they were asked for.
     pub files: Vec<PartitionFiles>,
 }
@@ -82,7 +86,7 @@ pub struct PartitionFiles {
 impl Diff {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.disk.as_ref().is_none_or(DiskDiff::is_empty) && self.store.is_empty() && self.files.is_empty()
+        self.disk.as_ref().is_none_or(DiskDiff::is_empty) && self.store.is_empty() && self.boot.is_empty() && self.files.is_empty()
     }
 }
 
@@ -98,12 +102,16 @@ pub fn diff(before: &Side, after: &Side, options: Options<'_>) -> Result<Diff, D
     };
     let [one, other] = [before.store()?, after.store()?].map(Option::unwrap_or_default);
     let store = compare_stores(before, after, &one, &other);
+    let boot = match (before.boot(), after.boot()) {
+        (Some(before), Some(after)) => boot::compare(&before, &after),
+        _ => Vec::new(),
+    };
     let files = match (options.depth, before, after) {
         (Depth::Summary, ..) => Vec::new(),
         (Depth::Files, Side::Image(before), Side::Image(after)) => compare_files(before, after, options)?,
         (Depth::Files, ..) => return Err(DiffError::NoFiles),
     };
-    Ok(Diff { disk, store, files })
+    Ok(Diff { disk, store, boot, files })
 }
 
 /// A bare partition without a store says nothing of a store.

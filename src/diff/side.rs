@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
+use super::boot::EntryFacts;
 use super::disk::{DiskFacts, FilesystemFacts, PartitionFacts, TableFacts};
 use super::files::{FileFacts, Files};
 use super::packages::{PathFacts, Paths};
@@ -35,6 +36,11 @@ impl Side {
             guid: table.header().map(|header| header.disk_guid),
         });
         Some(DiskFacts { table, partitions: image.partitions().iter().map(partition).collect() })
+    }
+
+    /// What can be booted, or `None` if there is no boot partition to tell.
+    pub(super) fn boot(&self) -> Option<Vec<EntryFacts>> {
+        None
     }
 
     /// The store, or `None` if there is none.
