@@ -33,9 +33,11 @@ pub fn open_filesystem(format: Format, bytes: Arc<dyn Bytes>) -> Result<Box<dyn 
 ///
 /// # Errors
 /// If the search cannot even start.
-pub fn check_filesystem(format: Format, _bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+pub fn check_filesystem(format: Format, bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     match format {
-        Format::Vfat | Format::Ext4 | Format::Btrfs => Err(unsupported(format)),
+        Format::Ext4 => ext4::check::check(bytes),
+        Format::Vfat => vfat::check::check(bytes),
+        Format::Btrfs => Err(unsupported(format)),
     }
 }
 

@@ -12,6 +12,7 @@
 //! cluster beforehand and the writer knows where to correct. What it finds there is checked first.
 
 mod cache;
+pub mod check;
 mod error;
 mod geometry;
 mod layout;
