@@ -339,11 +339,7 @@ fn check_size(image: &Path, expected: u64) -> Result<(), BuildError> {
     }
 }
 
-fn built(
-    path: PathBuf,
-    copied: Option<copy::Summary>,
-    proved: Option<verify::Report>,
-) -> Result<Built, BuildError> {
+fn built(path: PathBuf, copied: Option<copy::Summary>, proved: Option<verify::Report>) -> Result<Built, BuildError> {
     let metadata = image::metadata(&path)?;
     Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512, copied, proved })
 }

@@ -54,9 +54,10 @@ fn open(path: &Path) -> Result<Side> {
             Ok(image) => return Ok(Side::Image(image)),
             // What is no image may be a registration, which starts with a store path.
             Err(error) => {
-                return verify::read_registration(path).map(Side::Closure).map_err(|_| error).with_context(|| {
-                    format!("{}: is neither an image nor a registration", escape::path(path))
-                });
+                return verify::read_registration(path)
+                    .map(Side::Closure)
+                    .map_err(|_| error)
+                    .with_context(|| format!("{}: is neither an image nor a registration", escape::path(path)));
             }
         }
     }

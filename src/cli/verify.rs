@@ -97,7 +97,8 @@ fn count(n: u64, noun: &str) -> String {
 
 /// As docs/verify-json.md has it.
 fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
-    let filesystems = report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": format.name() }));
+    let filesystems =
+        report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": format.name() }));
     let stores = report.stores.iter().map(|store| {
         json!({
             "partition": store.partition,

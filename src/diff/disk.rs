@@ -166,7 +166,8 @@ pub fn pair<'a>(
                 continue;
             }
             let is_free = |at: &usize| !partner.contains(&Some(*at));
-            let found = (0..after.len()).filter(is_free).find(|at| after.get(*at).is_some_and(|other| rule(one, other)));
+            let found =
+                (0..after.len()).filter(is_free).find(|at| after.get(*at).is_some_and(|other| rule(one, other)));
             if let Some(slot) = partner.get_mut(partner_of_one) {
                 *slot = found;
             }
@@ -195,7 +196,8 @@ fn table_differences(before: &TableFacts, after: &TableFacts) -> Vec<Difference>
 }
 
 fn place_differences(before: &PartitionFacts, after: &PartitionFacts, differences: &mut Vec<Difference>) {
-    let mut compare = |field, value: &dyn Fn(&PartitionFacts) -> Value| note(differences, field, value(before), value(after));
+    let mut compare =
+        |field, value: &dyn Fn(&PartitionFacts) -> Value| note(differences, field, value(before), value(after));
     compare("number", &|partition| Value::Text(partition.number.to_string()));
     compare("offset", &|partition| Value::Bytes(partition.offset));
     compare("size", &|partition| Value::Bytes(partition.size));

@@ -86,7 +86,10 @@ pub struct PartitionFiles {
 impl Diff {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.disk.as_ref().is_none_or(DiskDiff::is_empty) && self.store.is_empty() && self.boot.is_empty() && self.files.is_empty()
+        self.disk.as_ref().is_none_or(DiskDiff::is_empty)
+            && self.store.is_empty()
+            && self.boot.is_empty()
+            && self.files.is_empty()
     }
 }
 
@@ -161,7 +164,10 @@ fn partition_files(
     let (one, other) = (list(before)?, list(after)?);
     let (mut diffs, unread) = files::compare(&one, &other);
     if let (Some(before), Some(after)) = (before, after) {
-        let bytes = unread.iter().filter_map(|path| one.get(path)).fold(0u64, |sum, file| sum.saturating_add(file.metadata.len));
+        let bytes = unread
+            .iter()
+            .filter_map(|path| one.get(path))
+            .fold(0u64, |sum, file| sum.saturating_add(file.metadata.len));
         progress.stage("comparing files", 0, bytes);
         files::add_contents(&mut diffs, contents::differing(before, after, &unread, jobs, progress, cancel)?);
     }

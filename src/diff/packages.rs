@@ -223,7 +223,15 @@ mod tests {
     #[test]
     fn packages_change_as_people_say() {
         let before = [("hello-2.9", 10), ("old", 1), ("gcc-13", 5), ("x-1", 3), ("same-1", 7), ("multi-1", 1)];
-        let after = [("hello-2.10", 12), ("new-1", 2), ("gcc-12", 4), ("b x-1", 3), ("same-1", 7), ("multi-1", 1), ("b multi-1-bin", 9)];
+        let after = [
+            ("hello-2.10", 12),
+            ("new-1", 2),
+            ("gcc-12", 4),
+            ("b x-1", 3),
+            ("same-1", 7),
+            ("multi-1", 1),
+            ("b multi-1-bin", 9),
+        ];
         let mut kept_before = paths(&before);
         let mut kept_after = paths(&after);
         // The same path on both sides.
@@ -246,10 +254,7 @@ mod tests {
 
     #[test]
     fn versions_are_counted_and_sizes_added_up() {
-        assert_eq!(
-            lines(&[("a-1", 1), ("a-1", 2), ("a-10", 4)], &[("c a-2", 8)]),
-            ["Downgraded a 1x2 10x1 > 2x1 7 8"]
-        );
+        assert_eq!(lines(&[("a-1", 1), ("a-1", 2), ("a-10", 4)], &[("c a-2", 8)]), ["Downgraded a 1x2 10x1 > 2x1 7 8"]);
         assert_eq!(lines(&[("a-1", 1)], &[("a-1", 1)]), [""; 0]);
     }
 

@@ -92,7 +92,11 @@ mod tests {
             ("99999999999999999999", "100000000000000000000"),
             ("", "1"),
         ] {
-            assert_eq!((compare(older, newer), compare(newer, older)), (Ordering::Less, Ordering::Greater), "{older} {newer}");
+            assert_eq!(
+                (compare(older, newer), compare(newer, older)),
+                (Ordering::Less, Ordering::Greater),
+                "{older} {newer}"
+            );
         }
         for (one, same) in [("2.3.1", "2.3.1"), ("1-2", "1.2"), ("1.02", "1.2"), ("", "")] {
             assert_eq!(compare(one, same), Ordering::Equal, "{one} {same}");

@@ -31,9 +31,9 @@ pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partiti
                 let fault = read::Fault { what: "filesystem".to_owned(), why };
                 report.faults.push(Fault::structure(Place::Partition(number), fault));
             }
-            (None, None) => report.notes.push(format!(
-                "partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked"
-            )),
+            (None, None) => report
+                .notes
+                .push(format!("partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked")),
         }
     }
     checks

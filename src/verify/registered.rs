@@ -51,7 +51,10 @@ pub(super) fn compare(mut registrations: Vec<Registration>, names: &BTreeSet<Str
         faults.push(StoreFault::new(name, why));
     }
     for (name, paths) in referrers.into_iter().filter(|(name, _)| !registered.contains(name.as_str())) {
-        faults.push(StoreFault::new(&name, format!("is neither registered nor there, but referred to by {}", Paths(paths))));
+        faults.push(StoreFault::new(
+            &name,
+            format!("is neither registered nor there, but referred to by {}", Paths(paths)),
+        ));
     }
     let to_hash = registrations.iter().filter(|registration| names.contains(registration.path.base_name()));
     Compared { to_hash: to_hash.cloned().collect(), faults }
@@ -125,15 +128,19 @@ mod tests {
 
     #[test]
     fn what_is_right_is_hashed() {
-        let compared = compare(vec![registration("b", &["a", "b"]), registration("a", &[])], &names(&["a", "b"]), Others::None);
+        let compared =
+            compare(vec![registration("b", &["a", "b"]), registration("a", &[])], &names(&["a", "b"]), Others::None);
         assert_eq!(compared.to_hash.iter().map(|r| r.path.clone()).collect::<Vec<_>>(), [path("a"), path("b")]);
         assert_eq!(compared.faults, []);
     }
 
     #[test]
     fn missing_unregistered_and_dangling_paths_are_told_once() {
-        let registrations =
-            vec![registration("a", &["a", "gone"]), registration("gone", &["gone"]), registration("c", &["new", "far"])];
+        let registrations = vec![
+            registration("a", &["a", "gone"]),
+            registration("gone", &["gone"]),
+            registration("c", &["new", "far"]),
+        ];
         assert_eq!(
             faults(registrations, &names(&["a", "c", "new", "idle"]), Others::None),
             [
@@ -157,10 +164,7 @@ mod tests {
         let mut all = names(&["a"]);
         all.extend([".links".to_owned(), "lost+found".to_owned()]);
         let registrations = || vec![registration("a", &[])];
-        assert_eq!(
-            faults(registrations(), &all, Others::None),
-            ["lost+found: is in the store but is no store path"]
-        );
+        assert_eq!(faults(registrations(), &all, Others::None), ["lost+found: is in the store but is no store path"]);
         assert_eq!(faults(registrations(), &all, Others::Any), [""; 0]);
     }
 
@@ -171,7 +175,10 @@ mod tests {
         assert_eq!(first_difference(&one, &turned), None);
         let said = |other: &[Registration]| first_difference(&one, other).unwrap().replace(PREFIX, "");
         assert_eq!(said(&one[..1]), "has /nix/store/b, which the given one lacks");
-        assert_eq!(said(&[registration("a", &["a"]), one[1].clone()]), "has other references of /nix/store/a than the given one");
+        assert_eq!(
+            said(&[registration("a", &["a"]), one[1].clone()]),
+            "has other references of /nix/store/a than the given one"
+        );
         let larger = Registration { nar_size: 2, ..one[0].clone() };
         assert_eq!(said(&[larger, one[1].clone()]), "has another size of /nix/store/a than the given one");
         let other = Registration { nar_hash: [1; 32], ..one[0].clone() };

@@ -41,7 +41,9 @@ pub(super) fn find<'a>(image: &'a Image, given: Option<&[Registration]>, report:
         let place = Place::Partition(partition.number);
         let found = partition.open().and_then(|fs| Ok((store::locate(fs.as_ref())?, fs)));
         match found {
-            Ok((Some(location), fs)) => stores.extend(read_store(partition, format, fs.as_ref(), &location, given, report)),
+            Ok((Some(location), fs)) => {
+                stores.extend(read_store(partition, format, fs.as_ref(), &location, given, report))
+            }
             Ok((None, _)) => {}
             Err(error) => report.faults.push(Fault::of_error(place, "filesystem", error)),
         }
