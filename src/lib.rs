@@ -18,6 +18,8 @@
 //! ```text
 //! image ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
 //! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
+//! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
+//! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! ```
@@ -53,6 +55,8 @@ pub mod plan;
 pub mod image;
 
 pub mod extract;
+
+pub mod inspect;
 
 pub mod verify;
 

@@ -7,8 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::cat::CatArgs;
+use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
+use super::inspect::InspectArgs;
 use super::ls::LsArgs;
+use super::verify::VerifyArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
@@ -31,6 +34,7 @@ SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 14
 pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
+    Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),
     Extract(ExtractArgs),
@@ -86,61 +90,6 @@ pub(super) struct PlanArgs {
     /// Print the plan as JSON, the same as layout.json
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// Prove an image: every store path's NAR hash, and the structures of all that it is made of.
-///
-/// Reads whole disks and bare partitions, in files and on block devices, whoever made them. Tells one line a fault, and
-/// fails if there are any; else one line in all.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  Is the image right by its own nix-path-registration?
-    sane-image verify result/nixos.img
-  Does the disk hold what was built, whatever it says itself?
-    sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
-pub(super) struct VerifyArgs {
-    /// The image, or one partition's bare image
-    #[arg(value_name = "IMAGE")]
-    pub(super) image: PathBuf,
-    /// Compare the store with what is registered here, and the image's own registration too: a file for `nix-store
-    /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(super) registration: Option<PathBuf>,
-    /// Print what was found as JSON; docs/verify-json.md explains it
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Cores to use; what is found does not depend on it [default: all]
-    #[arg(long, value_name = "N")]
-    pub(super) jobs: Option<NonZeroUsize>,
-}
-
-/// Tell what changed from one image to the next, or from a closure to an image.
-///
-/// Compares partitions, filesystems, store paths by name and version, and what boots. Fails if anything differs.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  What did the update change?
-    sane-image diff old/nixos.img result/nixos.img
-  Does the disk still hold what was built?
-    sane-image diff /nix/store/…-closure-info /dev/sda")]
-pub(super) struct DiffArgs {
-    /// An image, one partition's bare image, or a closure: a closureInfo directory, or the registration in one
-    #[arg(value_name = "A")]
-    pub(super) before: PathBuf,
-    /// What to compare it with
-    #[arg(value_name = "B")]
-    pub(super) after: PathBuf,
-    /// Compare file by file, contents included
-    #[arg(long)]
-    pub(super) files: bool,
-    /// Print the differences as JSON; docs/diff-json.md explains it
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Cores to use; what is found does not depend on it [default: all]
-    #[arg(long, value_name = "N")]
-    pub(super) jobs: Option<NonZeroUsize>,
 }
 
 /// Print a completion script for a shell.

@@ -1,9 +1,11 @@
 //! `sane-image diff`.
 
 use std::io::Write;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use indicatif::BinaryBytes;
 use sane_image::diff::boot::EntryDiff;
 use sane_image::diff::disk::{Difference, PartitionDiff, Value};
@@ -16,9 +18,36 @@ use sane_image::progress::Cancel;
 use sane_image::read::escape;
 use serde_json::json;
 
-use super::args::DiffArgs;
 use super::look::{self, Outcome};
 use super::{input, progress, verify};
+
+/// Tell what changed from one image to the next, or from a closure to an image.
+///
+/// Compares partitions, filesystems, store paths by name and version, and what boots. Fails if anything differs.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  What did the update change?
+    sane-image diff old/nixos.img result/nixos.img
+  Does the disk still hold what was built?
+    sane-image diff /nix/store/…-closure-info /dev/sda")]
+pub(super) struct DiffArgs {
+    /// An image, one partition's bare image, or a closure: a closureInfo directory, or the registration in one
+    #[arg(value_name = "A")]
+    before: PathBuf,
+    /// What to compare it with
+    #[arg(value_name = "B")]
+    after: PathBuf,
+    /// Compare file by file, contents included
+    #[arg(long)]
+    files: bool,
+    /// Print the differences as JSON; docs/diff-json.md explains it
+    #[arg(long)]
+    json: bool,
+    /// Cores to use; what is found does not depend on it [default: all]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
 
 pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
     let [before, after] = [open(&args.before)?, open(&args.after)?];

@@ -23,6 +23,7 @@ mod cat;
 mod diff;
 mod extract;
 mod input;
+mod inspect;
 mod look;
 mod ls;
 mod plan;
@@ -49,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
     watch_signals(cancel)?;
     match &cli.command {
+        Command::Inspect(args) => return inspect::run(args),
         Command::Ls(args) => return ls::run(args, cancel),
         Command::Cat(args) => return cat::run(args, cancel),
         Command::Extract(args) => return extract::run(args, cancel),

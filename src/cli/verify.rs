@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use clap::Args;
 use indicatif::{DecimalBytes, HumanCount};
 use sane_image::image::Image;
 use sane_image::progress::Cancel;
@@ -15,9 +17,35 @@ use sane_image::store::{Registration, StoreDir};
 use sane_image::verify::{self, Fault, Options, Place, Report, StoreReport};
 use serde_json::json;
 
-use super::args::VerifyArgs;
 use super::look::{self, Outcome};
 use super::{input, progress};
+
+/// Prove an image: every store path's NAR hash, and the structures of all that it is made of.
+///
+/// Reads whole disks and bare partitions, in files and on block devices, whoever made them. Tells one line a fault, and
+/// fails if there are any; else one line in all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Is the image right by its own nix-path-registration?
+    sane-image verify result/nixos.img
+  Does the disk hold what was built, whatever it says itself?
+    sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
+pub(super) struct VerifyArgs {
+    /// The image, or one partition's bare image
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Compare the store with what is registered here, and the image's own registration too: a file for `nix-store
+    /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    registration: Option<PathBuf>,
+    /// Print what was found as JSON; docs/verify-json.md explains it
+    #[arg(long)]
+    json: bool,
+    /// Cores to use; what is found does not depend on it [default: all]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
 
 pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<Outcome> {
     let started = Instant::now();

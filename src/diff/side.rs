@@ -8,7 +8,8 @@ use super::disk::{DiskFacts, FilesystemFacts, PartitionFacts, TableFacts};
 use super::files::{FileFacts, Files};
 use super::packages::{PathFacts, Paths};
 use crate::image::store::{self, StoreLocation};
-use crate::image::{Image, Partition};
+use crate::image::{Image, PartName, Partition};
+use crate::inspect::{self, BootEntry, FileReport};
 use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::Registration;
 use crate::store::nar::{OWNER_EXECUTES, size};
@@ -40,7 +41,9 @@ impl Side {
 
     /// What can be booted, or `None` if there is no boot partition to tell.
     pub(super) fn boot(&self) -> Option<Vec<EntryFacts>> {
-        None
+        let Self::Image(image) = self else { return None };
+        image.find(&PartName::Boot).ok()?;
+        Some(inspect::boot(image).map(|boot| boot.entries.iter().map(entry).collect()).unwrap_or_default())
     }
 
     /// The store, or `None` if there is none.
@@ -88,6 +91,25 @@ fn partition(partition: &Partition) -> PartitionFacts {
         size: partition.size,
         filesystem,
     }
+}
+
+fn entry(entry: &BootEntry) -> EntryFacts {
+    let file = |file: &FileReport| match &file.found {
+        Some(place) => format!("{} ({} bytes)", file.path, place.size),
+        None => format!("{} (missing)", file.path),
+    };
+    let files = |files: &mut dyn Iterator<Item = &FileReport>| files.map(file).collect::<Vec<_>>().join(", ");
+    let facts = vec![
+        ("version", entry.version.clone().unwrap_or_default()),
+        ("default", if entry.default { "yes" } else { "no" }.to_owned()),
+        ("kernel", files(&mut entry.kernel.iter())),
+        ("initrds", files(&mut entry.initrds.iter())),
+        ("deviceTree", files(&mut entry.device_tree.iter())),
+        ("init", files(&mut entry.init.iter())),
+        ("options", entry.options.clone()),
+    ];
+    let (id, title) = (entry.id.clone(), entry.title.clone().unwrap_or_default());
+    EntryFacts { loader: entry.loader.name(), id, title, facts }
 }
 
 fn registered(registrations: &[Registration]) -> Paths {

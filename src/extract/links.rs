@@ -30,8 +30,8 @@ pub(super) fn judge(path: &Path, target: &OsStr, links: Links, mounted: &dyn Mou
         _ if stays(depth, target_path) => Some(target.to_owned()),
         Links::Relative if target_path.is_absolute() => {
             let inside = mounted.inside(target_path).filter(|inside| stays(0, inside))?;
-            let up: PathBuf = std::iter::repeat_n("..", depth).collect();
-            let relative = up.join(inside);
+            let up = std::iter::repeat_n(OsStr::new(".."), depth);
+            let relative: PathBuf = up.chain(&inside).collect();
             Some(if relative.as_os_str().is_empty() { ".".into() } else { relative.into_os_string() })
         }
         Links::Refuse | Links::Relative => None,

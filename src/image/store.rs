@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::read::resolve::Mounted;
-use crate::read::{FileSystem, Kind, ReadError};
+use crate::read::{FileSystem, Format, Kind, ReadError};
 use crate::store::path::{StoreDir, check_base_name};
 use crate::store::registration::IMAGE_FILE_NAME;
 
@@ -30,7 +30,9 @@ impl StoreLocation {
     pub fn mount_point(&self) -> PathBuf {
         let inside = self.store.strip_prefix(&self.root).unwrap_or(Path::new(""));
         let mut mount_point = self.store_dir.as_path().to_owned();
-        inside.iter().for_each(|_| drop(mount_point.pop()));
+        for _ in inside {
+            mount_point.pop();
+        }
         mount_point
     }
 }
@@ -38,9 +40,9 @@ impl StoreLocation {
 impl Mounted for StoreLocation {
     fn inside(&self, absolute: &Path) -> Option<PathBuf> {
         if let Ok(rest) = absolute.strip_prefix(self.store_dir.as_path()) {
-            return Some(self.store.join(rest));
+            return Some(join(&self.store, rest));
         }
-        absolute.strip_prefix(self.mount_point()).ok().map(|rest| self.root.join(rest))
+        absolute.strip_prefix(self.mount_point()).ok().map(|rest| join(&self.root, rest))
     }
 }
 
@@ -50,6 +52,10 @@ impl Mounted for StoreLocation {
 /// # Errors
 /// Whatever is wrong with the root directory. What is wrong further down counts as no store.
 pub fn locate(fs: &dyn FileSystem) -> Result<Option<StoreLocation>, ReadError> {
+    // An ESP can hold files under names of store paths, but no store: FAT has no links.
+    if fs.summary().format == Format::Vfat {
+        return Ok(None);
+    }
     fs.list(Path::new(""))?;
     let mut level = vec![PathBuf::new()];
     for _ in 0..3 {
@@ -81,7 +87,12 @@ fn locate_in(fs: &dyn FileSystem, root: &Path) -> Option<StoreLocation> {
 /// Where the store can be, seen from the mount points /, /nix and /nix/store.
 fn places(root: &Path, store_dir: &StoreDir) -> Vec<PathBuf> {
     let parts: Vec<_> = store_dir.as_path().iter().skip(1).collect();
-    (0..=parts.len()).map(|from| root.join(parts.iter().skip(from).collect::<PathBuf>())).collect()
+    (0..=parts.len()).map(|from| root.iter().chain(parts.iter().skip(from).copied()).collect()).collect()
+}
+
+/// One path below another, without a slash at the end where the second is empty.
+fn join(above: &Path, below: &Path) -> PathBuf {
+    above.iter().chain(below).collect()
 }
 
 /// Whether a directory has the name of a store path in it.

@@ -56,7 +56,9 @@ pub fn resolve(
             return Err(ReadError::NotADirectory(escape::path(&done)));
         }
         match step {
-            Step::Up => drop(done.pop()),
+            Step::Up => {
+                done.pop();
+            }
             Step::Down(name) => done.push(name),
         }
         metadata = fs.metadata(&done)?;

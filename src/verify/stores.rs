@@ -101,8 +101,10 @@ fn read_store<'a>(
     let others = if location.store == location.root { Others::Any } else { Others::None };
     let Compared { to_hash: registrations, faults } = registered::compare(registrations, &names, others);
     let directory = location.store.clone();
+    let shown = escape::path(&directory);
     let store_fault = |StoreFault { name, why }| {
-        let what = escape::path(&directory.join(&name));
+        // The name is escaped already.
+        let what = if directory.as_os_str().is_empty() { name.clone() } else { format!("{shown}/{name}") };
         Fault { place, is_of_store: true, what, why, store_path: Some(name) }
     };
     report.faults.extend(faults.into_iter().map(store_fault));

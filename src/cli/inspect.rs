@@ -1,0 +1,64 @@
+//! `sane-image inspect`.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sane_image::image::Image;
+use sane_image::inspect::{self, Style};
+use sane_image::read::escape;
+
+use super::look::Outcome;
+
+/// The width of text that goes to no terminal.
+const WIDTH: u16 = 100;
+
+/// Show what is in an image: disk, filesystems, store, and what will boot.
+///
+/// Reads the partition table and all directories, but contents of files only where they tell what boots and what is
+/// registered; `verify` reads everything. What cannot be read is told, with exit code 1, and the rest is shown.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Why is it so big? A page with a map of the store, to be opened in a browser:
+    sane-image inspect nixos.img --html nixos.html
+  Which kernel boots by default?
+    sane-image inspect nixos.img --json | jq -r '.boot.entries[] | select(.default) | .kernel.path'")]
+pub(super) struct InspectArgs {
+    /// A disk image, a bare partition image, or a block device
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Print the report as JSON; docs/inspect-json.md describes it
+    #[arg(long)]
+    json: bool,
+    /// Write the report as a page to this file, instead of printing it; with --json, do both
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &InspectArgs) -> Result<Outcome> {
+    let name = escape::path(&args.image);
+    let image = Image::open(&args.image).with_context(|| name.clone())?;
+    let report = inspect::inspect(&image, &name);
+    if let Some(path) = &args.html {
+        fs::write(path, inspect::html(&report)).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        stdout.write_all(report.to_json().as_bytes())?;
+    } else if args.html.is_none() {
+        stdout.write_all(inspect::text(&report, style()).as_bytes())?;
+    }
+    Ok(if report.problems.is_empty() { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Colours and the whole width on a terminal, neither elsewhere.
+fn style() -> Style {
+    let is_terminal = io::stdout().is_terminal();
+    let columns =
+        if is_terminal { rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col) } else { 0 };
+    let width = usize::from(if columns == 0 { WIDTH } else { columns.min(160) });
+    Style { width, colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+}

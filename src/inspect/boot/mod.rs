@@ -1,0 +1,131 @@
+//! What a booting system finds: boot loaders, their entries, and whether the files are there that these name.
+
+use std::path::{Path, PathBuf};
+
+use super::report::{BootEntry, BootReport, Configuration, EfiProgram, FileReport, Loader, Place};
+use super::{chain, filesystem, shown};
+use crate::image::store::StoreLocation;
+use crate::read::resolve::{AtRoot, Last, Mounted};
+use crate::read::{Entry, FileSystem, Kind, ReadError, escape, resolve};
+
+mod extlinux;
+mod glob;
+mod loader;
+mod pe;
+mod version;
+
+/// No configuration of a boot loader is larger.
+const MAX_TEXT: u64 = 1 << 20;
+/// As many entries as are looked at.
+const MAX_ENTRIES: usize = 1000;
+
+/// The filesystem with the store, where `init=` leads to.
+pub(super) struct NixFs<'a> {
+    pub(super) partition: u32,
+    pub(super) fs: &'a dyn FileSystem,
+    pub(super) location: Option<StoreLocation>,
+}
+
+/// The filesystem that a boot loader reads.
+struct BootFs<'a> {
+    partition: u32,
+    fs: &'a dyn FileSystem,
+    nix: Option<&'a NixFs<'a>>,
+}
+
+/// All that firmware and boot loaders would look at in `fs`, or `None` if there is nothing.
+pub(super) fn examine(
+    partition: u32,
+    fs: &dyn FileSystem,
+    nix: Option<&NixFs<'_>>,
+    problems: &mut Vec<String>,
+) -> Option<BootReport> {
+    let boot = BootFs { partition, fs, nix };
+    let mut found = BootReport { partition, ..BootReport::default() };
+    let mut tell = |error: ReadError| problems.push(format!("partition {partition}: {}", chain(&error)));
+    loader::examine(&boot, &mut found).unwrap_or_else(&mut tell);
+    extlinux::examine(&boot, &mut found).unwrap_or_else(&mut tell);
+    let is_empty = found.firmware.is_empty() && found.configurations.is_empty() && found.entries.is_empty();
+    (!is_empty).then_some(found)
+}
+
+impl BootFs<'_> {
+    /// The place of a path as boot loaders write it, its case taken for nothing where FAT does so.
+    fn place(&self, path: &str) -> Result<PathBuf, ReadError> {
+        let path = path.replace('\\', "/");
+        let exact = resolve(self.fs, &AtRoot, Path::new(&path), Last::Follow);
+        match exact {
+            Ok((place, _)) => Ok(place),
+            Err(error) => self.place_in_any_case(&path).ok_or(error),
+        }
+    }
+
+    fn place_in_any_case(&self, path: &str) -> Option<PathBuf> {
+        let mut place = PathBuf::new();
+        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+            if name == ".." {
+                place.pop();
+                continue;
+            }
+            let entries = self.fs.list(&place).ok()?;
+            let is_same = |entry: &&Entry| entry.name.to_str().is_some_and(|found| found.eq_ignore_ascii_case(name));
+            place.push(&entries.iter().find(is_same)?.name);
+        }
+        Some(place)
+    }
+
+    /// The entries of a directory; none if it is not there.
+    fn list(&self, path: &str) -> Result<(PathBuf, Vec<Entry>), ReadError> {
+        let listed = self.place(path).and_then(|place| self.fs.list(&place).map(|entries| (place, entries)));
+        match listed {
+            Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => Ok((PathBuf::new(), Vec::new())),
+            Ok((place, mut entries)) => {
+                entries.truncate(MAX_ENTRIES);
+                Ok((place, entries))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A configuration's text and place; `None` if it is not there.
+    fn text(&self, path: &str) -> Result<Option<(PathBuf, String)>, ReadError> {
+        let place = match self.place(path) {
+            Ok(place) => place,
+            Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let text = self.text_at(&place)?;
+        Ok(Some((place, text)))
+    }
+
+    fn text_at(&self, place: &Path) -> Result<String, ReadError> {
+        let bytes = filesystem::read_up_to(self.fs, place, MAX_TEXT)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A file that an entry names.
+    fn file(&self, path: &str) -> FileReport {
+        let found = self.place(path).ok().and_then(|place| {
+            let metadata = self.fs.metadata(&place).ok()?;
+            let size = if metadata.kind == Kind::Directory { 0 } else { metadata.len };
+            Some(Place { partition: self.partition, path: shown(&place), size })
+        });
+        FileReport { path: escape::text(path), found }
+    }
+
+    /// The program that the kernel's parameters name as the first one.
+    fn init(&self, options: &str) -> Option<FileReport> {
+        let path = options.split_whitespace().filter_map(|word| word.strip_prefix("init=")).next_back()?;
+        let found = self.nix.and_then(|nix| {
+            let inside = match &nix.location {
+                Some(location) => location.inside(Path::new(path))?,
+                None => AtRoot.inside(Path::new(path))?,
+            };
+            let mounted: &dyn Mounted = nix.location.as_ref().map_or(&AtRoot, |location| location);
+            let (place, metadata) = resolve(nix.fs, mounted, &inside, Last::Follow).ok()?;
+            let is_file = metadata.kind == Kind::File;
+            is_file.then(|| Place { partition: nix.partition, path: shown(&place), size: metadata.len })
+        });
+        Some(FileReport { path: escape::text(path), found })
+    }
+}

@@ -1,0 +1,121 @@
+//! The disk: what its bytes are for, from the first to the last.
+
+use uuid::{Uuid, uuid};
+
+use super::report::{HeaderReport, PartitionReport, Region, RegionKind, TableReport};
+use crate::disk::table::{Header, Table};
+use crate::image::{Image, Partition};
+use crate::read::{Bytes, escape};
+use crate::units::{ByteOffset, Lba, SectorSize};
+
+/// Types of partitions that people meet, by the UEFI and the Discoverable Partitions specifications.
+const TYPES: [(Uuid, &str); 14] = [
+    (crate::image::ESP, "EFI system"),
+    (uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4"), "Linux filesystem"),
+    (uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), "Linux root (x86-64)"),
+    (uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae"), "Linux root (ARM 64)"),
+    (uuid!("72ec70a6-cf74-40e6-bd49-4bda08e8f224"), "Linux root (RISC-V 64)"),
+    (uuid!("8484680c-9521-48c6-9c11-b0720656f69e"), "Linux /usr (x86-64)"),
+    (uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172"), "Linux extended boot"),
+    (uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"), "Linux swap"),
+    (uuid!("933ac7e1-2eb4-4f13-b844-0e14e2aef915"), "Linux home"),
+    (uuid!("e6d6d379-f507-44c2-a23c-238f2a3df928"), "Linux LVM"),
+    (uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e"), "Linux RAID"),
+    (uuid!("21686148-6449-6e6f-744e-656564454649"), "BIOS boot"),
+    (uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), "Microsoft basic data"),
+    (uuid!("fe3a2a5d-4f32-41a7-b725-accc3285a309"), "ChromeOS kernel"),
+];
+
+pub(super) fn table(table: &Table) -> TableReport {
+    TableReport {
+        sector_size: table.sector_size.bytes(),
+        disk_guid: table.header().map_or(Uuid::nil(), |header| header.disk_guid),
+        primary: table.primary.as_ref().map(|found| header(found, table.sector_size)),
+        backup: table.backup.as_ref().map(|found| header(found, table.sector_size)),
+        notes: table.notes.clone(),
+    }
+}
+
+fn header(header: &Header, sector_size: SectorSize) -> HeaderReport {
+    HeaderReport {
+        offset: bytes(header.lba, sector_size),
+        entries_offset: bytes(header.entries_lba, sector_size),
+        entries: header.entries,
+        usable_start: bytes(header.first_usable, sector_size),
+        usable_end: bytes(Lba(header.last_usable.0.saturating_add(1)), sector_size),
+        intact: header.is_intact,
+        entries_intact: header.entries_are_intact,
+    }
+}
+
+/// Where a sector starts; the largest number where that is beyond all numbers.
+fn bytes(lba: Lba, sector_size: SectorSize) -> u64 {
+    lba.to_bytes(sector_size).unwrap_or(ByteOffset(u64::MAX)).0
+}
+
+pub(super) fn partition(partition: &Partition) -> PartitionReport {
+    let known = TYPES.iter().find(|(guid, _)| *guid == partition.type_guid);
+    PartitionReport {
+        number: partition.number,
+        name: escape::text(&partition.name),
+        type_guid: partition.type_guid,
+        type_name: known.map(|(_, name)| *name),
+        guid: partition.guid,
+        offset: partition.offset.0,
+        size: partition.size,
+        filesystem: None,
+    }
+}
+
+/// The whole disk in order. What two things claim goes to the one that starts first, partitions before tables.
+pub(super) fn regions(image: &Image) -> Vec<Region> {
+    let end = image.bytes().len();
+    let partitions = image.partitions().iter().map(|p| (p.offset.0, p.size, Some(p.number)));
+    let mut claims: Vec<(u64, u64, Option<u32>)> = partitions.collect();
+    if let Some(table) = image.table() {
+        claims.extend(table_ranges(table).into_iter().map(|(offset, size)| (offset, size, None)));
+    }
+    claims.sort_by_key(|&(offset, size, number)| (offset, number.is_none(), size));
+    let mut regions: Vec<Region> = Vec::new();
+    let mut at = 0;
+    for (offset, size, partition) in claims {
+        let (start, stop) = (offset.max(at), offset.saturating_add(size).min(end));
+        if start >= stop {
+            continue;
+        }
+        if start > at {
+            push(&mut regions, RegionKind::Gap, None, at, start);
+        }
+        let kind = if partition.is_some() { RegionKind::Partition } else { RegionKind::Table };
+        push(&mut regions, kind, partition, start, stop);
+        at = stop;
+    }
+    if at < end {
+        push(&mut regions, RegionKind::Gap, None, at, end);
+    }
+    regions
+}
+
+/// Adds a region, or lengthens the last one where they are of one kind.
+fn push(regions: &mut Vec<Region>, kind: RegionKind, partition: Option<u32>, start: u64, stop: u64) {
+    let size = stop.saturating_sub(start);
+    match regions.last_mut() {
+        Some(last) if last.kind == kind && last.partition == partition => last.size = last.size.saturating_add(size),
+        _ => regions.push(Region { kind, partition, offset: start, size }),
+    }
+}
+
+/// Offsets and sizes of the MBR, the headers and their entries.
+fn table_ranges(table: &Table) -> Vec<(u64, u64)> {
+    let sector = table.sector_size.bytes();
+    let mut ranges = vec![(0, sector)];
+    for header in [&table.primary, &table.backup].into_iter().flatten() {
+        ranges.push((bytes(header.lba, table.sector_size), sector));
+        // What a damaged header says of its entries may cover the disk.
+        if header.is_intact {
+            let size = header.entries_bytes().div_ceil(sector).saturating_mul(sector);
+            ranges.push((bytes(header.entries_lba, table.sector_size), size));
+        }
+    }
+    ranges
+}

@@ -1,0 +1,190 @@
+//! One filesystem: what its superblock says, what is in it, and its store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::report::{FilesystemReport, RegistrationReport, Report, StoreReport, Usage, format_name};
+use super::{chain, shown};
+use crate::image::store::{StoreLocation, locate};
+use crate::read::{FileSystem, Kind, ReadError, escape, walk};
+use crate::store::registration::parse_registration;
+
+/// No registration is larger, whatever the image says.
+const MAX_REGISTRATION: u64 = 256 << 20;
+/// As many faults of one filesystem as are told one by one.
+const MAX_PROBLEMS: usize = 100;
+
+/// Reads all directories of `fs`. What cannot be read becomes a problem of `report`.
+pub(super) fn examine(fs: &dyn FileSystem, number: u32, report: &mut Report) -> FilesystemReport {
+    let mut problems = Vec::new();
+    let location = locate(fs).unwrap_or_else(|error| {
+        problems.push(chain(&error));
+        None
+    });
+    let summary = fs.summary();
+    let mut examined = FilesystemReport {
+        format: format_name(summary.format),
+        label: escape::text(&summary.label),
+        uuid: escape::text(&summary.uuid),
+        size: summary.size,
+        used: summary.size.saturating_sub(summary.free),
+        free: summary.free,
+        block_size: summary.block_size,
+        features: summary.features.iter().map(|feature| escape::text(feature)).collect(),
+        files: 0,
+        directories: 0,
+        links: 0,
+        special: 0,
+        file_bytes: 0,
+        contents: Vec::new(),
+        store: None,
+    };
+    let store = location.as_ref().map(|location| location.store.as_path());
+    count(fs, store, &mut examined, &mut problems);
+    examined.store = location.map(|location| examine_store(fs, &location, &examined, &mut problems));
+    problems.dedup();
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    problems.truncate(MAX_PROBLEMS);
+    if more > 0 {
+        problems.push(format!("{more} more"));
+    }
+    report.problems.extend(problems.into_iter().map(|problem| format!("partition {number}: {problem}")));
+    examined
+}
+
+fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemReport, problems: &mut Vec<String>) {
+    let mut contents: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
+    for found in walk(fs, Path::new("")) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                problems.push(chain(&error));
+                continue;
+            }
+        };
+        let (counter, bytes) = match found.metadata.kind {
+            Kind::File => (&mut examined.files, found.metadata.len),
+            Kind::Directory => (&mut examined.directories, 0),
+            Kind::Symlink => (&mut examined.links, 0),
+            Kind::Special => (&mut examined.special, 0),
+        };
+        *counter = counter.saturating_add(1);
+        examined.file_bytes = examined.file_bytes.saturating_add(bytes);
+        if let Some(unit) = unit(&found.path, store) {
+            let (size, files) = contents.entry(unit).or_default();
+            *size = size.saturating_add(bytes);
+            *files = files.saturating_add(u64::from(found.metadata.kind != Kind::Directory));
+        }
+    }
+    let usages = contents.into_iter().map(|(path, (size, files))| Usage { path: shown(&path), size, files });
+    examined.contents = usages.collect();
+    examined.contents.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
+}
+
+/// What a file is counted to: its store path; beside a store whatever is next to it; elsewhere a directory of the
+/// second level. `None` for the directories that lead to the store.
+fn unit(path: &Path, store: Option<&Path>) -> Option<PathBuf> {
+    let levels = match store {
+        Some(store) => path.iter().zip(store).take_while(|(one, other)| one == other).count().saturating_add(1),
+        None => 2,
+    };
+    let is_above = store.is_some_and(|store| store.starts_with(path));
+    (!is_above).then(|| path.iter().take(levels).collect())
+}
+
+fn examine_store(
+    fs: &dyn FileSystem,
+    location: &StoreLocation,
+    examined: &FilesystemReport,
+    problems: &mut Vec<String>,
+) -> StoreReport {
+    // All that is directly in the store, as `fs` has it.
+    let entries = fs.list(&location.store).unwrap_or_default();
+    let hidden = |name: &std::ffi::OsStr| {
+        let path = location.store.join(name);
+        name == ".links" || location.registration.as_deref() == Some(&path)
+    };
+    let names: BTreeSet<String> =
+        entries.iter().filter(|entry| !hidden(&entry.name)).map(|entry| escape::name(&entry.name)).collect();
+    let prefix =
+        if location.store.as_os_str().is_empty() { String::new() } else { format!("{}/", shown(&location.store)) };
+    let in_store = |usage: &&Usage| usage.path.strip_prefix(&prefix).is_some_and(|name| names.contains(name));
+    let size = examined.contents.iter().filter(in_store).fold(0u64, |sum, usage| sum.saturating_add(usage.size));
+    let registration = location.registration.as_ref().and_then(|path| {
+        let compared =
+            read_all(fs, path).map_err(|error| chain(&error)).and_then(|bytes| compare(&bytes, path, location, &names));
+        compared.map_err(|problem| problems.push(problem)).ok()
+    });
+    StoreReport {
+        path: shown(&location.store),
+        store_dir: location.store_dir.to_string(),
+        mount_point: shown(&location.mount_point()),
+        paths: names.len() as u64,
+        size,
+        registration,
+    }
+}
+
+fn compare(
+    bytes: &[u8],
+    path: &Path,
+    location: &StoreLocation,
+    names: &BTreeSet<String>,
+) -> Result<RegistrationReport, String> {
+    let registrations =
+        parse_registration(bytes, &location.store_dir).map_err(|error| format!("{}: {error}", shown(path)))?;
+    let registered: BTreeSet<String> = registrations.iter().map(|one| one.path.base_name().to_owned()).collect();
+    Ok(RegistrationReport {
+        path: shown(path),
+        paths: registered.len() as u64,
+        missing: registered.difference(names).cloned().collect(),
+        unregistered: names.difference(&registered).cloned().collect(),
+    })
+}
+
+/// The contents of a file that cannot be large.
+pub(super) fn read_all(fs: &dyn FileSystem, path: &Path) -> Result<Vec<u8>, ReadError> {
+    let len = fs.metadata(path)?.len;
+    if len > MAX_REGISTRATION {
+        return Err(ReadError::Unsupported(format!("{}: {len} bytes are too many", shown(path))));
+    }
+    read_up_to(fs, path, len)
+}
+
+/// The first bytes of a file.
+pub(super) fn read_up_to(fs: &dyn FileSystem, path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    let mut contents = fs.open(path)?;
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    while (bytes.len() as u64) < most {
+        let len = contents.read_at(bytes.len() as u64, &mut buffer)?;
+        if len == 0 {
+            break;
+        }
+        bytes.extend_from_slice(buffer.get(..len).unwrap_or_default());
+    }
+    bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_to_what_people_know() {
+        let unit = |path: &str, store: Option<&str>| {
+            unit(Path::new(path), store.map(Path::new)).map(|unit| unit.display().to_string())
+        };
+        let store = Some("nix/store");
+        assert_eq!(unit("nix/store/a/bin/sh", store).as_deref(), Some("nix/store/a"));
+        assert_eq!(unit("nix/store/a", store).as_deref(), Some("nix/store/a"));
+        assert_eq!(unit("nix/var/db/x", store).as_deref(), Some("nix/var"));
+        assert_eq!(unit("etc/passwd", store).as_deref(), Some("etc"));
+        assert_eq!(unit("nix/store", store), None);
+        assert_eq!(unit("nix", store), None);
+        assert_eq!(unit("a/bin/sh", Some("")).as_deref(), Some("a"));
+        assert_eq!(unit("usr/lib/x/y", None).as_deref(), Some("usr/lib"));
+        assert_eq!(unit("usr", None).as_deref(), Some("usr"));
+    }
+}

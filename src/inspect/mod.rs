@@ -1,0 +1,126 @@
+//! What is in an image: everything there is to know about it as a [`Report`], then as text, as JSON or as a page.
+//!
+//! A damaged image gives as much as can be read of it, and [`problems`](Report::problems) for the rest.
+
+use crate::image::{Image, PartName, store};
+use crate::read::{Bytes, escape};
+
+mod boot;
+mod disk;
+mod draw;
+mod filesystem;
+mod html;
+mod report;
+mod size;
+mod text;
+mod treemap;
+
+pub use html::html;
+pub use report::*;
+pub use text::{Style, text};
+
+/// Looks at all of `image`, but at no contents of files that are not needed to tell what boots.
+pub fn inspect(image: &Image, name: &str) -> Report {
+    let mut report = Report {
+        version: VERSION,
+        image: name.to_owned(),
+        size: image.bytes().len(),
+        table: image.table().map(disk::table),
+        regions: disk::regions(image),
+        partitions: Vec::new(),
+        boot: None,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    if let Some(table) = image.table() {
+        report.problems.extend(table.faults.iter().map(ToString::to_string));
+    }
+    let mut opened = Vec::new();
+    for partition in image.partitions() {
+        let mut partition_report = disk::partition(partition);
+        if partition.format().is_some() {
+            match partition.open() {
+                Ok(fs) => {
+                    partition_report.filesystem = Some(filesystem::examine(fs.as_ref(), partition.number, &mut report));
+                    opened.push((partition.number, fs));
+                }
+                Err(error) => report.problems.push(format!("partition {}: {}", partition.number, chain(&error))),
+            }
+        }
+        report.partitions.push(partition_report);
+    }
+    let nix = image.find(&PartName::Nix).map(|partition| partition.number).ok();
+    let nix = opened.iter().find(|(number, _)| Some(*number) == nix).map(|(number, fs)| boot::NixFs {
+        partition: *number,
+        fs: fs.as_ref(),
+        location: store::locate(fs.as_ref()).ok().flatten(),
+    });
+    let boot = image.find(&PartName::Boot).map(|partition| partition.number).ok();
+    let boot = opened.iter().find(|(number, _)| Some(*number) == boot);
+    report.boot = boot
+        .and_then(|(number, fs)| boot::examine(*number, fs.as_ref(), nix.as_ref(), &mut report.problems))
+        .or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut report.problems)));
+    warn(&mut report);
+    report
+}
+
+/// What a booting system finds, or `None` if there is nothing, or nothing that can be read.
+pub fn boot(image: &Image) -> Option<BootReport> {
+    let open = |part| image.find(&part).ok().and_then(|partition| Some((partition.number, partition.open().ok()?)));
+    let (boot, nix) = (open(PartName::Boot), open(PartName::Nix));
+    let nix = nix.as_ref().map(|(number, fs)| boot::NixFs {
+        partition: *number,
+        fs: fs.as_ref(),
+        location: store::locate(fs.as_ref()).ok().flatten(),
+    });
+    let mut problems = Vec::new();
+    let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), nix.as_ref(), &mut problems));
+    found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut problems)))
+}
+
+/// What is hardly meant.
+fn warn(report: &mut Report) {
+    let mut warnings = Vec::new();
+    for entry in report.boot.iter().flat_map(|boot| &boot.entries) {
+        let missing = entry.files().filter(|(_, file)| file.found.is_none());
+        warnings
+            .extend(missing.map(|(what, file)| format!("boot entry {}: {what} {} is missing", entry.id, file.path)));
+    }
+    let filesystems =
+        report.partitions.iter().filter_map(|partition| Some((partition.number, partition.filesystem.as_ref()?)));
+    for (number, registration) in
+        filesystems.filter_map(|(number, fs)| Some((number, fs.store.as_ref()?.registration.as_ref()?)))
+    {
+        for (paths, what) in [
+            (&registration.missing, "registered but not there"),
+            (&registration.unregistered, "there but not registered"),
+        ] {
+            warnings.extend(paths.iter().map(|path| format!("partition {number}: store path {path}: {what}")));
+        }
+    }
+    report.warnings = warnings;
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl Report {
+    /// The report as JSON, with a newline at its end.
+    pub fn to_json(&self) -> String {
+        // Nothing in a report can fail to be JSON.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+/// A name in a report: escaped.
+fn shown(path: &std::path::Path) -> String {
+    escape::path(path)
+}

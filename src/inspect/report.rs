@@ -1,0 +1,334 @@
+//! What there is to know about an image, as data: the schema of `inspect --json`, see docs/inspect-json.md.
+//!
+//! All names that come from the image are escaped for people already. Sizes and offsets are in bytes.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::read::Format;
+
+/// The version of the schema: raised when a key goes or changes its meaning, not when one is added.
+pub const VERSION: u32 = 1;
+
+/// All about an image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The image, as the user named it.
+    pub image: String,
+    /// Its size.
+    pub size: u64,
+    /// The partition table; none in a bare partition image.
+    pub table: Option<TableReport>,
+    /// The disk from its first byte to its last, without gaps or overlaps.
+    pub regions: Vec<Region>,
+    /// By number.
+    pub partitions: Vec<PartitionReport>,
+    /// What a booting system finds.
+    pub boot: Option<BootReport>,
+    /// What cannot be read, or is damaged: one line each.
+    pub problems: Vec<String>,
+    /// What can be read but is hardly meant: one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A partition table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableReport {
+    /// 512 or 4096.
+    pub sector_size: u64,
+    /// The disk's identity.
+    pub disk_guid: Uuid,
+    /// The header in sector 1.
+    pub primary: Option<HeaderReport>,
+    /// The header at the end.
+    pub backup: Option<HeaderReport>,
+    /// What is unusual.
+    pub notes: Vec<String>,
+}
+
+/// One of the headers of a partition table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderReport {
+    /// Where it is.
+    pub offset: u64,
+    /// Where its entries are.
+    pub entries_offset: u64,
+    /// How many there are, used or not.
+    pub entries: u32,
+    /// Where partitions may start.
+    pub usable_start: u64,
+    /// Where they must have ended.
+    pub usable_end: u64,
+    /// Whether its checksum is right.
+    pub intact: bool,
+    /// Whether the checksum of its entries is right.
+    pub entries_intact: bool,
+}
+
+/// What a range of the disk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RegionKind {
+    /// Protective MBR, a header or entries.
+    Table,
+    /// In no partition.
+    Gap,
+    /// In a partition.
+    Partition,
+}
+
+/// A range of the disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Region {
+    /// What it is for.
+    pub kind: RegionKind,
+    /// The partition's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// Where it starts.
+    pub offset: u64,
+    /// Its size.
+    pub size: u64,
+}
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionReport {
+    /// Its number in the table; 1 in a bare image.
+    pub number: u32,
+    /// Its name in the table.
+    pub name: String,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// The same in words, where it is known.
+    pub type_name: Option<&'static str>,
+    /// Its identity.
+    pub guid: Uuid,
+    /// Where it starts.
+    pub offset: u64,
+    /// Its size.
+    pub size: u64,
+    /// Its filesystem, if it is one that can be read.
+    pub filesystem: Option<FilesystemReport>,
+}
+
+/// A filesystem.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesystemReport {
+    /// vfat, ext4 or btrfs.
+    #[serde(rename = "type")]
+    pub format: &'static str,
+    /// Its label.
+    pub label: String,
+    /// Its UUID as in /dev/disk/by-uuid.
+    pub uuid: String,
+    /// Its size.
+    pub size: u64,
+    /// Not free.
+    pub used: u64,
+    /// Free for more files.
+    pub free: u64,
+    /// The unit of allocation.
+    pub block_size: u32,
+    /// By their usual names.
+    pub features: Vec<String>,
+    /// Regular files.
+    pub files: u64,
+    /// Directories, without the root.
+    pub directories: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Devices, sockets and pipes.
+    pub special: u64,
+    /// The sum of the sizes of all regular files.
+    pub file_bytes: u64,
+    /// What takes the space: store paths, or else directories; largest first.
+    pub contents: Vec<Usage>,
+    /// The store in it.
+    pub store: Option<StoreReport>,
+}
+
+/// A file or directory with all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// From the filesystem's root.
+    pub path: String,
+    /// The sum of the sizes of its files.
+    pub size: u64,
+    /// How many files it has.
+    pub files: u64,
+}
+
+/// A store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreReport {
+    /// The directory in the filesystem.
+    pub path: String,
+    /// The same directory in the running system.
+    pub store_dir: String,
+    /// Where the running system mounts the filesystem.
+    pub mount_point: String,
+    /// How many paths are in it.
+    pub paths: u64,
+    /// The sum of the sizes of their files.
+    pub size: u64,
+    /// The registration for the first boot.
+    pub registration: Option<RegistrationReport>,
+}
+
+/// A nix-path-registration, compared with the store beside it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationReport {
+    /// The file.
+    pub path: String,
+    /// How many paths are registered.
+    pub paths: u64,
+    /// Registered, but not in the store.
+    pub missing: Vec<String>,
+    /// In the store, but not registered.
+    pub unregistered: Vec<String>,
+}
+
+/// What a booting system finds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootReport {
+    /// The partition that firmware looks at.
+    pub partition: u32,
+    /// What UEFI starts from a disk that it does not know: EFI/BOOT/BOOT*.EFI.
+    pub firmware: Vec<EfiProgram>,
+    /// loader/loader.conf or extlinux/extlinux.conf.
+    pub configurations: Vec<Configuration>,
+    /// What can be booted, in the order of the menu.
+    pub entries: Vec<BootEntry>,
+}
+
+/// A program for UEFI.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EfiProgram {
+    /// Its place.
+    pub path: String,
+    /// Its size.
+    pub size: u64,
+    /// What it says that it is.
+    pub what: Option<String>,
+}
+
+/// The configuration of a boot loader.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Who reads it.
+    pub loader: Loader,
+    /// Its place.
+    pub path: String,
+    /// The entry to boot, as it is written there.
+    pub default: Option<String>,
+    /// Seconds (systemd-boot) or tenths of them (extlinux) until then, as it is written there.
+    pub timeout: Option<String>,
+}
+
+/// A boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Loader {
+    /// systemd-boot and whatever else reads loader/entries.
+    #[serde(rename = "systemd-boot")]
+    SystemdBoot,
+    /// U-Boot and whatever else reads extlinux.conf.
+    #[serde(rename = "extlinux")]
+    Extlinux,
+    /// A unified kernel image, which systemd-boot or firmware starts.
+    #[serde(rename = "uki")]
+    Uki,
+}
+
+impl Loader {
+    /// As in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SystemdBoot => "systemd-boot",
+            Self::Extlinux => "extlinux",
+            Self::Uki => "uki",
+        }
+    }
+}
+
+/// Something that can be booted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootEntry {
+    /// Who boots it.
+    pub loader: Loader,
+    /// Its file's name, or its label.
+    pub id: String,
+    /// As the menu shows it.
+    pub title: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Whether it boots if nobody chooses.
+    pub default: bool,
+    /// The kernel, or the EFI program.
+    pub kernel: Option<FileReport>,
+    /// The initrds in order.
+    pub initrds: Vec<FileReport>,
+    /// The device tree, or the directory of them.
+    pub device_tree: Option<FileReport>,
+    /// The program that init= names.
+    pub init: Option<FileReport>,
+    /// The kernel's parameters.
+    pub options: String,
+}
+
+impl BootEntry {
+    /// The files that it needs: what each is, and the file.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileReport)> {
+        let kernel = self.kernel.iter().map(|file| ("kernel", file));
+        let initrds = self.initrds.iter().map(|file| ("initrd", file));
+        let tree = self.device_tree.iter().map(|file| ("device tree", file));
+        let init = self.init.iter().map(|file| ("init", file));
+        kernel.chain(initrds).chain(tree).chain(init)
+    }
+}
+
+/// A file that something refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileReport {
+    /// As it is written there.
+    pub path: String,
+    /// Where it is, if it is there.
+    pub found: Option<Place>,
+}
+
+/// A file in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The partition's number.
+    pub partition: u32,
+    /// From the filesystem's root, links followed.
+    pub path: String,
+    /// Its size.
+    pub size: u64,
+}
+
+/// As in fstab.
+pub(super) fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Vfat => "vfat",
+        Format::Ext4 => "ext4",
+        Format::Btrfs => "btrfs",
+    }
+}
