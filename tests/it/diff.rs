@@ -169,6 +169,32 @@ fn partitions_that_moved_or_grew_are_told() {
     assert_eq!(found["disk"]["table"][0]["field"], "size");
 }
 
+fn bootable(options: &str) -> Built {
+    let conf = format!(
+        "DEFAULT nixos-default\n\nLABEL nixos-default\n  MENU LABEL NixOS - Default\n  LINUX ../nixos/kernel\n  \
+         APPEND init=/nowhere/init {options}\n"
+    );
+    let tree = Entry::dir([
+        ("extlinux", Entry::dir([("extlinux.conf", Entry::file(conf))])),
+        ("nixos", Entry::dir([("kernel", Entry::file("not a kernel"))])),
+    ]);
+    let builder = ClosureBuilder::new().path("boot-files", tree);
+    let path = builder.store_path("boot-files").to_owned();
+    Built::new(&builder.spec(move |spec| spec["extraBootFiles"] = serde_json::json!([path])).write(), &[])
+}
+
+#[test]
+fn what_boots_otherwise_is_told() {
+    let [one, other] = ["loglevel=4", "loglevel=7 quiet"].map(bootable);
+    let said = diff(&one.image, &other.image, &[]).expect_failure(1).stdout;
+    let (_, entries) = said.split_once("\nboot entries\n").unwrap_or_else(|| panic!("{said}"));
+    assert!(entries.starts_with("  ~ nixos-default  \"NixOS - Default\"\n"), "{said}");
+    assert!(entries.contains("loglevel=4 → ") && entries.contains("loglevel=7 quiet"), "{said}");
+    let found = json(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
+    assert_eq!(found["boot"][0]["differences"][0]["field"], "options");
+    assert!(!diff(&one.image, &one.image, &[]).expect_success().stdout.contains("boot"));
+}
+
 #[test]
 fn a_bare_partition_is_compared_with_its_like() {
     let closure = before();
