@@ -80,7 +80,7 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
 fn open(path: &Path) -> Result<Side> {
     if !path.is_dir() {
         match Image::open(path) {
-            Ok(image) => return Ok(Side::Image(image)),
+            Ok(image) => return Ok(Side::Image(Box::new(image))),
             // What is no image may be a registration, which starts with a store path.
             Err(error) => {
                 return verify::read_registration(path)

@@ -147,17 +147,22 @@ impl DiskDiff {
     }
 }
 
+/// Whether two partitions are taken for the same.
+type Rule = fn(&PartitionFacts, &PartitionFacts) -> bool;
+
 /// The same partition of both: by GUID, or else by name and type, or else by format and number, or else by format.
 pub fn pair<'a>(
     before: &'a [PartitionFacts],
     after: &'a [PartitionFacts],
 ) -> Vec<(Option<&'a PartitionFacts>, Option<&'a PartitionFacts>)> {
-    let format = |one: &PartitionFacts| one.filesystem.as_ref().map(|fs| fs.format);
-    let rules: [&dyn Fn(&PartitionFacts, &PartitionFacts) -> bool; 4] = [
-        &|one, other| one.guid == other.guid && !one.guid.is_nil(),
-        &|one, other| one.name == other.name && one.type_guid == other.type_guid && !one.type_guid.is_nil(),
-        &|one, other| one.number == other.number && format(one) == format(other),
-        &|one, other| format(one).is_some() && format(one) == format(other),
+    fn format(one: &PartitionFacts) -> Option<Format> {
+        one.filesystem.as_ref().map(|fs| fs.format)
+    }
+    let rules: [Rule; 4] = [
+        |one, other| one.guid == other.guid && !one.guid.is_nil(),
+        |one, other| one.name == other.name && one.type_guid == other.type_guid && !one.type_guid.is_nil(),
+        |one, other| one.number == other.number && format(one) == format(other),
+        |one, other| format(one).is_some() && format(one) == format(other),
     ];
     let mut partner: Vec<Option<usize>> = vec![None; before.len()];
     for rule in rules {

@@ -127,8 +127,7 @@ fn compare_stores(before: &Side, after: &Side, one: &Paths, other: &Paths) -> St
 }
 
 fn compare_files(before: &Image, after: &Image, options: Options<'_>) -> Result<Vec<PartitionFiles>, DiffError> {
-    let facts = |image: &Image| Side::Image(image.clone()).disk().unwrap_or_default();
-    let (facts_before, facts_after) = (facts(before), facts(after));
+    let (facts_before, facts_after) = (side::disk(before), side::disk(after));
     let are_alike = facts_before.table.is_some() == facts_after.table.is_some();
     let mut all = Vec::new();
     for (one, other) in disk::pair(&facts_before.partitions, &facts_after.partitions) {

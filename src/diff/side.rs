@@ -22,7 +22,7 @@ const MAX_REGISTRATION: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub enum Side {
     /// An image.
-    Image(Image),
+    Image(Box<Image>),
     /// What is registered of a closure.
     Closure(Vec<Registration>),
 }
@@ -30,13 +30,10 @@ pub enum Side {
 impl Side {
     /// The disk, or `None` of a closure.
     pub(super) fn disk(&self) -> Option<DiskFacts> {
-        let Self::Image(image) = self else { return None };
-        let table = image.table().map(|table| TableFacts {
-            size: table.disk_size,
-            sector_size: table.sector_size.bytes(),
-            guid: table.header().map(|header| header.disk_guid),
-        });
-        Some(DiskFacts { table, partitions: image.partitions().iter().map(partition).collect() })
+        match self {
+            Self::Image(image) => Some(disk(image)),
+            Self::Closure(_) => None,
+        }
     }
 
     /// What can be booted, or `None` if there is no boot partition to tell.
@@ -67,6 +64,16 @@ impl Side {
             }
         }
     }
+}
+
+/// What is known of an image's disk.
+pub(super) fn disk(image: &Image) -> DiskFacts {
+    let table = image.table().map(|table| TableFacts {
+        size: table.disk_size,
+        sector_size: table.sector_size.bytes(),
+        guid: table.header().map(|header| header.disk_guid),
+    });
+    DiskFacts { table, partitions: image.partitions().iter().map(partition).collect() }
 }
 
 fn partition(partition: &Partition) -> PartitionFacts {
