@@ -13,6 +13,8 @@ use crate::read::{Bytes, Fault, ReadError, escape};
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 mod check;
+#[cfg(test)]
+mod tests;
 
 /// All that is read of one array of entries: no tool makes one of more than a few thousand.
 const MAX_ENTRIES_BYTES: u64 = 1 << 20;

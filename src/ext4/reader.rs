@@ -39,6 +39,9 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
             return Err(ReadError::corrupt("superblock", "has a wrong checksum"));
         }
     }
+    if let Some(group) = volume.descriptors.iter().position(|descriptor| !descriptor.intact) {
+        return Err(ReadError::corrupt(format!("group {group}"), "its descriptor has a wrong checksum"));
+    }
     let summary = summarise(&volume, bytes.len());
     Ok(Reader { bytes, volume, summary, names: RefCell::default() })
 }

@@ -86,10 +86,10 @@ impl Iterator for Walk<'_> {
     type Item = Result<Found, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(directory) = self.next.take() {
-            if let Err(error) = self.enter(directory) {
-                return Some(Err(error));
-            }
+        if let Some(directory) = self.next.take()
+            && let Err(error) = self.enter(directory)
+        {
+            return Some(Err(error));
         }
         let (name, metadata) = self.pop()?;
         let Some(left) = self.left.checked_sub(1) else { return Some(Err(self.end())) };

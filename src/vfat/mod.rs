@@ -18,6 +18,7 @@ mod geometry;
 mod layout;
 mod names;
 pub mod reader;
+mod volume;
 mod writer;
 
 #[cfg(test)]

@@ -1,57 +1,72 @@
 //! Reads FAT12, FAT16 and FAT32, whoever wrote them, through the crate `fatfs`.
+//!
+//! fatfs trusts what it reads: some bytes make it panic, recurse or stop short. So the whole tree is walked first, by
+//! code that trusts nothing, and fatfs sees only what that walk has found readable.
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use fatfs::{Dir, DirEntry, File};
 
+use super::names;
+use super::volume::{Bits, Next, Shape, Walk, shape};
 use crate::read::{Bytes, Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary};
 use crate::units::ByteOffset;
 
 /// Whether these bytes start with a FAT boot sector.
 pub fn recognise(bytes: &dyn Bytes) -> bool {
-    let mut sector = [0; 512];
-    if bytes.read_exact_at(ByteOffset(0), &mut sector).is_err() {
-        return false;
-    }
-    let sector_size = u16::from_le_bytes([sector[11], sector[12]]);
-    let (per_cluster, reserved, fats) = (sector[13], u16::from_le_bytes([sector[14], sector[15]]), sector[16]);
-    sector[510..] == [0x55, 0xaa]
-        && sector_size.is_power_of_two()
-        && (512..=4096).contains(&sector_size)
-        && per_cluster.is_power_of_two()
-        && reserved > 0
-        && (1..=2).contains(&fats)
-        && (sector[21] == 0xf0 || sector[21] >= 0xf8)
+    shape::boot_sector(bytes).is_ok_and(|boot| shape::is_fat(&boot))
 }
 
 /// Opens the filesystem in `bytes`.
 ///
 /// # Errors
-/// If it is no FAT or is corrupt.
+/// If it is no FAT, or if a directory or the clusters of a file are corrupt.
 pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
+    let shape = Shape::new(&*bytes)?;
+    let free = gate(&*bytes, &shape)?;
     let len = bytes.len();
-    let disk = Disk { bytes, position: 0 };
+    let disk = Disk { bytes, position: 0, window: Vec::new(), start: 0 };
     let fat = fatfs::FileSystem::new(disk, fatfs::FsOptions::new()).map_err(|e| convert(e, Path::new("")))?;
-    let stats = fat.stats().map_err(|e| convert(e, Path::new("")))?;
     let label = fat.read_volume_label_from_root_dir().map_err(|e| convert(e, Path::new("")))?;
-    let id = fat.volume_id();
-    let cluster = u64::from(stats.cluster_size());
+    let id = shape.volume_id();
+    let label = label.unwrap_or_else(|| fat.volume_label());
     let summary = Summary {
         format: Format::Vfat,
-        label: label.unwrap_or_else(|| fat.volume_label()),
+        label: if label == "NO NAME" { String::new() } else { label },
         uuid: format!("{:04X}-{:04X}", id >> 16, id & 0xffff),
-        size: u64::from(stats.total_clusters()) * cluster,
-        free: u64::from(stats.free_clusters()) * cluster,
-        block_size: stats.cluster_size(),
-        features: vec![format!("{:?}", fat.fat_type()).to_lowercase()],
-        max_entries: len / 32,
+        size: u64::from(shape.sectors).saturating_mul(shape.sector.into()),
+        free: u64::from(free).saturating_mul(shape.cluster.into()),
+        block_size: shape.cluster,
+        features: vec![
+            match shape.bits {
+                Bits::Fat12 => "fat12",
+                Bits::Fat16 => "fat16",
+                Bits::Fat32 => "fat32",
+            }
+            .to_owned(),
+        ],
+        max_entries: len / u64::from(shape::ENTRY_BYTES),
     };
     Ok(Reader { fat, summary })
+}
+
+/// Refuses what fatfs would not survive or would read wrong; tells how many clusters are free.
+fn gate(bytes: &dyn Bytes, shape: &Shape) -> Result<u32, ReadError> {
+    let mut walk = Walk::new(bytes, shape);
+    walk.run()?;
+    walk.blame()?;
+    if let Some(fault) = walk.fatal() {
+        return Err(ReadError::Corrupt(fault.clone()));
+    }
+    let mut free = 0u32;
+    for cluster in 2..shape.clusters.saturating_add(2) {
+        free = free.saturating_add(u32::from(walk.table().next(cluster)? == Next::Free));
+    }
+    Ok(free)
 }
 
 /// A FAT filesystem, open for reading.
@@ -60,16 +75,45 @@ pub struct Reader {
     summary: Summary,
 }
 
+/// Bytes that are read at once where fatfs asks for a few: it takes the table and directories apart by the byte.
+const WINDOW: u64 = 4096;
+
 struct Disk {
     bytes: Arc<dyn Bytes>,
     position: u64,
+    window: Vec<u8>,
+    /// Where the window starts.
+    start: u64,
+}
+
+impl Disk {
+    /// Reads through the window.
+    fn read_few(&mut self, buf: &mut [u8]) -> Result<usize, ReadError> {
+        let start = self.position / WINDOW * WINDOW;
+        if self.window.is_empty() || start != self.start {
+            let len = self.bytes.len().saturating_sub(start).min(WINDOW);
+            self.window.resize(usize::try_from(len).unwrap_or(0), 0);
+            self.start = start;
+            self.bytes.read_exact_at(ByteOffset(start), &mut self.window)?;
+        }
+        let at = usize::try_from(self.position.saturating_sub(start)).unwrap_or(usize::MAX);
+        let rest = self.window.get(at..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        Ok(len)
+    }
 }
 
 impl Read for Disk {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.bytes.read_exact_at(ByteOffset(self.position), buf).map_err(io::Error::other)?;
-        self.position += buf.len() as u64;
-        Ok(buf.len())
+        let read = if (buf.len() as u64) < WINDOW {
+            self.read_few(buf).map_err(io::Error::other)?
+        } else {
+            self.bytes.read_exact_at(ByteOffset(self.position), buf).map_err(io::Error::other)?;
+            buf.len()
+        };
+        self.position = self.position.saturating_add(read as u64);
+        Ok(read)
     }
 }
 
@@ -122,7 +166,7 @@ impl Reader {
             let mut next = None;
             for entry in directory.iter() {
                 let entry = entry.map_err(|e| convert(e, path))?;
-                if entry.file_name().to_uppercase() == name.to_uppercase() {
+                if !is_dots(&entry) && names::folded(&entry.file_name()) == names::folded(name) {
                     next = Some(entry);
                     break;
                 }
@@ -131,6 +175,10 @@ impl Reader {
         }
         Ok(found)
     }
+}
+
+fn is_dots(entry: &DirEntry<'_, Disk>) -> bool {
+    matches!(entry.short_file_name_as_bytes(), b"." | b"..")
 }
 
 fn directory<'a>(found: Found<'a>, path: &Path) -> Result<Dir<'a, Disk>, ReadError> {
@@ -166,9 +214,8 @@ impl FileSystem for Reader {
         let mut entries = Vec::new();
         for entry in directory(self.find(path)?, path)?.iter() {
             let entry = entry.map_err(|e| convert(e, path))?;
-            let name = entry.file_name();
-            if name != "." && name != ".." {
-                entries.push(Entry { name: name.into(), metadata: metadata(&entry) });
+            if !is_dots(&entry) {
+                entries.push(Entry { name: entry.file_name().into(), metadata: metadata(&entry) });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -190,7 +237,7 @@ impl FileSystem for Reader {
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {
         match self.find(path)? {
             Found::Entry(entry) if entry.is_file() => {
-                Ok(Box::new(OpenFile { file: RefCell::new(entry.to_file()), position: 0, path: path.to_owned() }))
+                Ok(Box::new(OpenFile { file: entry.to_file(), len: entry.len(), position: 0, path: path.to_owned() }))
             }
             _ => Err(ReadError::WrongKind { path: escaped(path), wanted: "regular file" }),
         }
@@ -198,28 +245,28 @@ impl FileSystem for Reader {
 }
 
 struct OpenFile<'a> {
-    file: RefCell<File<'a, Disk>>,
+    file: File<'a, Disk>,
+    len: u64,
     position: u64,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Contents for OpenFile<'_> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let file = self.file.get_mut();
+        if offset >= self.len {
+            return Ok(0);
+        }
         if offset != self.position {
-            self.position = file.seek(SeekFrom::Start(offset)).map_err(|e| convert(e, &self.path))?;
-            if self.position != offset {
-                return Ok(0);
-            }
+            self.position = self.file.seek(SeekFrom::Start(offset)).map_err(|e| convert(e, &self.path))?;
         }
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest).map_err(|e| convert(e, &self.path))? {
+            match self.file.read(rest).map_err(|e| convert(e, &self.path))? {
                 0 => break,
                 read => done += read,
             }
         }
-        self.position += done as u64;
+        self.position = self.position.saturating_add(done as u64);
         Ok(done)
     }
 }

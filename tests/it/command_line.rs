@@ -157,7 +157,7 @@ fn a_spec_on_standard_input() {
 
 #[test]
 fn help_teaches_by_example() {
-    for command in ["build", "plan", "completions", "man"] {
+    for command in ["build", "plan", "inspect", "ls", "cat", "extract", "completions", "man"] {
         let help = run(sane_image().args([command, "--help"])).expect_success().stdout;
         assert!(help.contains("Example"), "{help}");
     }

@@ -147,10 +147,10 @@ fn check_places(table: &Table, found: &mut Findings) {
             found.fault(primary.name(), "its entries reach into the usable sectors");
         }
     }
-    if let Some(backup) = &table.backup {
-        if backup.entries_lba <= backup.last_usable || entries_end(backup) > backup.lba.0 {
-            found.fault(backup.name(), "its entries do not lie between the usable sectors and itself");
-        }
+    if let Some(backup) = &table.backup
+        && (backup.entries_lba <= backup.last_usable || entries_end(backup) > backup.lba.0)
+    {
+        found.fault(backup.name(), "its entries do not lie between the usable sectors and itself");
     }
 }
 

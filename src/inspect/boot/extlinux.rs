@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BootEntry, BootFs, BootReport, Configuration, Loader, MAX_ENTRIES, escape, shown};
+use super::{BootEntry, BootFs, BootReport, Configuration, Loader, MAX_ENTRIES, MAX_INITRDS, escape, shown};
 use crate::read::ReadError;
 
 /// In the order in which U-Boot looks for it.
@@ -47,7 +47,7 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
         version: None,
         default: i == chosen,
         kernel: label.kernel.map(file),
-        initrds: label.initrd.iter().flat_map(|paths| paths.split(',')).map(file).collect(),
+        initrds: label.initrd.iter().flat_map(|paths| paths.split(',')).take(MAX_INITRDS).map(file).collect(),
         device_tree: label.device_tree.map(file),
         init: boot.init(label.options),
         options: escape::text(label.options),
@@ -101,6 +101,8 @@ impl<'a> Label<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use crate::image::store::locate;
     use crate::inspect::boot::NixFs;
     use crate::read::fake::Fake;
@@ -153,5 +155,15 @@ label nixos-2
         ];
         assert_eq!(files(0), wanted);
         assert_eq!(files(1), [("kernel", None), ("init", None)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "((label|linux|INITRD|append|menu label|default|fdt) .{0,40}\n|.{0,40}\n){0,20}") {
+            let fs = Fake::new().file("extlinux/extlinux.conf", &text);
+            let found = super::super::examine(1, &fs, None, &mut Vec::new()).unwrap();
+            prop_assert!(found.entries.len() <= text.lines().count());
+            prop_assert_eq!(found.entries.iter().filter(|entry| entry.default).count(), found.entries.len().min(1));
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 use std::path::Path;
 
 use super::pe::Pe;
-use super::{BootEntry, BootFs, BootReport, Configuration, EfiProgram, Loader, escape, glob, shown, version};
+use super::{
+    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, escape, glob, shown,
+    version,
+};
 use crate::read::{Kind, ReadError};
 
 const CONFIGURATION: &str = "loader/loader.conf";
@@ -87,7 +90,7 @@ fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<(), ReadError
         let is_entry =
             Path::new(&entry.name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("conf"));
         if is_entry && entry.metadata.kind == Kind::File {
-            let text = boot.text_at(&directory.join(&entry.name))?;
+            let text = boot.text_at(&directory.join(&entry.name), MAX_ENTRY_TEXT)?;
             listed.push(parse(boot, escape::name(&entry.name), &text));
         }
     }
@@ -106,7 +109,7 @@ fn parse(boot: &BootFs<'_>, id: String, text: &str) -> Sortable {
         version: value(text, "version"),
         default: false,
         kernel: kernel.map(|path| boot.file(path)),
-        initrds: all("initrd").map(|path| boot.file(path)).collect(),
+        initrds: all("initrd").take(MAX_INITRDS).map(|path| boot.file(path)).collect(),
         device_tree: raw("devicetree").map(|path| boot.file(path)),
         init: boot.init(&options),
         options: escape::text(&options),
@@ -190,6 +193,8 @@ fn removable(boot: &BootFs<'_>, found: &mut BootReport, entries: &mut Vec<BootEn
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::pe::program;
     use super::*;
     use crate::read::fake::Fake;
@@ -274,5 +279,13 @@ mod tests {
         let alone = found(&Fake::new().file("efi/boot/bootaa64.efi", &uki));
         assert_eq!(ids(&alone), [("bootaa64.efi", true)]);
         assert_eq!(alone.firmware[0].what.as_deref(), Some("unified kernel image"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(entry in ".{0,200}", conf in "(default|timeout)? ?.{0,80}", name in "[a-z0-9*?.-]{1,20}") {
+            let fs = Fake::new().file(format!("loader/entries/{name}.conf"), entry).file("loader/loader.conf", conf);
+            prop_assert_eq!(found(&fs).entries.len(), 1);
+        }
     }
 }

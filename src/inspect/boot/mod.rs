@@ -16,8 +16,14 @@ mod version;
 
 /// No configuration of a boot loader is larger.
 const MAX_TEXT: u64 = 1 << 20;
+/// No file with a single entry is larger.
+const MAX_ENTRY_TEXT: u64 = 1 << 14;
 /// As many entries as are looked at.
 const MAX_ENTRIES: usize = 1000;
+/// As many initrds of an entry as are looked at.
+const MAX_INITRDS: usize = 16;
+/// No path is longer, as in Linux.
+const MAX_PATH: usize = 4096;
 
 /// The filesystem with the store, where `init=` leads to.
 pub(super) struct NixFs<'a> {
@@ -52,6 +58,9 @@ pub(super) fn examine(
 impl BootFs<'_> {
     /// The place of a path as boot loaders write it, its case taken for nothing where FAT does so.
     fn place(&self, path: &str) -> Result<PathBuf, ReadError> {
+        if path.len() > MAX_PATH {
+            return Err(ReadError::NotFound(format!("a path of {} bytes", path.len())));
+        }
         let path = path.replace('\\', "/");
         let exact = resolve(self.fs, &AtRoot, Path::new(&path), Last::Follow);
         match exact {
@@ -94,12 +103,12 @@ impl BootFs<'_> {
             Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let text = self.text_at(&place)?;
+        let text = self.text_at(&place, MAX_TEXT)?;
         Ok(Some((place, text)))
     }
 
-    fn text_at(&self, place: &Path) -> Result<String, ReadError> {
-        let bytes = filesystem::read_up_to(self.fs, place, MAX_TEXT)?;
+    fn text_at(&self, place: &Path, most: u64) -> Result<String, ReadError> {
+        let bytes = filesystem::read_up_to(self.fs, place, most)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -116,6 +125,7 @@ impl BootFs<'_> {
     /// The program that the kernel's parameters name as the first one.
     fn init(&self, options: &str) -> Option<FileReport> {
         let path = options.split_whitespace().filter_map(|word| word.strip_prefix("init=")).next_back()?;
+        let path = path.get(..MAX_PATH).unwrap_or(path);
         let found = self.nix.and_then(|nix| {
             let inside = match &nix.location {
                 Some(location) => location.inside(Path::new(path))?,

@@ -119,7 +119,7 @@ pub(super) fn treemap(out: &mut String, fs: &FilesystemReport) -> fmt::Result {
 }
 
 /// The last name of a path; of a store path without its hash.
-fn short_name(path: &str) -> &str {
+pub(super) fn short_name(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_digit = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
     let has_hash = name

@@ -9,7 +9,7 @@ use super::text::{first_names, percent};
 mod map;
 
 /// As many of the largest things as are in the table.
-const LARGEST: usize = 50;
+const LARGEST: usize = 30;
 const STYLE: &str = include_str!("style.css");
 
 /// The report as a page.
@@ -51,10 +51,14 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
     map::disk(out, report)?;
     write_partitions(out, report)?;
     writeln!(out, "</section>")?;
-    for partition in &report.partitions {
+    write_boot(out, report)?;
+    // What takes most of the space comes first.
+    let bytes = |partition: &&PartitionReport| partition.filesystem.as_ref().map_or(0, |fs| fs.file_bytes);
+    let mut partitions: Vec<&PartitionReport> = report.partitions.iter().collect();
+    partitions.sort_by_key(|partition| std::cmp::Reverse(bytes(partition)));
+    for partition in partitions {
         write_contents(out, partition)?;
     }
-    write_boot(out, report)?;
     write_details(out, report)?;
     writeln!(out, "</main>\n</body>\n</html>")
 }
@@ -175,7 +179,7 @@ fn write_contents(out: &mut String, partition: &PartitionReport) -> fmt::Result 
     let largest = fs.contents.first().map_or(1, |usage| usage.size.max(1));
     for usage in fs.contents.iter().filter(|usage| usage.size > 0).take(LARGEST) {
         let width = percent(usage.size, largest).replace(' ', "");
-        let (size, share, path) = (human(usage.size), percent(usage.size, fs.file_bytes), esc(&usage.path));
+        let (size, share, path) = (human(usage.size), percent(usage.size, fs.file_bytes), path(&usage.path));
         writeln!(
             out,
             "<tr><td class=\"n\">{size}</td><td class=\"n muted\">{share}</td><td class=\"bar\"><i style=\"width:{width}\"></i></td>\
@@ -184,6 +188,13 @@ fn write_contents(out: &mut String, partition: &PartitionReport) -> fmt::Result 
         )?;
     }
     writeln!(out, "</tbody>\n</table></div></details>\n</section>")
+}
+
+/// A path whose last name, of a store path without its hash, stands out.
+fn path(path: &str) -> String {
+    let name = map::short_name(path);
+    let before = path.strip_suffix(name).unwrap_or_default();
+    format!("<span class=\"muted\">{}</span>{}", esc(before), esc(name))
 }
 
 fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {

@@ -65,7 +65,8 @@ impl Entry {
 
     /// What is wrong with its short name.
     pub(in crate::vfat) fn short_problem(&self) -> Option<&'static str> {
-        let forbidden = |byte: &u8| *byte < 0x20 || byte.is_ascii_lowercase() || b"\"*+,./:;<=>?[\\]|\x7f".contains(byte);
+        let forbidden =
+            |byte: &u8| *byte < 0x20 || byte.is_ascii_lowercase() || b"\"*+,./:;<=>?[\\]|\x7f".contains(byte);
         match self.short {
             _ if self.is_dots() => None,
             [b' ', ..] => Some("has a short name that starts with a space"),

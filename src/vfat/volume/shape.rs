@@ -210,6 +210,9 @@ fn bits(clusters: u32, is_fat32: bool) -> Result<Bits, ReadError> {
         ..4085 if !is_fat32 => Ok(Bits::Fat12),
         4085..65_525 if !is_fat32 => Ok(Bits::Fat16),
         65_525..0x0fff_fff5 if is_fat32 => Ok(Bits::Fat32),
-        _ => Err(corrupt(format!("has {clusters} clusters, but the layout of {}", if is_fat32 { "FAT32" } else { "FAT12 or FAT16" }))),
+        _ => Err(corrupt(format!(
+            "has {clusters} clusters, but the layout of {}",
+            if is_fat32 { "FAT32" } else { "FAT12 or FAT16" }
+        ))),
     }
 }

@@ -18,4 +18,6 @@ pub(crate) mod mount;
 
 pub(crate) mod machine;
 
+pub(crate) mod foreign;
+
 pub(crate) mod walk;
