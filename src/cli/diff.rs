@@ -21,6 +21,9 @@ use serde_json::json;
 use super::look::{self, Outcome};
 use super::{input, progress, verify};
 
+/// Two values of more characters than this stand below each other.
+const LONG: usize = 80;
+
 /// Tell what changed from one image to the next, or from a closure to an image.
 ///
 /// Compares partitions, filesystems, store paths by name and version, and what boots. Fails if anything differs.
@@ -100,7 +103,7 @@ fn text(diff: &Diff) -> String {
     if let Some(disk) = &diff.disk {
         if !disk.table.is_empty() {
             text.push_str("\ndisk\n");
-            text.push_str(&table(disk.table.iter().map(difference)));
+            text.push_str(&differences(&disk.table));
         }
         disk.partitions.iter().for_each(|partition| text.push_str(&partition_text(partition)));
     }
@@ -118,7 +121,7 @@ fn text(diff: &Diff) -> String {
 fn partition_text(partition: &PartitionDiff) -> String {
     let name = if partition.name.is_empty() { String::new() } else { format!(" \"{}\"", partition.name) };
     let (number, what) = numbers(partition.before, partition.after);
-    let rows = table(partition.differences.iter().map(difference));
+    let rows = differences(&partition.differences);
     format!("\npartition {number}{name}{what}\n{rows}")
 }
 
@@ -133,9 +136,14 @@ fn numbers(before: Option<u32>, after: Option<u32>) -> (String, &'static str) {
     }
 }
 
-fn difference(difference: &Difference) -> Vec<String> {
-    let Difference { field, before, after } = difference;
-    vec![words(field), format!("{} → {}", value(before), value(after))]
+fn differences(differences: &[Difference]) -> String {
+    table(differences.iter().flat_map(|Difference { field, before, after }| {
+        let (before, after) = (value(before), value(after));
+        if before.chars().count() + after.chars().count() > LONG {
+            return vec![vec![words(field), format!("- {before}")], vec![String::new(), format!("+ {after}")]];
+        }
+        vec![vec![words(field), format!("{before} → {after}")]]
+    }))
 }
 
 /// `typeGuid` as "type guid".
@@ -220,7 +228,7 @@ fn delta(before: u64, after: u64) -> String {
 }
 
 fn entry_text(entry: &EntryDiff) -> String {
-    let EntryDiff { before, after, title, differences } = entry;
+    let EntryDiff { before, after, title, differences: changes } = entry;
     let title = if title.is_empty() { String::new() } else { format!("  \"{title}\"") };
     let (sign, id) = match (before, after) {
         (None, Some(id)) => ('+', id),
@@ -228,7 +236,7 @@ fn entry_text(entry: &EntryDiff) -> String {
         (_, Some(id)) => ('~', id),
         (None, None) => return String::new(),
     };
-    let rows = table(differences.iter().map(difference));
+    let rows = differences(changes);
     let rows: String = rows.lines().map(|line| format!("  {line}\n")).collect();
     format!("  {sign} {id}{title}\n{rows}")
 }
@@ -358,6 +366,17 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [["a", "bb", "c"], ["dddd", "→", "ee"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(rows.into_iter()), "  a     bb  c\n  dddd  →   ee\n");
+    }
+
+    #[test]
+    fn long_values_stand_below_each_other() {
+        let difference = |before: &str, after: &str| {
+            let [before, after] = [before, after].map(|text| Value::Text(text.to_owned()));
+            differences(&[Difference { field: "options", before, after }])
+        };
+        assert_eq!(difference("a", "b"), "  options  a → b\n");
+        let long = "x".repeat(80);
+        assert_eq!(difference(&long, "b"), format!("  options  - {long}\n           + b\n"));
     }
 
     #[test]

@@ -102,20 +102,21 @@ pub(super) fn summary(report: &Report, elapsed: Option<Duration>) -> String {
     checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
     let checked = checked.join(", ");
     let seconds = elapsed.map(|elapsed| elapsed.as_secs_f64());
-    let in_seconds = seconds.map_or(String::new(), |seconds| format!(" in {seconds:.1} s"));
+    let in_seconds = seconds.map_or(String::new(), |seconds| format!(" in {seconds:.2} s"));
     if report.stores.is_empty() {
         return format!("right: {checked}{in_seconds}; no store, so that only structures were checked");
     }
     let total = |count: fn(&StoreReport) -> u64| report.stores.iter().map(count).fold(0, u64::saturating_add);
     let bytes = total(|store| store.nar_bytes);
     #[allow(clippy::cast_precision_loss, reason = "a speed, for people")]
-    let speed = |seconds: f64| format!(" ({:.2} GB/s)", bytes as f64 / 1e9 / seconds.max(1e-3));
+    let speed = |seconds: f64| format!(" ({:.2} GB/s)", bytes as f64 / 1e9 / seconds);
     format!(
         "right: {checked}; {}, {}, {} of NARs{in_seconds}{}",
         count(total(|store| store.paths), "store path"),
         count(total(|store| store.files), "file"),
         DecimalBytes(bytes),
-        seconds.map_or(String::new(), speed),
+        // The speed of a moment says nothing.
+        seconds.filter(|&seconds| seconds > 0.1).map_or(String::new(), speed),
     )
 }
 

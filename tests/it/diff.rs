@@ -189,7 +189,7 @@ fn what_boots_otherwise_is_told() {
     let said = diff(&one.image, &other.image, &[]).expect_failure(1).stdout;
     let (_, entries) = said.split_once("\nboot entries\n").unwrap_or_else(|| panic!("{said}"));
     assert!(entries.starts_with("  ~ nixos-default  \"NixOS - Default\"\n"), "{said}");
-    assert!(entries.contains("loglevel=4 → ") && entries.contains("loglevel=7 quiet"), "{said}");
+    assert!(entries.contains("loglevel=4 → ") && entries.contains("loglevel=7 quiet\n"), "{said}");
     let found = json(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
     assert_eq!(found["boot"][0]["differences"][0]["field"], "options");
     assert!(!diff(&one.image, &one.image, &[]).expect_success().stdout.contains("boot"));
