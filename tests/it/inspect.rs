@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::foreign;
 use crate::support::image::{Built, run, sane_image};
+use crate::support::mount::{Access, LoopDevice};
 use crate::support::tool::{need, run as run_tool, tool};
 use crate::support::tree::Entry;
 
@@ -182,6 +183,27 @@ fn damage_is_told_and_the_rest_is_shown() {
 }
 
 #[test]
+fn devices_and_disks_of_4096_byte_sectors() {
+    for sector_size in [512, 4096] {
+        let closure = ClosureBuilder::new()
+            .path("data", Entry::file("text"))
+            .spec(move |spec| spec["sectorSize"] = json!(sector_size))
+            .spec(|spec| spec["extraGPTPadding"] = json!(1 << 20))
+            .spec(|spec| spec["bootPartSize"] = json!(300 << 20))
+            .write();
+        let built = Built::new(&closure, &[]);
+        let (mut report, code) = inspect(&built.image);
+        assert_eq!((code, &report["table"]["sectorSize"]), (0, &json!(sector_size)));
+        assert_eq!(report["table"]["primary"]["entriesOffset"], built.layout["entriesOffset"]);
+        let notes = report["table"]["notes"].to_string();
+        assert!(notes.contains("1048576 bytes between the header and the entries are left to firmware"), "{notes}");
+        let Some(device) = LoopDevice::of_disk(&built.image, sector_size, Access::ReadOnly) else { continue };
+        report["image"] = json!(device.path());
+        assert_eq!(inspect(device.path()).0, report);
+    }
+}
+
+#[test]
 fn a_disk_of_debians() {
     let (root, esp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     foreign::plain_tree(root.path());
@@ -242,6 +264,11 @@ fn the_page_needs_nothing_and_is_well_formed() {
     assert!(page.contains("NixOS &lt;b&gt;") && !page.contains("NixOS <b>"));
     for part in ["prefers-color-scheme", "is missing", "<title>", "class=\"treemap\"", "class=\"disk\""] {
         assert!(page.contains(part), "{part}");
+    }
+    if need("sgdisk") {
+        run_tool(tool("sgdisk").args(["-c", "2:<script>&\"]]>\u{1b}"]).arg(&built.image));
+        let hostile = self::page(&built.image);
+        assert!(!hostile.contains("<script") && hostile.contains("&lt;script&gt;&amp;&quot;]]&gt;\\u{1b}"));
     }
     if need("xmllint") {
         let path = built.image.with_extension("html");
