@@ -46,7 +46,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table => f.write_str("GPT"),
+            Self::Table => f.write_str("partition table"),
             Self::Partition(number) => write!(f, "partition {number}"),
         }
     }
