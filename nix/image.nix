@@ -16,6 +16,8 @@
   storeContents ? [ toplevel ],
   # sane-image itself, for the machine that builds.
   package ? pkgs.buildPackages.callPackage ./package.nix { },
+  # Whether the finished image is read again and proved.
+  verify ? false,
   # More arguments for `sane-image build`; the bytes of the image do not depend on them.
   extraBuildFlags ? [ ],
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, sectorSize,
@@ -36,6 +38,7 @@ let
         "storeContents"
         "package"
         "extraBuildFlags"
+        "verify"
       ]
       // {
         version = 1;
@@ -73,7 +76,7 @@ let
       unsafeDiscardReferences.out = true;
 
       nativeBuildInputs = [ package ];
-      buildFlags = flags ++ extraBuildFlags;
+      buildFlags = flags ++ lib.optional verify "--verify" ++ extraBuildFlags;
       buildCommand = ''
         out=''${outputs[out]}
         sane-image build "$spec" --out "$out" --jobs "$NIX_BUILD_CORES" "''${buildFlags[@]}"

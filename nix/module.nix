@@ -78,6 +78,7 @@ let
       populateCmd
       sectorSize
       storeContents
+      verify
       ;
   };
 
@@ -277,6 +278,16 @@ in
         Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or what
         {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
         It runs on the machine that builds.
+      '';
+    };
+
+    verify = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the build reads the finished image again and proves it: the NAR hash of every store
+        path and the structures of all filesystems. An image that is not right makes the build fail.
       '';
     };
 

@@ -17,8 +17,10 @@ use crate::disk::image::{self, OutputError, Staging};
 use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
+use crate::image::{Image, PartName};
 use crate::plan::{self, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
+use crate::read::ReadError;
 use crate::source::closure::ScanError;
 use crate::source::command::{self, CommandError};
 use crate::source::populate::{self, BootRequest, BootTree, PopulateError};
@@ -26,6 +28,7 @@ use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
 use crate::store::{ClosureError, StoreRoot};
 use crate::units::{ByteOffset, MIB};
+use crate::verify;
 use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
 use self::nix::NixPart;
@@ -35,6 +38,15 @@ mod nix;
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
 
+/// Whether an image is proved before it is shown under its final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It is not read again.
+    None,
+    /// It is verified against the registration that it was built from.
+    Verify,
+}
+
 /// How to build.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
@@ -42,6 +54,8 @@ pub struct Options<'a> {
     pub store_root: &'a StoreRoot,
     /// How to copy contents.
     pub copy: copy::Options,
+    /// Whether to prove what was built.
+    pub proof: Proof,
 }
 
 /// Why there is no image.
@@ -111,9 +125,26 @@ pub enum BuildError {
         /// The image's size after, in bytes.
         found: u64,
     },
+    /// The image cannot be read again.
+    #[error("verifying: {0}")]
+    Unreadable(#[from] ReadError),
+    /// The image is not what it should be.
+    #[error("the image was built, but is not right; report this unless the disk or the memory is at fault:{}", lines(.0))]
+    NotRight(Vec<verify::Fault>),
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+/// As many faults as fit on a screen, each on a line of its own.
+fn lines(faults: &[verify::Fault]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = faults.iter().take(SHOWN).map(|fault| format!("\n{fault}")).collect();
+    match faults.len().saturating_sub(SHOWN) {
+        0 => {}
+        more => text.push_str(&format!("\nand {more} more faults")),
+    }
+    text
 }
 
 /// What was built.
@@ -127,6 +158,8 @@ pub struct Built {
     pub allocated: u64,
     /// Which way the contents of the store took, if they were copied.
     pub copied: Option<copy::Summary>,
+    /// What was found when it was proved.
+    pub proved: Option<verify::Report>,
 }
 
 /// The ESP with all its files, ready to be written.
@@ -200,12 +233,13 @@ pub fn build(
         run_bootloader(script, &staging, context)?;
         check_size(&staging.path().join(&name), plan.size)?;
     }
+    let proved = prove(&staging.path().join(&name), &prepared.spec, context)?;
     context.progress.stage("writing out", 0, 0);
     context.cancel.check()?;
     staging.sync(&name)?;
     let path = out.join(&name);
     staging.publish(&name)?;
-    built(path, copied)
+    built(path, copied, proved)
 }
 
 /// Builds the bare filesystem of one partition as the file `out`, equal to the byte to its slice of the image.
@@ -213,35 +247,55 @@ pub fn build_partition(spec: &Spec, role: Role, out: &Path, context: Context<'_>
     let identities = Identities::new(spec)?;
     let start = ByteOffset(0);
     let (parent, name) = image::split_file_path(out)?;
-    let copied = match role {
+    let (copied, proved) = match role {
         Role::Boot => {
             let part = BootPart::prepare(spec, &identities, context)?;
-            publish_file(parent, name, part.layout.size(), |image| part.write(image, start, context))?;
-            None
+            publish_file(parent, name, part.layout.size(), spec, context, |image| {
+                part.write(image, start, context).map(|()| None)
+            })?
         }
         Role::Nix => {
             let mut part = NixPart::prepare(spec, &identities, context)?;
-            Some(publish_file(parent, name, part.size(), |image| {
+            publish_file(parent, name, part.size(), spec, context, |image| {
                 let copied = part.write(image, start, context)?;
                 image.set_len(part.size())?;
-                Ok(copied)
-            })?)
+                Ok(Some(copied))
+            })?
         }
     };
-    built(out.to_owned(), copied)
+    built(out.to_owned(), copied, proved)
 }
 
 fn publish_file<T>(
     parent: &Path,
     name: &OsStr,
     size: u64,
+    spec: &Spec,
+    context: Context<'_>,
     write: impl FnOnce(&File) -> Result<T, BuildError>,
-) -> Result<T, BuildError> {
+) -> Result<(T, Option<verify::Report>), BuildError> {
     let staging = Staging::new(parent)?;
     let written = write(&staging.create(name, size)?)?;
+    let proved = prove(&staging.path().join(name), spec, context)?;
     staging.sync(name)?;
     staging.publish(name)?;
-    Ok(written)
+    Ok((written, proved))
+}
+
+/// Verifies an image against the registration that it was built from, if that is asked for.
+fn prove(image: &Path, spec: &Spec, context: Context<'_>) -> Result<Option<verify::Report>, BuildError> {
+    let Context { options, progress, cancel } = context;
+    if options.proof == Proof::None {
+        return Ok(None);
+    }
+    let image = Image::open(image)?;
+    let closure = nix::read_closure(spec, options.store_root)?;
+    // A bare ESP has no store that could be compared.
+    let has_store = image.find(&PartName::Nix).is_ok();
+    let registration = has_store.then(|| closure.registrations());
+    let options = verify::Options { jobs: options.copy.threads, registration, progress, cancel };
+    let report = verify::verify(&image, options)?;
+    if report.is_right() { Ok(Some(report)) } else { Err(BuildError::NotRight(report.faults)) }
 }
 
 impl BootPart {
@@ -285,7 +339,7 @@ fn check_size(image: &Path, expected: u64) -> Result<(), BuildError> {
     }
 }
 
-fn built(path: PathBuf, copied: Option<copy::Summary>) -> Result<Built, BuildError> {
+fn built(path: PathBuf, copied: Option<copy::Summary>, proved: Option<verify::Report>) -> Result<Built, BuildError> {
     let metadata = image::metadata(&path)?;
-    Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512, copied })
+    Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512, copied, proved })
 }

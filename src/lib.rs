@@ -20,6 +20,8 @@
 //! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
 //! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
 //! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
+//! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
+//! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! ```
 //!
 //! [`build`] runs these stages in order. [`units`], [`progress`] and [`store`] are the vocabulary of all.
@@ -55,5 +57,9 @@ pub mod image;
 pub mod extract;
 
 pub mod inspect;
+
+pub mod verify;
+
+pub mod diff;
 
 pub mod build;

@@ -118,6 +118,7 @@ in
         "buffered"
       ];
     };
+    verify = baseWith { verify = true; };
     registerNixPaths = baseWith { registerNixPaths = false; };
     growNixPartition = baseWith { growNixPartition = true; };
   };

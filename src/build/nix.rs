@@ -1,7 +1,7 @@
 //! The filesystem that holds the store, in the format that the spec asks for.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::{BuildError, Context};
 use crate::btrfs::contents::{Contents, Learnt};
@@ -17,7 +17,7 @@ use crate::plan::{Laid, NixFilesystem};
 use crate::source::closure::{self, NixContents};
 use crate::source::tree::FileTree;
 use crate::spec::{Btrfs, Compression, FsType, Spec};
-use crate::store::Closure;
+use crate::store::{Closure, StoreRoot};
 use crate::units::ByteOffset;
 
 /// The nix filesystem with all its files, ready to be written.
@@ -151,9 +151,8 @@ impl BtrfsPart {
 /// The files of the store's filesystem, with the directories where a btrfs has other subvolumes.
 fn scan(spec: &Spec, btrfs: &Btrfs, context: Context<'_>) -> Result<FileTree, BuildError> {
     let Context { options, progress, cancel } = context;
-    let closure_info = options.store_root.locate(&spec.closure_info);
-    let registration = closure_info.join("registration");
-    let closure = read_closure(&closure_info.join("store-paths"), &registration, spec)?;
+    let registration = closure_info(spec, options.store_root).join("registration");
+    let closure = read_closure(spec, options.store_root)?;
     spec.check_closure(&closure)?;
     let nested = btrfs.nested_in_store().into_iter().map(Into::into);
     let contents = NixContents {
@@ -166,7 +165,15 @@ fn scan(spec: &Spec, btrfs: &Btrfs, context: Context<'_>) -> Result<FileTree, Bu
     Ok(closure::nix_tree(contents, progress, cancel)?)
 }
 
-fn read_closure(store_paths: &Path, registration: &Path, spec: &Spec) -> Result<Closure, BuildError> {
-    let read = |path: &Path| fs::read(path).map_err(|source| BuildError::ClosureInfo { path: path.to_owned(), source });
-    Ok(Closure::parse(&read(store_paths)?, &read(registration)?, &spec.store_dir)?)
+fn closure_info(spec: &Spec, store_root: &StoreRoot) -> PathBuf {
+    store_root.locate(&spec.closure_info)
+}
+
+/// The closure that the spec names.
+pub(super) fn read_closure(spec: &Spec, store_root: &StoreRoot) -> Result<Closure, BuildError> {
+    let read = |name: &str| {
+        let path = closure_info(spec, store_root).join(name);
+        fs::read(&path).map_err(|source| BuildError::ClosureInfo { path, source })
+    };
+    Ok(Closure::parse(&read("store-paths")?, &read("registration")?, &spec.store_dir)?)
 }

@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::cat::CatArgs;
+use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
 use super::inspect::InspectArgs;
 use super::ls::LsArgs;
+use super::verify::VerifyArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
@@ -24,7 +26,7 @@ pub(super) struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; nothing is left under the final name
+  1  failed, and nothing is left under the final name; not right (verify); different (diff)
   2  bad usage, or a bad spec
 SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 143 in a shell).";
 
@@ -36,6 +38,8 @@ pub(super) enum Command {
     Ls(LsArgs),
     Cat(CatArgs),
     Extract(ExtractArgs),
+    Verify(VerifyArgs),
+    Diff(DiffArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -64,6 +68,9 @@ pub(super) struct BuildArgs {
     /// Cores to use; the image does not depend on it [default: all]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Prove the image, as `verify` does, before it gets its final name
+    #[arg(long)]
+    pub(super) verify: bool,
     /// How to move the contents of files; the image does not depend on it
     #[arg(long, value_enum, default_value_t = Io::Auto)]
     pub(super) io: Io,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use sane_image::build::{self, Context, Options};
+use sane_image::build::{self, Context, Options, Proof};
 use sane_image::copy;
 use sane_image::plan::Role;
 use sane_image::progress::Cancel;
@@ -24,7 +24,8 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::Buffered => copy::Engine::Buffered,
     };
     let progress = progress::for_stderr();
-    let options = Options { store_root: &store_root, copy: copy::Options { threads, engine } };
+    let proof = if args.verify { Proof::Verify } else { Proof::None };
+    let options = Options { store_root: &store_root, copy: copy::Options { threads, engine }, proof };
     let context = Context { options, progress: progress.as_ref(), cancel };
     let role = match args.only {
         Some(Part::Boot) => Role::Boot,

@@ -20,6 +20,7 @@ use self::look::Outcome;
 mod args;
 mod build;
 mod cat;
+mod diff;
 mod extract;
 mod input;
 mod inspect;
@@ -28,6 +29,7 @@ mod ls;
 mod plan;
 mod progress;
 mod report;
+mod verify;
 
 /// Failed, or differs.
 const FAILED: u8 = 1;
@@ -52,6 +54,8 @@ fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
         Command::Ls(args) => return ls::run(args, cancel),
         Command::Cat(args) => return cat::run(args, cancel),
         Command::Extract(args) => return extract::run(args, cancel),
+        Command::Diff(args) => return diff::run(args, cancel),
+        Command::Verify(args) => return verify::run(args, cancel),
         Command::Build(args) => build::run(args, cancel),
         Command::Plan(args) => plan::run(args, cancel),
         Command::Completions(args) => completions(args),

@@ -1,7 +1,7 @@
 //! `sane-image plan`.
 
 use anyhow::Result;
-use sane_image::build::{self, Context, Options};
+use sane_image::build::{self, Context, Options, Proof};
 use sane_image::copy;
 use sane_image::progress::Cancel;
 
@@ -12,7 +12,7 @@ pub(super) fn run(args: &PlanArgs, cancel: &Cancel) -> Result<()> {
     let (spec, store_root) = input::read(&args.input)?;
     let progress = progress::for_stderr();
     let copy = copy::Options { threads: input::all_cores(), engine: copy::Engine::Auto };
-    let options = Options { store_root: &store_root, copy };
+    let options = Options { store_root: &store_root, copy, proof: Proof::None };
     let prepared = build::prepare(&spec, Context { options, progress: progress.as_ref(), cancel })?;
     drop(progress);
     if args.json { report::json(&prepared.plan) } else { report::plan(&prepared.plan) }

@@ -43,7 +43,8 @@ impl Progress for Bar {
             _ => "{spinner} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
         };
         self.0.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let files = if total_bytes > 0 { format!(" ({} files)", HumanCount(total_files)) } else { String::new() };
+        let has_both = total_files > 0 && total_bytes > 0;
+        let files = if has_both { format!(" ({} files)", HumanCount(total_files)) } else { String::new() };
         self.0.set_message(format!("{name}{files}"));
         self.0.set_length(if total_bytes > 0 { total_bytes } else { total_files });
         self.0.reset();
@@ -79,6 +80,7 @@ impl Progress for Lines {
         let totals = match (total_files, total_bytes) {
             (0, 0) => String::new(),
             (files, 0) => format!(": {}", HumanCount(files)),
+            (0, bytes) => format!(": {}", DecimalBytes(bytes)),
             (files, bytes) => format!(": {} files, {}", HumanCount(files), DecimalBytes(bytes)),
         };
         write_line(&format!("sane-image: {name}{totals}"));
@@ -124,6 +126,11 @@ impl Stage {
         };
         format!("sane-image: {}: {percent} % ({amount}, {} left)", self.name, HumanDuration(left))
     }
+}
+
+/// Tells what is worth knowing and neither a result nor an error.
+pub(super) fn note(note: &str) {
+    write_line(&format!("sane-image: note: {note}"));
 }
 
 /// Standard error may be gone; that is no reason to stop building.

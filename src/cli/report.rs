@@ -8,6 +8,8 @@ use indicatif::{BinaryBytes, HumanCount};
 use sane_image::build::Built;
 use sane_image::plan::{ImagePlan, Partition, Role};
 
+use super::verify;
+
 /// Three lines about a finished image.
 pub(super) fn image(built: &Built, plan: &ImagePlan, elapsed: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
@@ -62,6 +64,9 @@ fn partition_line(out: &mut impl Write, built: &Built, elapsed: Duration) -> Res
         BinaryBytes(built.allocated),
         elapsed.as_secs_f64(),
     )?;
+    if let Some(report) = &built.proved {
+        writeln!(out, "verified: {}", verify::summary(report, None))?;
+    }
     Ok(())
 }
 

@@ -64,6 +64,20 @@ pub fn inspect(image: &Image, name: &str) -> Report {
     report
 }
 
+/// What a booting system finds, or `None` if there is nothing, or nothing that can be read.
+pub fn boot(image: &Image) -> Option<BootReport> {
+    let open = |part| image.find(&part).ok().and_then(|partition| Some((partition.number, partition.open().ok()?)));
+    let (boot, nix) = (open(PartName::Boot), open(PartName::Nix));
+    let nix = nix.as_ref().map(|(number, fs)| boot::NixFs {
+        partition: *number,
+        fs: fs.as_ref(),
+        location: store::locate(fs.as_ref()).ok().flatten(),
+    });
+    let mut problems = Vec::new();
+    let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), nix.as_ref(), &mut problems));
+    found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut problems)))
+}
+
 /// What is hardly meant.
 fn warn(report: &mut Report) {
     let mut warnings = Vec::new();

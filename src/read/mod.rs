@@ -74,6 +74,17 @@ pub enum Format {
     Btrfs,
 }
 
+impl Format {
+    /// As in /etc/fstab: `vfat`, `ext4` or `btrfs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vfat => "vfat",
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
 /// What a filesystem says about itself. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {

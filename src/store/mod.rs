@@ -4,6 +4,7 @@
 //! follow nix-compat.
 
 pub mod closure;
+pub mod nar;
 pub mod path;
 pub mod registration;
 pub mod root;

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::path::{StoreDir, StorePath, StorePathError};
+use super::path::{StoreDir, StorePath, StorePathError, check_base_name};
 
 /// The name of `registration` at the root of an image's nix filesystem, where NixOS looks for it on the
 /// first boot.
@@ -26,6 +26,9 @@ pub const IMAGE_FILE_NAME: &str = "nix-path-registration";
 
 /// The digits of a SHA-256 in Nix's base 32.
 const SHA256_DIGITS: usize = 52;
+
+/// The digits of a SHA-256 in base 16, which `nix-store --dump-db` writes without a prefix.
+const SHA256_HEX_DIGITS: usize = 64;
 
 /// What is registered of one store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub enum LineProblem {
     #[error(transparent)]
     Path(#[from] StorePathError),
     /// Not a hash of the one kind that Nix registers.
-    #[error("{0:?} is not a hash of the form sha256:<{SHA256_DIGITS} base-32 digits>")]
+    #[error("{0:?} is not a hash of the form sha256:<{SHA256_DIGITS} base-32 or {SHA256_HEX_DIGITS} hex digits>")]
     Hash(String),
     /// Not a plain decimal number of 64 bits.
     #[error("{0:?} is not a number")]
@@ -170,9 +173,31 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The store directory that the first line tells, if it is the path of something in a store.
+pub fn store_dir_of(registration: &[u8]) -> Option<StoreDir> {
+    let line = registration.split(|&byte| byte == b'\n').next()?;
+    let (directory, base_name) = str::from_utf8(line).ok()?.rsplit_once('/')?;
+    StoreDir::new(directory).ok().filter(|_| check_base_name(base_name).is_ok())
+}
+
+/// A hash in one of the forms that `nix-store --load-db` takes, as bytes.
 fn sha256(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == SHA256_DIGITS)?;
-    nix_base32::from_nix_base32(digits)?.try_into().ok()
+    let prefixed = text.strip_prefix("sha256:");
+    let digits = prefixed.unwrap_or(text);
+    match digits.len() {
+        SHA256_DIGITS if prefixed.is_some() => nix_base32::from_nix_base32(digits)?.try_into().ok(),
+        SHA256_HEX_DIGITS => hex(digits),
+        _ => None,
+    }
+}
+
+fn hex(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let pair = str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// A number as Nix writes it: no sign, no zero in front.
@@ -213,6 +238,26 @@ mod tests {
         assert_eq!((a.path.as_str(), a.nar_size), (A, u64::MAX));
         assert_eq!(a.deriver.as_ref().unwrap().as_str(), format!("{A}.drv"));
         assert!(a.references.is_empty());
+    }
+
+    #[test]
+    fn a_hash_is_the_same_in_all_its_forms() {
+        let bytes = nix_base32::from_nix_base32(HASH.strip_prefix("sha256:").unwrap()).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        for text in [HASH.to_owned(), hex.clone(), format!("sha256:{hex}"), format!("sha256:{}", hex.to_uppercase())] {
+            assert_eq!(sha256(&text).unwrap().as_slice(), bytes, "{text}");
+        }
+        for text in [&hex[1..], &hex.replace('9', "g"), &HASH["sha256:".len()..], &format!("+{}", &hex[1..])] {
+            assert_eq!(sha256(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_tells_the_store() {
+        assert_eq!(store_dir_of(two_records().as_bytes()), Some(store()));
+        assert_eq!(store_dir_of(b"/gnu/store/0q43idch209zsdngl8yl79x0y79aajib-a\n").unwrap().as_str(), "/gnu/store");
+        assert_eq!(store_dir_of(b""), None);
+        assert_eq!(store_dir_of(b"/etc/passwd\n"), None);
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! What is compared: an image, or the closure that one was made of.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use super::boot::EntryFacts;
+use super::disk::{DiskFacts, FilesystemFacts, PartitionFacts, TableFacts};
+use super::files::{FileFacts, Files};
+use super::packages::{PathFacts, Paths};
+use crate::image::store::{self, StoreLocation};
+use crate::image::{Image, PartName, Partition};
+use crate::inspect::{self, BootEntry, FileReport};
+use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
+use crate::store::Registration;
+use crate::store::nar::{OWNER_EXECUTES, size};
+use crate::store::registration::{parse_registration, store_dir_of};
+
+/// The most bytes of a registration that are read from an image.
+const MAX_REGISTRATION: u64 = 64 << 20;
+
+/// One of the two that are compared.
+#[derive(Clone, Debug)]
+pub enum Side {
+    /// An image.
+    Image(Box<Image>),
+    /// What is registered of a closure.
+    Closure(Vec<Registration>),
+}
+
+impl Side {
+    /// The disk, or `None` of a closure.
+    pub(super) fn disk(&self) -> Option<DiskFacts> {
+        match self {
+            Self::Image(image) => Some(disk(image)),
+            Self::Closure(_) => None,
+        }
+    }
+
+    /// What can be booted, or `None` if there is no boot partition to tell.
+    pub(super) fn boot(&self) -> Option<Vec<EntryFacts>> {
+        let Self::Image(image) = self else { return None };
+        image.find(&PartName::Boot).ok()?;
+        Some(inspect::boot(image).map(|boot| boot.entries.iter().map(entry).collect()).unwrap_or_default())
+    }
+
+    /// The store, or `None` if there is none.
+    ///
+    /// # Errors
+    /// If the filesystem that holds it cannot be read.
+    pub(super) fn store(&self) -> Result<Option<Paths>, ReadError> {
+        match self {
+            Self::Closure(registrations) => Ok(Some(registered(registrations))),
+            Self::Image(image) => {
+                for partition in image.partitions() {
+                    if !matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs)) {
+                        continue;
+                    }
+                    let fs = partition.open()?;
+                    if let Some(location) = store::locate(fs.as_ref())? {
+                        return paths(fs.as_ref(), &location).map(Some);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What is known of an image's disk.
+pub(super) fn disk(image: &Image) -> DiskFacts {
+    let table = image.table().map(|table| TableFacts {
+        size: table.disk_size,
+        sector_size: table.sector_size.bytes(),
+        guid: table.header().map(|header| header.disk_guid),
+    });
+    DiskFacts { table, partitions: image.partitions().iter().map(partition).collect() }
+}
+
+fn partition(partition: &Partition) -> PartitionFacts {
+    let filesystem = partition.open().ok().map(|fs| {
+        let summary = fs.summary();
+        FilesystemFacts {
+            format: summary.format,
+            label: escape::text(&summary.label),
+            uuid: escape::text(&summary.uuid),
+            size: summary.size,
+            free: summary.free,
+            block_size: summary.block_size,
+            features: summary.features.iter().map(|feature| escape::text(feature)).collect(),
+        }
+    });
+    PartitionFacts {
+        number: partition.number,
+        name: escape::text(&partition.name),
+        type_guid: partition.type_guid,
+        guid: partition.guid,
+        offset: partition.offset.0,
+        size: partition.size,
+        filesystem,
+    }
+}
+
+fn entry(entry: &BootEntry) -> EntryFacts {
+    let file = |file: &FileReport| match &file.found {
+        Some(place) => format!("{} ({} bytes)", file.path, place.size),
+        None => format!("{} (missing)", file.path),
+    };
+    let files = |files: &mut dyn Iterator<Item = &FileReport>| files.map(file).collect::<Vec<_>>().join(", ");
+    let facts = vec![
+        ("version", entry.version.clone().unwrap_or_default()),
+        ("default", if entry.default { "yes" } else { "no" }.to_owned()),
+        ("kernel", files(&mut entry.kernel.iter())),
+        ("initrds", files(&mut entry.initrds.iter())),
+        ("deviceTree", files(&mut entry.device_tree.iter())),
+        ("init", files(&mut entry.init.iter())),
+        ("options", entry.options.clone()),
+    ];
+    let (id, title) = (entry.id.clone(), entry.title.clone().unwrap_or_default());
+    EntryFacts { loader: entry.loader.name(), id, title, facts }
+}
+
+fn registered(registrations: &[Registration]) -> Paths {
+    let facts = |registration: &Registration| {
+        let Registration { nar_hash, nar_size, .. } = registration;
+        let facts = PathFacts { nar_size: *nar_size, nar_hash: Some(*nar_hash) };
+        (registration.path.base_name().to_owned(), facts)
+    };
+    registrations.iter().map(facts).collect()
+}
+
+/// What is in a store: by its registration where that knows it, or else as it is found.
+fn paths(fs: &dyn FileSystem, location: &StoreLocation) -> Result<Paths, ReadError> {
+    let known = registered(&own_registration(fs, location).unwrap_or_default());
+    let mut paths = Paths::new();
+    for entry in fs.list(&location.store)? {
+        let name = escape::name(&entry.name);
+        if crate::store::path::check_base_name(&name).is_err() {
+            continue;
+        }
+        let facts = match known.get(&name) {
+            Some(facts) => *facts,
+            None => PathFacts { nar_size: nar_size(fs, &location.store.join(&entry.name))?, nar_hash: None },
+        };
+        paths.insert(name, facts);
+    }
+    Ok(paths)
+}
+
+/// What the image says of its own store, if it can be read: `verify` tells why not.
+fn own_registration(fs: &dyn FileSystem, location: &StoreLocation) -> Option<Vec<Registration>> {
+    let path = location.registration.as_deref()?;
+    let len = fs.metadata(path).ok()?.len;
+    let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_REGISTRATION)?];
+    let got = fs.open(path).ok()?.read_at(0, &mut bytes).ok()?;
+    bytes.truncate(got);
+    let store_dir = store_dir_of(&bytes).unwrap_or_else(|| location.store_dir.clone());
+    parse_registration(&bytes, &store_dir).ok()
+}
+
+/// The bytes that the NAR of `path` would have: no contents are read for that.
+fn nar_size(fs: &dyn FileSystem, path: &Path) -> Result<u64, ReadError> {
+    let mut total = size::MAGIC.saturating_add(node_size(fs.metadata(path)?));
+    if fs.metadata(path)?.kind != Kind::Directory {
+        return Ok(total);
+    }
+    for found in walk(fs, path) {
+        let found = found?;
+        let name = found.path.file_name().map_or(0, |name| name.len() as u64);
+        total = total.saturating_add(size::entry(name)).saturating_add(node_size(found.metadata));
+    }
+    Ok(total)
+}
+
+fn node_size(metadata: crate::read::Metadata) -> u64 {
+    match metadata.kind {
+        Kind::File => size::file(metadata.permissions & OWNER_EXECUTES != 0, metadata.len),
+        Kind::Directory => size::DIRECTORY,
+        Kind::Symlink => size::symlink(metadata.len),
+        Kind::Special => 0,
+    }
+}
+
+/// All files of a filesystem.
+///
+/// # Errors
+/// The first thing that cannot be read.
+pub(super) fn files(fs: &dyn FileSystem) -> Result<Files, ReadError> {
+    let mut files = Files::new();
+    for found in walk(fs, Path::new("")) {
+        let found = found?;
+        let target = match found.metadata.kind {
+            Kind::Symlink => Some(fs.read_link(&found.path)?.into_vec()),
+            _ => None,
+        };
+        files.insert(found.path, FileFacts { metadata: found.metadata, target });
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::fake::Fake;
+
+    #[test]
+    fn sizes_are_those_that_verify_finds() {
+        use crate::progress::{Cancel, Silent};
+        use crate::verify::nar_of;
+        let run = crate::read::Metadata { kind: Kind::File, permissions: 0o555, uid: 0, gid: 0, len: 3, mtime: 1 };
+        let fs = Fake::new()
+            .file("p/a", "text")
+            .entry("p/bin/run", run, b"run")
+            .link("p/link", "somewhere")
+            .directory("p/none")
+            .file("f", "x");
+        for path in ["p", "f", "p/link"].map(Path::new) {
+            let nar = nar_of(&fs, path, &Silent, &Cancel::new()).unwrap().unwrap();
+            assert_eq!(nar_size(&fs, path).unwrap(), nar.size, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_is_not_registered_is_measured() {
+        const PATH: &str = "0q43idch209zsdngl8yl79x0y79aajib-a";
+        let fs = Fake::new().file(format!("nix/store/{PATH}"), "text").file("nix/store/.links", "");
+        let location = store::locate(&fs).unwrap().unwrap();
+        let found = paths(&fs, &location).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[PATH], PathFacts { nar_size: size::MAGIC + size::file(false, 4), nar_hash: None });
+    }
+
+    #[test]
+    fn all_files_are_found() {
+        let fs = Fake::new().file("a/b", "x").link("a/c", "b");
+        let files = files(&fs).unwrap();
+        assert_eq!(files.len(), 3);
+        assert_eq!(files[Path::new("a/c")].target.as_deref(), Some(b"b".as_slice()));
+        assert!(super::files(&fs.broken("a")).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Which partitions have a filesystem to check, and which should have one.
+
+use uuid::Uuid;
+
+use super::{Fault, Place, Report};
+use crate::image::{ESP, Image, Partition};
+use crate::read;
+
+/// Partition types that promise a filesystem of those that are read here, as far as NixOS images have them. A type of
+/// "Linux filesystem" may hold another one, but then nobody can tell whether that is right.
+const PROMISES: [(Uuid, &str); 4] = [
+    (ESP, "EFI system partition"),
+    (Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4), "Linux filesystem"),
+    (Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709), "Linux root (x86-64)"),
+    (Uuid::from_u128(0xb921b045_1df0_41c3_af44_4c6f280d3fae), "Linux root (ARM64)"),
+];
+
+/// The partitions whose filesystems can be checked.
+pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partition> {
+    let mut checks = Vec::new();
+    for partition in image.partitions() {
+        let number = partition.number;
+        let promised = PROMISES.iter().find(|(guid, _)| *guid == partition.type_guid);
+        match (partition.format(), promised) {
+            (Some(format), _) => {
+                report.filesystems.push((number, format));
+                checks.push(partition);
+            }
+            (None, Some((_, name))) => {
+                let why = format!("holds no FAT, ext4 or btrfs, though the partition is of type {name:?}");
+                let fault = read::Fault { what: "filesystem".to_owned(), why };
+                report.faults.push(Fault::structure(Place::Partition(number), fault));
+            }
+            (None, None) => report
+                .notes
+                .push(format!("partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked")),
+        }
+    }
+    checks
+}
