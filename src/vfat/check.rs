@@ -25,6 +25,10 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     let shape = Shape::new(bytes)?;
     let mut walk = Walk::new(bytes, &shape);
     walk.run()?;
+    if shape.is_small_fat32() {
+        let why = format!("{} clusters are too few for FAT32; firmware may take it for FAT16", shape.clusters);
+        walk.tell(Weight::Light, "boot sector", why);
+    }
     let free = check_clusters(&shape, &mut walk)?;
     check_state(&shape, &mut walk)?;
     check_tables(bytes, &shape, &mut walk)?;

@@ -27,6 +27,14 @@ pub fn recognise(bytes: &dyn Bytes) -> bool {
 /// If it is no FAT, or if a directory or the clusters of a file are corrupt.
 pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
     let shape = Shape::new(&*bytes)?;
+    if shape.is_small_fat32() {
+        // fatfs would refuse it, too, but not say as much.
+        return Err(ReadError::Unsupported(format!(
+            "FAT32 with {} clusters, which is too few: firmware may take it for FAT16; make it larger, or its clusters \
+             smaller",
+            shape.clusters
+        )));
+    }
     let free = gate(&*bytes, &shape)?;
     let len = bytes.len();
     let disk = Disk { bytes, position: 0, window: Vec::new(), start: 0 };

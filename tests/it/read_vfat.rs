@@ -114,6 +114,22 @@ fn images_of_mkfs_and_mcopy() {
     }
 }
 
+/// mkfs.vfat makes FAT32 of any size if told to, which kernels read and firmware may not.
+#[test]
+fn fat32_with_too_few_clusters_is_told() {
+    if !need("mkfs.vfat") {
+        return;
+    }
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(20 << 20).unwrap();
+    run(tool("mkfs.vfat").args(["-F", "32"]).arg(image.path()));
+    let found = faults(&window(image.path(), whole(image.path())));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("clusters are too few for FAT32; firmware may take it for FAT16"), "{found:#?}");
+    let error = reading::open(Arc::new(window(image.path(), whole(image.path())))).err().unwrap();
+    assert!(error.to_string().starts_with("unsupported: FAT32 with "), "{error}");
+}
+
 /// Reading from anywhere gives what reading from the start does.
 #[test]
 fn files_are_read_from_anywhere() {

@@ -154,6 +154,11 @@ impl Shape {
         }
     }
 
+    /// Whether it has the layout of FAT32, but too few clusters.
+    pub(in crate::vfat) fn is_small_fat32(&self) -> bool {
+        self.bits == Bits::Fat32 && self.clusters < FAT32_CLUSTERS
+    }
+
     /// Where FAT32 keeps the number of free clusters: a sector, or 0.
     pub(in crate::vfat) fn fs_info(&self) -> u32 {
         u16_at(&self.boot, 48).into()
@@ -204,15 +209,19 @@ impl Shape {
     }
 }
 
-/// The number of clusters alone decides the width of entries; what the boot sector has where must agree.
+/// The fewest clusters of FAT32.
+const FAT32_CLUSTERS: u32 = 65_525;
+
+/// The number of clusters alone decides the width of entries; what the boot sector has where must agree. Only of too few
+/// clusters for FAT32 do kernels say that the layout decides, and firmware that the number does.
 fn bits(clusters: u32, is_fat32: bool) -> Result<Bits, ReadError> {
     match clusters {
         ..4085 if !is_fat32 => Ok(Bits::Fat12),
-        4085..65_525 if !is_fat32 => Ok(Bits::Fat16),
-        65_525..0x0fff_fff5 if is_fat32 => Ok(Bits::Fat32),
-        _ => Err(corrupt(format!(
-            "has {clusters} clusters, but the layout of {}",
-            if is_fat32 { "FAT32" } else { "FAT12 or FAT16" }
-        ))),
+        4085..FAT32_CLUSTERS if !is_fat32 => Ok(Bits::Fat16),
+        ..0x0fff_fff5 if is_fat32 => Ok(Bits::Fat32),
+        _ => {
+            let layout = if is_fat32 { "FAT32" } else { "FAT12 or FAT16" };
+            Err(corrupt(format!("has {clusters} clusters, but the layout of {layout}")))
+        }
     }
 }
