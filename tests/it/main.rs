@@ -20,4 +20,6 @@ mod kit;
 mod ls;
 mod property;
 mod purity;
+mod read_ext4;
+mod read_vfat;
 mod support;

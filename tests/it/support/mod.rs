@@ -20,4 +20,6 @@ pub(crate) mod machine;
 
 pub(crate) mod foreign;
 
+pub(crate) mod reading;
+
 pub(crate) mod walk;
