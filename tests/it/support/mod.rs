@@ -20,5 +20,8 @@ pub(crate) mod machine;
 
 pub(crate) mod reading;
 pub(crate) mod foreign;
+pub(crate) mod foreign;
+
+pub(crate) mod reading;
 
 pub(crate) mod walk;
