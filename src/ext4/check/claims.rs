@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::faults::MOST;
 
+/// No more owners of a block are told.
+const MOST_OWNERS: usize = 8;
+
 /// Who claims a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
@@ -43,7 +46,8 @@ impl Claims {
     pub(super) fn claim(&mut self, first: u64, blocks: u64, owner: Owner) -> bool {
         let end = first.saturating_add(blocks);
         if self.looking {
-            self.twice.range_mut(first..end).for_each(|(_, owners)| owners.push(owner));
+            let owners = self.twice.range_mut(first..end).map(|(_, owners)| owners);
+            owners.filter(|owners| owners.len() < MOST_OWNERS).for_each(|owners| owners.push(owner));
             return true;
         }
         let mut free = true;

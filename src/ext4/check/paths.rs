@@ -1,6 +1,6 @@
 //! Faults for people: inodes get their paths, blocks their owners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::Owner;
 use super::faults::MOST;
@@ -16,7 +16,7 @@ impl Checker<'_> {
     pub(super) fn finish(mut self) -> Result<Vec<Fault>, ReadError> {
         let twice = self.claims.take_twice();
         let (told, mut more) = std::mem::take(&mut self.faults).into_parts();
-        let mut paths = Paths { checker: &self, known: BTreeMap::new() };
+        let mut paths = Paths::new(&self, &told, &twice);
         let mut faults = Vec::with_capacity(told.len());
         for (blocks, owners) in grouped(twice) {
             let owners = owners.iter().map(|owner| paths.owner(*owner)).collect::<Result<Vec<_>, _>>()?;
@@ -44,10 +44,10 @@ fn grouped(twice: BTreeMap<u64, Vec<Owner>>) -> Vec<(String, Vec<Owner>)> {
     for (block, mut owners) in twice {
         owners.sort_unstable();
         // An owner that claims a block twice is told twice, but no more often.
-        let all = owners.clone();
+        let claims = owners.len();
         owners.dedup();
-        if let ([owner], true) = (&owners[..], all.len() > 1) {
-            owners.push(*owner);
+        if let (1, Some(&owner)) = (owners.len(), owners.first().filter(|_| claims > 1)) {
+            owners.push(owner);
         }
         match groups.last_mut() {
             Some((blocks, others)) if *others == owners && blocks.end().checked_add(1) == Some(block) => {
@@ -63,13 +63,35 @@ fn grouped(twice: BTreeMap<u64, Vec<Owner>>) -> Vec<(String, Vec<Owner>)> {
     groups.into_iter().map(|(blocks, owners)| (name(blocks), owners)).collect()
 }
 
-/// Paths of inodes, each looked for once.
+/// Paths of inodes. Each directory on the way to one is read once.
 struct Paths<'a> {
     checker: &'a Checker<'a>,
-    known: BTreeMap<u32, String>,
+    /// The inodes whose names are to be known: those that are told, and the directories above them.
+    wanted: BTreeSet<u32>,
+    names: BTreeMap<u32, String>,
+    read: BTreeSet<u32>,
 }
 
-impl Paths<'_> {
+impl<'a> Paths<'a> {
+    fn new(checker: &'a Checker<'a>, told: &BTreeSet<(Subject, String)>, twice: &BTreeMap<u64, Vec<Owner>>) -> Self {
+        let subjects = told.iter().filter_map(|(subject, _)| match subject {
+            Subject::Inode(number) => Some(*number),
+            _ => None,
+        });
+        let owners = twice.values().flatten().filter_map(|owner| match owner {
+            Owner::Inode(number) => Some(*number),
+            _ => None,
+        });
+        let mut wanted = BTreeSet::new();
+        for number in subjects.chain(owners) {
+            let mut at = number;
+            while at != 0 && wanted.insert(at) {
+                at = checker.seen(at).parent;
+            }
+        }
+        Self { checker, wanted, names: BTreeMap::new(), read: BTreeSet::new() }
+    }
+
     fn subject(&mut self, subject: Subject) -> Result<String, ReadError> {
         Ok(match subject {
             Subject::Superblock => "superblock".to_owned(),
@@ -107,9 +129,6 @@ impl Paths<'_> {
     }
 
     fn path(&mut self, number: u32, depth: usize) -> Result<Option<String>, ReadError> {
-        if let Some(path) = self.known.get(&number) {
-            return Ok(Some(path.clone()));
-        }
         let parent = self.checker.seen(number).parent;
         if parent == 0 || depth > DEEPEST {
             return Ok(None);
@@ -121,25 +140,24 @@ impl Paths<'_> {
                 None => return Ok(None),
             },
         };
-        let Some(name) = self.name(parent, number)? else { return Ok(None) };
-        let path = format!("{above}{name}");
-        self.known.insert(number, path.clone());
-        Ok(Some(path))
+        if self.read.insert(parent) {
+            self.read_names(parent)?;
+        }
+        Ok(self.names.get(&number).map(|name| format!("{above}{name}")))
     }
 
-    /// The first name that `parent` has for `child`, escaped.
-    fn name(&self, parent: u32, child: u32) -> Result<Option<String>, ReadError> {
+    /// Takes in the names of those that a directory is the parent of, escaped.
+    fn read_names(&mut self, parent: u32) -> Result<(), ReadError> {
         let disk = self.checker.disk;
         let mapping = disk.map(&disk.inode(parent)?, &mut |_| true)?;
-        let mut name = None;
         disk.directory_blocks(&mapping, |_, block| {
-            let entries = disk.shape().entries(block).flatten();
-            let mut named = entries.filter(|e| e.inode == child && e.name != b"." && e.name != b"..");
-            if let (None, Some(entry)) = (&name, named.next()) {
-                name = Some(entry.name.escape_ascii().to_string());
+            for entry in disk.shape().entries(block).flatten() {
+                let is_child = self.wanted.contains(&entry.inode) && self.checker.seen(entry.inode).parent == parent;
+                if is_child && entry.name != b"." && entry.name != b".." {
+                    self.names.entry(entry.inode).or_insert_with(|| entry.name.escape_ascii().to_string());
+                }
             }
             Ok(())
-        })?;
-        Ok(name)
+        })
     }
 }

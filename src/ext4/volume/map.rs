@@ -17,7 +17,7 @@ const ENTRY: usize = 12;
 /// Entries that fit into the inode.
 const ROOT_ENTRIES: usize = 4;
 /// Blocks that an inode's classic map names itself.
-const DIRECT: u64 = 12;
+const DIRECT: usize = 12;
 
 /// Blocks that follow each other in the file and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ impl Walk<'_> {
     /// Twelve blocks, then three trees of addresses of one, two and three levels.
     fn classic(&mut self, map: &[u8]) -> Result<(), Stop> {
         let per_block = u64::from(self.disk.shape().block_size) / 4;
-        let spans = [1; DIRECT as usize].into_iter().chain((1..=3).map(|level| per_block.saturating_pow(level)));
+        let spans = [1; DIRECT].into_iter().chain((1..=3).map(|level| per_block.saturating_pow(level)));
         for (address, span) in addresses(map).zip(spans) {
             self.classic_entry(address, span, per_block)?;
         }

@@ -15,6 +15,10 @@ const REMOVED: u8 = 0xe5;
 const REALLY_E5: u8 = 0x05;
 /// Marks the last part of a long name, which comes first.
 const LAST_PART: u8 = 0x40;
+/// Windows NT's flags in byte 12: the name, or its extension, was given in lower case.
+const LOWER_BASE: u8 = 0x08;
+/// As [`LOWER_BASE`].
+const LOWER_EXTENSION: u8 = 0x10;
 /// The most parts of a long name.
 const MOST_PARTS: u8 = 20;
 
@@ -25,6 +29,8 @@ pub(in crate::vfat) struct Entry {
     /// The long name, if there is a whole one.
     pub(in crate::vfat) long: Option<Vec<u16>>,
     pub(in crate::vfat) attributes: u8,
+    /// Which parts of the short name are to be shown in lower case.
+    lower: u8,
     /// The first cluster, or 0.
     pub(in crate::vfat) cluster: u32,
     /// In bytes.
@@ -54,7 +60,8 @@ impl Entry {
             let text: String = part.iter().map(|&b| if b.is_ascii() { char::from(b) } else { '\u{fffd}' }).collect();
             text.trim_end_matches(' ').to_owned()
         };
-        let (base, extension) = (text(base), text(extension));
+        let lowered = |text: String, flag: u8| if self.lower & flag == 0 { text } else { text.to_ascii_lowercase() };
+        let (base, extension) = (lowered(text(base), LOWER_BASE), lowered(text(extension), LOWER_EXTENSION));
         if extension.is_empty() { base } else { format!("{base}.{extension}") }
     }
 
@@ -164,7 +171,15 @@ fn short(shape: &Shape, raw: &[u8; 32], parts: Option<Parts>) -> Entry {
     };
     let high = if shape.bits == Bits::Fat32 { u32::from(u16_at(raw, 20)) } else { 0 };
     let cluster = high << 16 | u32::from(u16_at(raw, 26));
-    Entry { short: name, long, attributes: u8_at(raw, 11), cluster, size: u32_at(raw, 28), problem }
+    Entry {
+        short: name,
+        long,
+        attributes: u8_at(raw, 11),
+        lower: u8_at(raw, 12),
+        cluster,
+        size: u32_at(raw, 28),
+        problem,
+    }
 }
 
 /// Joins the parts of a long name, which ends at a zero and is padded with ones.

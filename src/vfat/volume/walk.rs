@@ -1,6 +1,7 @@
 //! A walk over all directories that trusts nothing: what the check tells, and what the reader refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::entry::{ATTRIBUTE_LABEL, Entry, entries};
 use super::shape::ENTRY_BYTES;
@@ -12,7 +13,12 @@ const LARGEST_DIRECTORY: u64 = 65_536 * ENTRY_BYTES as u64;
 /// More faults, and more clusters with two owners, are not told.
 const MOST: usize = 1000;
 /// The deepest directory that is gone into.
-const DEEPEST: usize = 128;
+const DEEPEST: usize = 64;
+
+/// The most bytes of a path that are told.
+const LONGEST_PATH: usize = 2048;
+/// No more owners of a cluster are told.
+const MOST_OWNERS: usize = 8;
 
 /// How much a fault matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +43,33 @@ pub(in crate::vfat) struct Walk<'a> {
     more: bool,
 }
 
-/// A directory to be read.
+/// A directory to be read. It knows the one above it, so that a path takes no memory until it is told.
 struct Todo {
-    path: String,
+    above: Option<Rc<Todo>>,
+    /// Escaped.
+    name: String,
     cluster: u32,
-    parent: u32,
     depth: usize,
+}
+
+impl Todo {
+    /// The path of an entry of this directory, or of itself if the name is empty; a very long one loses its start.
+    fn path(&self, name: &str) -> String {
+        let mut parts = vec![name];
+        let mut at = Some(self);
+        while let Some(directory) = at {
+            parts.push(&directory.name);
+            at = directory.above.as_deref();
+        }
+        let parts: Vec<&str> = parts.into_iter().rev().filter(|part| !part.is_empty()).collect();
+        let path = parts.join("/");
+        let cut = path.len().saturating_sub(LONGEST_PATH);
+        match path.get(cut..) {
+            Some(end) if cut > 0 => format!("...{end}"),
+            _ if path.is_empty() => "/".to_owned(),
+            _ => path,
+        }
+    }
 }
 
 /// What a chain of clusters turned out to be.
@@ -100,10 +127,10 @@ impl<'a> Walk<'a> {
 
     /// Walks all directories and the chains of all files.
     pub(in crate::vfat) fn run(&mut self) -> Result<(), ReadError> {
-        let root = Todo { path: String::new(), cluster: self.shape.root_cluster, parent: 0, depth: 0 };
+        let root = Todo { above: None, name: String::new(), cluster: self.shape.root_cluster, depth: 0 };
         let mut todo = vec![root];
         while let Some(directory) = todo.pop() {
-            self.directory(&directory, &mut todo)?;
+            self.directory(&Rc::new(directory), &mut todo)?;
         }
         Ok(())
     }
@@ -138,7 +165,7 @@ impl<'a> Walk<'a> {
     /// Claims a cluster; tells whether it was free.
     fn claim(&mut self, cluster: u32, owner: &str) -> bool {
         if self.looking
-            && let Some(owners) = self.twice.get_mut(&cluster)
+            && let Some(owners) = self.twice.get_mut(&cluster).filter(|owners| owners.len() < MOST_OWNERS)
         {
             owners.insert(owner.to_owned());
         }
@@ -183,9 +210,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn directory(&mut self, directory: &Todo, todo: &mut Vec<Todo>) -> Result<(), ReadError> {
-        let path = if directory.path.is_empty() { "/" } else { &directory.path };
-        let what = format!("directory {path}");
+    fn directory(&mut self, directory: &Rc<Todo>, todo: &mut Vec<Todo>) -> Result<(), ReadError> {
+        let what = format!("directory {}", directory.path(""));
         let Some(bytes) = self.directory_bytes(directory, &what)? else { return Ok(()) };
         let found = entries(self.shape, &bytes);
         for problem in found.problems {
@@ -202,15 +228,14 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let name = entry.name().as_bytes().escape_ascii().to_string();
-            let below = if directory.path.is_empty() { name.clone() } else { format!("{}/{name}", directory.path) };
             let taken = !names.insert(super::super::names::folded(&entry.name()));
             if !shorts.insert(entry.short) || taken {
                 self.tell(Weight::Light, &*what, format!("has the name {name} twice"));
             }
             if entry.is_directory() {
-                self.subdirectory(directory, entry, below, todo);
+                self.subdirectory(directory, entry, name, todo);
             } else {
-                self.file(entry, &below)?;
+                self.file(entry, &directory.path(&name))?;
             }
         }
         Ok(())
@@ -226,8 +251,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn subdirectory(&mut self, directory: &Todo, entry: &Entry, path: String, todo: &mut Vec<Todo>) {
-        let what = format!("directory {path}");
+    fn subdirectory(&mut self, directory: &Rc<Todo>, entry: &Entry, name: String, todo: &mut Vec<Todo>) {
+        let what = format!("directory {}", directory.path(&name));
         self.names(entry, &what);
         if entry.size != 0 {
             self.tell(Weight::Light, &*what, format!("says that it has {} bytes, as no directory does", entry.size));
@@ -236,7 +261,7 @@ impl<'a> Walk<'a> {
         if depth > DEEPEST {
             self.tell(Weight::Fatal, what, format!("is more than {DEEPEST} levels deep"));
         } else {
-            todo.push(Todo { path, cluster: entry.cluster, parent: directory.cluster, depth });
+            todo.push(Todo { above: Some(Rc::clone(directory)), name, cluster: entry.cluster, depth });
         }
     }
 
@@ -298,7 +323,8 @@ impl<'a> Walk<'a> {
             }
             return;
         }
-        let parent = if directory.depth == 1 { 0 } else { directory.parent };
+        let above = directory.above.as_ref().filter(|above| above.depth > 0);
+        let parent = above.map_or(0, |above| above.cluster);
         let wanted = [(*b".          ", directory.cluster), (*b"..         ", parent)];
         let found = entries.iter().take(2).map(|entry| (entry.short, entry.cluster));
         if dots.len() != 2 || !dots.iter().all(|entry| entry.is_directory()) || !found.eq(wanted) {
