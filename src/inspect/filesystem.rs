@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::report::{FilesystemReport, RegistrationReport, Report, StoreReport, Usage, format_name};
 use super::{chain, shown};
 use crate::image::store::{StoreLocation, locate};
-use crate::read::{FileSystem, Kind, ReadError, escape, walk};
+use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::registration::parse_registration;
 
 /// No registration is larger, whatever the image says.
@@ -54,6 +54,8 @@ pub(super) fn examine(fs: &dyn FileSystem, number: u32, report: &mut Report) -> 
 
 fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemReport, problems: &mut Vec<String>) {
     let mut contents: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
+    // Kernels lie on the third level of an ESP, and each is worth a name.
+    let levels = if fs.summary().format == Format::Vfat { 3 } else { 2 };
     for found in walk(fs, Path::new("")) {
         let found = match found {
             Ok(found) => found,
@@ -70,7 +72,7 @@ fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemRep
         };
         *counter = counter.saturating_add(1);
         examined.file_bytes = examined.file_bytes.saturating_add(bytes);
-        if let Some(unit) = unit(&found.path, store) {
+        if let Some(unit) = unit(&found.path, store, levels) {
             let (size, files) = contents.entry(unit).or_default();
             *size = size.saturating_add(bytes);
             *files = files.saturating_add(u64::from(found.metadata.kind != Kind::Directory));
@@ -81,12 +83,12 @@ fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemRep
     examined.contents.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
 }
 
-/// What a file is counted to: its store path; beside a store whatever is next to it; elsewhere a directory of the
-/// second level. `None` for the directories that lead to the store.
-fn unit(path: &Path, store: Option<&Path>) -> Option<PathBuf> {
+/// What a file is counted to: its store path; beside a store whatever is next to it; elsewhere what is on this level.
+/// `None` for the directories that lead to the store.
+fn unit(path: &Path, store: Option<&Path>, levels: usize) -> Option<PathBuf> {
     let levels = match store {
         Some(store) => path.iter().zip(store).take_while(|(one, other)| one == other).count().saturating_add(1),
-        None => 2,
+        None => levels,
     };
     let is_above = store.is_some_and(|store| store.starts_with(path));
     (!is_above).then(|| path.iter().take(levels).collect())
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn files_are_counted_to_what_people_know() {
         let unit = |path: &str, store: Option<&str>| {
-            unit(Path::new(path), store.map(Path::new)).map(|unit| unit.display().to_string())
+            unit(Path::new(path), store.map(Path::new), 2).map(|unit| unit.display().to_string())
         };
         let store = Some("nix/store");
         assert_eq!(unit("nix/store/a/bin/sh", store).as_deref(), Some("nix/store/a"));

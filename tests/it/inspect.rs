@@ -245,6 +245,45 @@ fn a_disk_of_systemd_reparts() {
     assert_eq!(listed, "b\nbig\nlong\nshort\nsmall\n");
 }
 
+/// Whatever one byte of the metadata becomes: an answer, in all three forms.
+#[test]
+fn no_byte_makes_it_panic() {
+    let (_closure, built) = with_systemd_boot();
+    let image = fs::OpenOptions::new().write(true).read(true).open(&built.image).unwrap();
+    let (boot, nix) = (built.boot().offset, built.nix().offset);
+    // Headers and entries; boot sector, FSInfo, FATs and directories; superblock, descriptors, inodes and directories.
+    let places = [
+        (0, 4096),
+        (boot, 1024),
+        (boot + 32 * 512, 2048),
+        (boot + (1 << 20), 8192),
+        (nix + 1024, 1024),
+        (nix + 4096, 256),
+        (nix, 2 << 20),
+    ];
+    let mut state = 42u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for round in 0..400 {
+        let (start, len) = places[round % places.len()];
+        let at = start + random(len);
+        let mut byte = [0];
+        image.read_exact_at(&mut byte, at).unwrap();
+        image.write_all_at(&[byte[0] ^ u8::try_from(1 + random(255)).unwrap()], at).unwrap();
+        if let Ok(opened) = sane_image::image::Image::open(&built.image) {
+            let report = sane_image::inspect::inspect(&opened, "x");
+            let style = sane_image::inspect::Style { width: 80, colour: true };
+            assert!(!sane_image::inspect::text(&report, style).is_empty());
+            assert!(sane_image::inspect::html(&report).ends_with("</html>\n"));
+            assert!(report.to_json().ends_with("}\n"));
+        }
+        image.write_all_at(&byte, at).unwrap();
+    }
+    assert_eq!(inspect(&built.image).1, 0);
+}
+
 /// Writes the page of an image.
 fn page(image: &Path) -> String {
     let target = image.with_extension("html");

@@ -10,6 +10,8 @@ mod map;
 
 /// As many of the largest things as are in the table.
 const LARGEST: usize = 30;
+/// As many boot entries as are shown at once, beside the default.
+const ENTRIES: usize = 5;
 const STYLE: &str = include_str!("style.css");
 
 /// The report as a page.
@@ -244,8 +246,17 @@ fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "<li><code>{}</code>: default {default}, timeout {timeout}</li>", esc(&configuration.path))?;
     }
     writeln!(out, "</ul>\n<div class=\"entries\">")?;
-    boot.entries.iter().try_for_each(|entry| write_entry(out, entry))?;
-    writeln!(out, "</div>\n</section>")
+    let is_shown = |i: usize, entry: &BootEntry| i < ENTRIES || entry.default;
+    let entries = || boot.entries.iter().enumerate();
+    entries().filter(|(i, entry)| is_shown(*i, entry)).try_for_each(|(_, entry)| write_entry(out, entry))?;
+    writeln!(out, "</div>")?;
+    let more = entries().filter(|(i, entry)| !is_shown(*i, entry)).count();
+    if more > 0 {
+        writeln!(out, "<details><summary>{more} more</summary>\n<div class=\"entries\">")?;
+        entries().filter(|(i, entry)| !is_shown(*i, entry)).try_for_each(|(_, entry)| write_entry(out, entry))?;
+        writeln!(out, "</div></details>")?;
+    }
+    writeln!(out, "</section>")
 }
 
 fn write_entry(out: &mut String, entry: &BootEntry) -> fmt::Result {
