@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// Files that look outside, by design; every other one below these directories is pure.
-const EDGES: [&str; 9] = [
+const EDGES: [&str; 10] = [
     "btrfs/writer.rs",
     "btrfs/contents.rs",
     "btrfs/packs.rs",
@@ -15,6 +15,7 @@ const EDGES: [&str; 9] = [
     "vfat/writer.rs",
     "vfat/cache.rs",
     "vfat/error.rs",
+    "vfat/reader.rs",
     "vfat/tests.rs",
 ];
 const PURE: [&str; 14] = [

@@ -19,6 +19,7 @@ pub(crate) mod mount;
 pub(crate) mod machine;
 
 pub(crate) mod foreign;
+
 pub(crate) mod reading;
 
 pub(crate) mod walk;
