@@ -165,23 +165,20 @@ pub fn pair<'a>(
         |one, other| format(one).is_some() && format(one) == format(other),
     ];
     let mut partner: Vec<Option<usize>> = vec![None; before.len()];
+    let mut is_taken = vec![false; after.len()];
     for rule in rules {
-        for (one, partner_of_one) in before.iter().zip(0..) {
-            if partner.get(partner_of_one).is_some_and(Option::is_some) {
-                continue;
-            }
-            let is_free = |at: &usize| !partner.contains(&Some(*at));
-            let found =
-                (0..after.len()).filter(is_free).find(|at| after.get(*at).is_some_and(|other| rule(one, other)));
-            if let Some(slot) = partner.get_mut(partner_of_one) {
-                *slot = found;
+        for (one, slot) in before.iter().zip(&mut partner).filter(|(_, slot)| slot.is_none()) {
+            let mut free = after.iter().zip(&mut is_taken).enumerate().filter(|(_, (_, is_taken))| !**is_taken);
+            if let Some((at, (_, is_taken))) = free.find(|(_, (other, _))| rule(one, other)) {
+                *is_taken = true;
+                *slot = Some(at);
             }
         }
     }
     let mut pairs: Vec<_> =
         before.iter().zip(&partner).map(|(one, at)| (Some(one), at.and_then(|at| after.get(at)))).collect();
-    let rest = after.iter().enumerate().filter(|(at, _)| !partner.contains(&Some(*at)));
-    pairs.extend(rest.map(|(_, other)| (None, Some(other))));
+    let rest = after.iter().zip(is_taken).filter(|(_, is_taken)| !is_taken);
+    pairs.extend(rest.map(|(other, _)| (None, Some(other))));
     pairs
 }
 

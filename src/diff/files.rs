@@ -91,16 +91,17 @@ pub fn compare(before: &Files, after: &Files) -> (Vec<FileDiff>, Vec<PathBuf>) {
 
 /// Adds the files whose contents turned out to differ.
 pub fn add_contents(diffs: &mut Vec<FileDiff>, differing: Vec<PathBuf>) {
+    let known = diffs.len();
     for path in differing {
-        match diffs.binary_search_by(|diff| diff.path.cmp(&path)) {
-            Ok(at) => {
-                if let Some(FileDiff { change: FileChange::Changed(aspects), .. }) = diffs.get_mut(at) {
-                    aspects.push(Aspect::Contents);
-                }
-            }
-            Err(at) => diffs.insert(at, FileDiff { path, change: FileChange::Changed(vec![Aspect::Contents]) }),
+        let sorted = diffs.get_mut(..known).unwrap_or_default();
+        let at = sorted.binary_search_by(|diff| diff.path.cmp(&path)).ok();
+        match at.and_then(|at| sorted.get_mut(at)) {
+            Some(FileDiff { change: FileChange::Changed(aspects), .. }) => aspects.push(Aspect::Contents),
+            Some(_) => {}
+            None => diffs.push(FileDiff { path, change: FileChange::Changed(vec![Aspect::Contents]) }),
         }
     }
+    diffs.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
 fn aspects(one: &FileFacts, other: &FileFacts) -> Vec<Aspect> {

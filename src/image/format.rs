@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::read::{Bytes, Fault, FileSystem, Format, ReadError};
-use crate::{ext4, vfat};
+use crate::{btrfs, ext4, vfat};
 
 /// The format of a filesystem by its magic, or `None` if it is none that can be read here.
 pub fn recognise(bytes: &dyn Bytes) -> Option<Format> {
     // A boot sector may be left over from a FAT that was there before: its magic counts last.
     if ext4::reader::recognise(bytes) {
         Some(Format::Ext4)
+    } else if btrfs::reader::recognise(bytes) {
+        Some(Format::Btrfs)
     } else if vfat::reader::recognise(bytes) {
         Some(Format::Vfat)
     } else {
@@ -25,7 +27,7 @@ pub fn open_filesystem(format: Format, bytes: Arc<dyn Bytes>) -> Result<Box<dyn 
     Ok(match format {
         Format::Ext4 => Box::new(ext4::reader::open(bytes)?),
         Format::Vfat => Box::new(vfat::reader::open(bytes)?),
-        Format::Btrfs => return Err(unsupported(format)),
+        Format::Btrfs => Box::new(btrfs::reader::open(bytes)?),
     })
 }
 
@@ -37,10 +39,6 @@ pub fn check_filesystem(format: Format, bytes: &dyn Bytes) -> Result<Vec<Fault>,
     match format {
         Format::Ext4 => ext4::check::check(bytes),
         Format::Vfat => vfat::check::check(bytes),
-        Format::Btrfs => Err(unsupported(format)),
+        Format::Btrfs => btrfs::check::check(bytes),
     }
-}
-
-fn unsupported(format: Format) -> ReadError {
-    ReadError::Unsupported(format!("{format:?} cannot be read yet"))
 }

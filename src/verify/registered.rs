@@ -31,8 +31,10 @@ pub(super) fn compare(mut registrations: Vec<Registration>, names: &BTreeSet<Str
     let mut faults = Vec::new();
     registrations.dedup_by(|later, first| {
         let is_twice = later.path == first.path;
-        if is_twice && !faults.iter().any(|fault: &StoreFault| fault.name == first.path.base_name()) {
-            faults.push(StoreFault::new(first.path.base_name(), "is registered twice"));
+        let name = first.path.base_name();
+        // The list is sorted: what was told last is the only one that could be told again.
+        if is_twice && faults.last().is_none_or(|fault: &StoreFault| fault.name != name) {
+            faults.push(StoreFault::new(name, "is registered twice"));
         }
         is_twice
     });

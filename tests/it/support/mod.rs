@@ -18,8 +18,6 @@ pub(crate) mod mount;
 
 pub(crate) mod machine;
 
-pub(crate) mod reading;
-pub(crate) mod foreign;
 pub(crate) mod foreign;
 
 pub(crate) mod reading;
