@@ -31,6 +31,8 @@ pub mod disk;
 
 pub mod copy;
 
+pub mod read;
+
 pub mod vfat;
 
 pub mod ext4;

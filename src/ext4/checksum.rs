@@ -22,6 +22,11 @@ impl Checksum {
         self.with(&inode.0.to_le_bytes()).with(&0u32.to_le_bytes())
     }
 
+    /// The start that a superblock holds in place of the UUID's (metadata_csum_seed).
+    pub fn from_value(value: u32) -> Self {
+        Self(value)
+    }
+
     /// Continued over more bytes.
     #[must_use]
     pub fn with(self, bytes: &[u8]) -> Self {

@@ -6,7 +6,7 @@
 
 use zerocopy::byteorder::big_endian;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The size of every block, in bytes. One size keeps layout simple, and every boot loader reads it.
 pub const BLOCK_SIZE: u64 = 4096;
@@ -52,28 +52,103 @@ pub const FEATURE_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
     | ro_compat::EXTRA_ISIZE
     | ro_compat::METADATA_CSUM;
 
-mod compat {
-    pub(super) const HAS_JOURNAL: u32 = 0x4;
-    pub(super) const EXT_ATTR: u32 = 0x8;
-    pub(super) const RESIZE_INODE: u32 = 0x10;
-    pub(super) const DIR_INDEX: u32 = 0x20;
+/// Bits of `s_feature_compat` ("Super Block", section on features).
+#[allow(missing_docs, reason = "the kernel's documentation describes each bit")]
+pub mod compat {
+    pub const HAS_JOURNAL: u32 = 0x4;
+    pub const EXT_ATTR: u32 = 0x8;
+    pub const RESIZE_INODE: u32 = 0x10;
+    pub const DIR_INDEX: u32 = 0x20;
+    pub const SPARSE_SUPER2: u32 = 0x200;
+    pub const ORPHAN_FILE: u32 = 0x1000;
 }
 
-mod incompat {
-    pub(super) const FILETYPE: u32 = 0x2;
-    pub(super) const EXTENTS: u32 = 0x40;
-    pub(super) const BIT64: u32 = 0x80;
-    pub(super) const FLEX_BG: u32 = 0x200;
+/// Bits of `s_feature_incompat`.
+#[allow(missing_docs, reason = "the kernel's documentation describes each bit")]
+pub mod incompat {
+    pub const FILETYPE: u32 = 0x2;
+    pub const RECOVER: u32 = 0x4;
+    pub const META_BG: u32 = 0x10;
+    pub const EXTENTS: u32 = 0x40;
+    pub const BIT64: u32 = 0x80;
+    pub const MMP: u32 = 0x100;
+    pub const FLEX_BG: u32 = 0x200;
+    pub const EA_INODE: u32 = 0x400;
+    pub const CSUM_SEED: u32 = 0x2000;
+    pub const LARGEDIR: u32 = 0x4000;
+    pub const INLINE_DATA: u32 = 0x8000;
+    pub const ENCRYPT: u32 = 0x1_0000;
+    pub const CASEFOLD: u32 = 0x2_0000;
 }
 
-mod ro_compat {
-    pub(super) const SPARSE_SUPER: u32 = 0x1;
-    pub(super) const LARGE_FILE: u32 = 0x2;
-    pub(super) const HUGE_FILE: u32 = 0x8;
-    pub(super) const DIR_NLINK: u32 = 0x20;
-    pub(super) const EXTRA_ISIZE: u32 = 0x40;
-    pub(super) const METADATA_CSUM: u32 = 0x400;
+/// Bits of `s_feature_ro_compat`.
+#[allow(missing_docs, reason = "the kernel's documentation describes each bit")]
+pub mod ro_compat {
+    pub const SPARSE_SUPER: u32 = 0x1;
+    pub const LARGE_FILE: u32 = 0x2;
+    pub const HUGE_FILE: u32 = 0x8;
+    pub const GDT_CSUM: u32 = 0x10;
+    pub const DIR_NLINK: u32 = 0x20;
+    pub const EXTRA_ISIZE: u32 = 0x40;
+    pub const QUOTA: u32 = 0x100;
+    pub const BIGALLOC: u32 = 0x200;
+    pub const METADATA_CSUM: u32 = 0x400;
+    pub const PROJECT: u32 = 0x2000;
+    pub const ORPHAN_PRESENT: u32 = 0x1_0000;
 }
+
+/// The names of the bits of `s_feature_compat`, as mke2fs and dumpe2fs give them.
+pub const COMPAT_NAMES: [(u32, &str); 11] = [
+    (0x1, "dir_prealloc"),
+    (0x2, "imagic_inodes"),
+    (compat::HAS_JOURNAL, "has_journal"),
+    (compat::EXT_ATTR, "ext_attr"),
+    (compat::RESIZE_INODE, "resize_inode"),
+    (compat::DIR_INDEX, "dir_index"),
+    (0x100, "snapshot_bitmap"),
+    (compat::SPARSE_SUPER2, "sparse_super2"),
+    (0x400, "fast_commit"),
+    (0x800, "stable_inodes"),
+    (compat::ORPHAN_FILE, "orphan_file"),
+];
+/// The names of the bits of `s_feature_incompat`.
+pub const INCOMPAT_NAMES: [(u32, &str); 16] = [
+    (0x1, "compression"),
+    (incompat::FILETYPE, "filetype"),
+    (incompat::RECOVER, "needs_recovery"),
+    (0x8, "journal_dev"),
+    (incompat::META_BG, "meta_bg"),
+    (incompat::EXTENTS, "extent"),
+    (incompat::BIT64, "64bit"),
+    (incompat::MMP, "mmp"),
+    (incompat::FLEX_BG, "flex_bg"),
+    (incompat::EA_INODE, "ea_inode"),
+    (0x1000, "dirdata"),
+    (incompat::CSUM_SEED, "metadata_csum_seed"),
+    (incompat::LARGEDIR, "large_dir"),
+    (incompat::INLINE_DATA, "inline_data"),
+    (incompat::ENCRYPT, "encrypt"),
+    (incompat::CASEFOLD, "casefold"),
+];
+/// The names of the bits of `s_feature_ro_compat`.
+pub const RO_COMPAT_NAMES: [(u32, &str); 16] = [
+    (ro_compat::SPARSE_SUPER, "sparse_super"),
+    (ro_compat::LARGE_FILE, "large_file"),
+    (0x4, "btree_dir"),
+    (ro_compat::HUGE_FILE, "huge_file"),
+    (ro_compat::GDT_CSUM, "uninit_bg"),
+    (ro_compat::DIR_NLINK, "dir_nlink"),
+    (ro_compat::EXTRA_ISIZE, "extra_isize"),
+    (0x80, "snapshot"),
+    (ro_compat::QUOTA, "quota"),
+    (ro_compat::BIGALLOC, "bigalloc"),
+    (ro_compat::METADATA_CSUM, "metadata_csum"),
+    (0x800, "replica"),
+    (0x1000, "read-only"),
+    (ro_compat::PROJECT, "project"),
+    (0x8000, "verity"),
+    (ro_compat::ORPHAN_PRESENT, "orphan_present"),
+];
 
 /// `s_magic`.
 pub const SUPERBLOCK_MAGIC: u16 = 0xef53;
@@ -93,6 +168,10 @@ pub const FLAGS_SIGNED_HASH: u32 = 1;
 pub const CHECKSUM_CRC32C: u8 = 1;
 /// `s_default_mount_opts`: user_xattr and acl, mke2fs's default.
 pub const DEFAULT_MOUNT_OPTIONS: u32 = 0x4 | 0x8;
+/// `bg_flags`: no inode of the group was ever used, and its inode bitmap may hold anything.
+pub const GROUP_INODE_UNINIT: u16 = 1;
+/// `bg_flags`: no block of the group is in use but its metadata, and its block bitmap may hold anything.
+pub const GROUP_BLOCK_UNINIT: u16 = 2;
 /// `bg_flags`: the inode table's unused part is zero, so that no kernel has to zero it lazily.
 pub const GROUP_INODE_TABLE_ZEROED: u16 = 4;
 
@@ -188,7 +267,11 @@ pub struct Superblock {
     pub lpf_ino: U32,              // 0: lost+found is found by name
     pub prj_quota_inum: U32,       // 0: no quota
     pub checksum_seed: U32,        // 0: U-Boot knows no metadata_csum_seed
-    pub reserved: [u8; 392],       // 0: later features and padding
+    pub time_high: [u8; 8],        // 0: no time after 2106
+    pub encoding: U16,             // 0: names are bytes
+    pub encoding_flags: U16,       // 0: as above
+    pub orphan_file_inum: U32,     // 0: U-Boot knows no orphan_file
+    pub reserved: [u8; 376],       // 0: padding
     pub checksum: U32,
 }
 const _: () = assert!(size_of::<Superblock>() == 1024);
@@ -281,6 +364,26 @@ pub const MODE_REGULAR: u16 = 0o100_000;
 pub const MODE_DIRECTORY: u16 = 0o040_000;
 /// `i_mode`: a symbolic link.
 pub const MODE_SYMLINK: u16 = 0o120_000;
+/// `i_mode`: the bits that tell the type.
+pub const MODE_TYPE: u16 = 0o170_000;
+/// `i_mode`: a character device.
+pub const MODE_CHARACTER: u16 = 0o020_000;
+/// `i_mode`: a block device.
+pub const MODE_BLOCK: u16 = 0o060_000;
+/// `i_mode`: a named pipe.
+pub const MODE_PIPE: u16 = 0o010_000;
+/// `i_mode`: a socket.
+pub const MODE_SOCKET: u16 = 0o140_000;
+/// `i_flags`: contents and names are encrypted.
+pub const INODE_ENCRYPT: u32 = 0x800;
+/// `i_flags`: `i_blocks` counts blocks of the filesystem, not sectors.
+pub const INODE_HUGE_FILE: u32 = 0x4_0000;
+/// `i_flags`: the inode holds the value of an extended attribute.
+pub const INODE_EA: u32 = 0x20_0000;
+/// `i_flags`: the contents stand in the inode.
+pub const INODE_INLINE_DATA: u32 = 0x1000_0000;
+/// `i_flags`: names in the directory are compared without regard to case.
+pub const INODE_CASEFOLD: u32 = 0x4000_0000;
 /// `i_flags`: the directory has a hash tree.
 pub const INODE_INDEX: u32 = 0x1000;
 /// `i_flags`: `i_block` holds an extent tree.
@@ -362,6 +465,16 @@ pub const DIRECTORY_TAIL_TYPE: u8 = 0xde;
 pub const TYPE_REGULAR: u8 = 1;
 /// `file_type`: a directory.
 pub const TYPE_DIRECTORY: u8 = 2;
+/// `file_type`: unknown, as without the filetype feature.
+pub const TYPE_UNKNOWN: u8 = 0;
+/// `file_type`: a character device.
+pub const TYPE_CHARACTER: u8 = 3;
+/// `file_type`: a block device.
+pub const TYPE_BLOCK: u8 = 4;
+/// `file_type`: a named pipe.
+pub const TYPE_PIPE: u8 = 5;
+/// `file_type`: a socket.
+pub const TYPE_SOCKET: u8 = 6;
 /// `file_type`: a symbolic link.
 pub const TYPE_SYMLINK: u8 = 7;
 
@@ -409,7 +522,7 @@ pub struct HtreeTail {
 const _: () = assert!(size_of::<HtreeTail>() == 8);
 
 /// The head of the journal ("Journal (jbd2)", section "Super Block"). Big-endian.
-#[derive(Clone, Debug, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the kernel's documentation describes each field")]
 pub struct JournalSuperblock {
@@ -425,7 +538,14 @@ pub struct JournalSuperblock {
     pub features: [big_endian::U32; 3], // 0: the kernel adds those it wants at the first mount
     pub uuid: [u8; 16],                 // 0: as mke2fs; an internal journal has one user
     pub nr_users: big_endian::U32,
-    pub rest: [u8; 956], // 0: only for journals with features or more users
+    pub dynsuper: big_endian::U32,             // 0: as above
+    pub max_transaction: [big_endian::U32; 2], // 0: no limit
+    pub checksum_type: u8,                     // 0: no checksums until the kernel adds them
+    pub padding: [u8; 3],
+    pub num_fc_blocks: big_endian::U32, // 0: no fast commits
+    pub reserved: [u8; 164],            // 0: padding
+    pub checksum: big_endian::U32,      // 0: as checksum_type
+    pub users: [u8; 768],               // 0: an internal journal lists none
 }
 const _: () = assert!(size_of::<JournalSuperblock>() == 1024);
 
@@ -433,3 +553,44 @@ const _: () = assert!(size_of::<JournalSuperblock>() == 1024);
 pub const JOURNAL_MAGIC: u32 = 0xc03b_3998;
 /// `h_blocktype`: a superblock with feature fields.
 pub const JOURNAL_SUPERBLOCK_V2: u32 = 4;
+/// `h_blocktype`: a superblock without feature fields.
+pub const JOURNAL_SUPERBLOCK_V1: u32 = 3;
+/// `h_blocktype`: what the blocks after this one belong to.
+pub const JOURNAL_DESCRIPTOR: u32 = 1;
+/// `h_blocktype`: the end of a transaction.
+pub const JOURNAL_COMMIT: u32 = 2;
+/// `h_blocktype`: blocks that earlier transactions must not bring back.
+pub const JOURNAL_REVOKE: u32 = 5;
+/// `s_feature_incompat` of the journal: block numbers have 64 bits.
+pub const JOURNAL_BIT64: u32 = 0x2;
+/// `s_feature_incompat` of the journal: checksums of 16 bits in tags.
+pub const JOURNAL_CSUM_V2: u32 = 0x8;
+/// `s_feature_incompat` of the journal: checksums of 32 bits in tags.
+pub const JOURNAL_CSUM_V3: u32 = 0x10;
+/// `s_feature_incompat` of the journal: an area for fast commits ends it.
+pub const JOURNAL_FAST_COMMIT: u32 = 0x20;
+/// All of `s_feature_incompat` of the journal that is known here: these, revocations and asynchronous commits.
+pub const JOURNAL_KNOWN: u32 = 0x3f;
+/// `t_flags`: the block's first four bytes, which were the journal's magic, were made zero.
+pub const TAG_ESCAPE: u32 = 1;
+/// `t_flags`: no UUID follows the tag.
+pub const TAG_SAME_UUID: u32 = 2;
+/// `t_flags`: the last tag of its descriptor block.
+pub const TAG_LAST: u32 = 8;
+
+/// The head of a block of extended attributes ("Extended Attributes", `ext4_xattr_header`).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the kernel's documentation describes each field")]
+pub struct XattrHeader {
+    pub magic: U32,
+    pub refcount: U32,
+    pub blocks: U32,
+    pub hash: U32,
+    pub checksum: U32,
+    pub reserved: [U32; 3],
+}
+const _: () = assert!(size_of::<XattrHeader>() == 32);
+
+/// `h_magic` of a block of extended attributes.
+pub const XATTR_MAGIC: u32 = 0xea02_0000;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod check;
 pub mod checksum;
 pub mod contents;
 pub mod directory;
@@ -17,8 +18,9 @@ pub mod hash;
 pub mod inode;
 pub mod journal;
 pub mod layout;
-
+pub mod reader;
 pub mod space;
+mod volume;
 pub mod writer;
 
 /// A block of the filesystem, counted from its start in units of [`format::BLOCK_SIZE`].

@@ -12,10 +12,13 @@
 //! cluster beforehand and the writer knows where to correct. What it finds there is checked first.
 
 mod cache;
+pub mod check;
 mod error;
 mod geometry;
 mod layout;
 mod names;
+pub mod reader;
+mod volume;
 mod writer;
 
 #[cfg(test)]

@@ -1,0 +1,131 @@
+//! Whether an ext4 filesystem is well, as far as structure can tell: what `e2fsck -fn` would ask, answered anew.
+//!
+//! Independent of the layout code: it knows the on-disk structures and what must hold between them. One pass over the
+//! groups claims the fixed metadata, one over the inodes claims their blocks, one over the directories counts names;
+//! then bitmaps and counts are held against what was found. What is claimed twice is looked for again, so that both
+//! owners can be named. It remembers a bit a block and 16 bytes an inode.
+//!
+//! A filesystem whose journal has to be replayed is told as one fault; all else is checked as the replay would leave
+//! it, since that is what the next mount will see. Counts that only a clean unmount brings up to date are then not
+//! compared.
+
+mod bitmaps;
+mod claims;
+mod directories;
+mod faults;
+mod groups;
+mod htree;
+mod inodes;
+mod links;
+mod paths;
+
+use super::format::incompat;
+use super::volume::{Disk, Shape, Volume};
+use crate::read::{Bytes, Fault, ReadError};
+use claims::{Claims, Owner};
+use faults::{Faults, Subject};
+
+/// Everything that is wrong with the filesystem in `bytes`, sorted, at most 1,000 faults and one that there are more.
+///
+/// # Errors
+/// If the superblock leaves nothing to check, if a feature is unknown, or if the image cannot be read.
+pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+    let volume = match Volume::open(bytes) {
+        Err(ReadError::Corrupt(fault)) if fault.what != "superblock" => return Ok(vec![fault]),
+        other => other?,
+    };
+    if volume.shape.has_incompat(incompat::INLINE_DATA) {
+        return Err(ReadError::Unsupported("checking ext4 with inline_data".to_owned()));
+    }
+    let mut checker = Checker::new(Disk { bytes, volume: &volume });
+    checker.check_superblocks()?;
+    checker.check_groups();
+    checker.check_inodes()?;
+    checker.check_directories()?;
+    checker.check_links();
+    checker.check_bitmaps()?;
+    checker.check_journal()?;
+    checker.blame()?;
+    checker.finish()
+}
+
+/// What is known of an inode.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// The type that entries must give it; 0 if it is not in use.
+    kind: u8,
+    /// Whether its directory is not to be read: blocks of it were claimed before.
+    tangled: bool,
+    /// `i_links_count`.
+    links: u16,
+    /// Entries that lead to it, `.` and `..` included.
+    names: u32,
+    /// The first directory that names it.
+    parent: u32,
+    /// What `..` leads to.
+    dot_dot: u32,
+}
+
+/// A check under way.
+struct Checker<'a> {
+    disk: Disk<'a>,
+    faults: Faults,
+    claims: Claims,
+    /// By inode number less one.
+    inodes: Vec<Seen>,
+    /// Blocks of extended attributes: how often each should be and is used.
+    attributes: std::collections::BTreeMap<u64, (u32, u32)>,
+    free_blocks: u64,
+    free_inodes: u64,
+}
+
+impl<'a> Checker<'a> {
+    fn new(disk: Disk<'a>) -> Self {
+        let shape = disk.shape();
+        Self {
+            disk,
+            faults: Faults::default(),
+            claims: Claims::new(shape.blocks),
+            inodes: vec![Seen::default(); usize::try_from(shape.inodes).unwrap_or(0)],
+            attributes: std::collections::BTreeMap::new(),
+            free_blocks: 0,
+            free_inodes: 0,
+        }
+    }
+
+    fn shape(&self) -> &'a Shape {
+        &self.disk.volume.shape
+    }
+
+    fn tell(&mut self, subject: Subject, why: impl Into<String>) {
+        self.faults.add(subject, why.into());
+    }
+
+    /// Whether the journal had to be replayed, or deleted files wait to be freed.
+    fn needs_recovery(&self) -> bool {
+        self.shape().has_incompat(incompat::RECOVER)
+    }
+
+    fn seen(&self, inode: u32) -> Seen {
+        self.index(inode).and_then(|index| self.inodes.get(index)).copied().unwrap_or_default()
+    }
+
+    fn seen_mut(&mut self, inode: u32) -> Option<&mut Seen> {
+        let index = self.index(inode)?;
+        self.inodes.get_mut(index)
+    }
+
+    fn index(&self, inode: u32) -> Option<usize> {
+        usize::try_from(inode.checked_sub(1)?).ok()
+    }
+
+    fn claim(&mut self, first: u64, blocks: u64, owner: Owner) -> bool {
+        self.claims.claim(first, blocks, owner)
+    }
+
+    /// The numbers of all directories.
+    fn directories(&self) -> Vec<u32> {
+        let is_directory = |(_, seen): &(u32, &Seen)| seen.kind == super::format::TYPE_DIRECTORY;
+        (1..).zip(&self.inodes).filter(is_directory).map(|(number, _)| number).collect()
+    }
+}

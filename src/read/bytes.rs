@@ -1,0 +1,111 @@
+//! The bytes of an image, of a partition in it, or of a test.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::ReadError;
+use crate::units::ByteOffset;
+
+/// Bytes that can be read at any offset, by several threads at once.
+pub trait Bytes: Send + Sync {
+    /// How many there are.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] if that ends past the last byte, or if the image cannot be read.
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError>;
+}
+
+impl Bytes for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        let start = usize::try_from(offset.0).ok();
+        let range = start.and_then(|start| Some(start..start.checked_add(buf.len())?));
+        let bytes = range.and_then(|range| self.get(range));
+        buf.copy_from_slice(bytes.ok_or_else(|| past_the_end(offset, buf.len()))?);
+        Ok(())
+    }
+}
+
+/// A part of a file, addressed from 0.
+#[derive(Clone, Debug)]
+pub struct Window {
+    file: Arc<File>,
+    start: u64,
+    len: u64,
+}
+
+impl Window {
+    /// All `len` bytes of `file`.
+    pub fn new(file: File, len: u64) -> Self {
+        Self { file: Arc::new(file), start: 0, len }
+    }
+
+    /// The `len` bytes from `start` on, or `None` if they end past this window.
+    pub fn slice(&self, start: ByteOffset, len: u64) -> Option<Self> {
+        let end = start.checked_add(len)?;
+        (end.0 <= self.len).then(|| Self { file: Arc::clone(&self.file), start: self.start + start.0, len })
+    }
+}
+
+impl Bytes for Window {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        match offset.checked_add(buf.len() as u64) {
+            Some(end) if end.0 <= self.len => self
+                .file
+                .read_exact_at(buf, self.start + offset.0)
+                .map_err(|source| ReadError::Io { offset, len: buf.len() as u64, source }),
+            _ => Err(past_the_end(offset, buf.len())),
+        }
+    }
+}
+
+fn past_the_end(offset: ByteOffset, len: usize) -> ReadError {
+    ReadError::Io { offset, len: len as u64, source: io::ErrorKind::UnexpectedEof.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_end_where_they_end() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123456789", 0).unwrap();
+        let window = Window::new(file, 10).slice(ByteOffset(2), 6).unwrap();
+        let inner = window.slice(ByteOffset(1), 5).unwrap();
+        let mut two = [0; 2];
+        inner.read_exact_at(ByteOffset(3), &mut two).unwrap();
+        assert_eq!(&two, b"67");
+        assert!(inner.read_exact_at(ByteOffset(4), &mut two).is_err());
+        assert!(inner.read_exact_at(ByteOffset(u64::MAX), &mut two).is_err());
+        assert!(window.slice(ByteOffset(2), 5).is_none());
+        assert!(window.slice(ByteOffset(u64::MAX), 2).is_none());
+    }
+
+    #[test]
+    fn memory_ends_where_it_ends() {
+        let mut two = [0; 2];
+        let bytes = b"0123".to_vec();
+        bytes.read_exact_at(ByteOffset(2), &mut two).unwrap();
+        assert_eq!(&two, b"23");
+        assert!(bytes.read_exact_at(ByteOffset(3), &mut two).is_err());
+        assert!(bytes.read_exact_at(ByteOffset(u64::MAX), &mut two).is_err());
+    }
+}

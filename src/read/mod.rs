@@ -1,0 +1,127 @@
+//! What all readers of images have in common: bytes in, files out, and no trust in between.
+//!
+//! Each format's `reader` implements [`FileSystem`]; the commands that look into images know only this trait. Readers
+//! take any bytes at all: they return an error, they do not panic, loop for ever, or ask for memory that the image's
+//! own size does not warrant.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+pub mod bytes;
+pub mod error;
+
+pub use bytes::{Bytes, Window};
+pub use error::{Fault, ReadError};
+
+/// A filesystem that is read, never written.
+///
+/// Paths are relative to its root, without `.` and `..`; the root itself is the empty path. No method follows a
+/// symbolic link. Not for several threads at once: each opens its own.
+pub trait FileSystem {
+    /// What the superblock says.
+    fn summary(&self) -> &Summary;
+
+    /// The entries of a directory, sorted by name, without `.` and `..`.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], [`ReadError::NotADirectory`], or whatever is wrong with the image.
+    fn list(&self, directory: &Path) -> Result<Vec<Entry>, ReadError>;
+
+    /// What is known about one file.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], or whatever is wrong with the image.
+    fn metadata(&self, path: &Path) -> Result<Metadata, ReadError>;
+
+    /// The target of a symbolic link: at most 4096 bytes.
+    ///
+    /// # Errors
+    /// If there is no such link, or whatever is wrong with the image.
+    fn read_link(&self, path: &Path) -> Result<OsString, ReadError>;
+
+    /// The contents of a regular file.
+    ///
+    /// # Errors
+    /// If there is no such regular file, or whatever is wrong with the image.
+    fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError>;
+}
+
+/// The contents of a regular file.
+pub trait Contents {
+    /// Fills `buf` from `offset` bytes into the file, and tells how many bytes it got: fewer only at the file's end.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the image, checksums of contents included where the format has them.
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError>;
+}
+
+/// The format of a filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// FAT12, FAT16 or FAT32.
+    Vfat,
+    /// ext2, ext3 or ext4.
+    Ext4,
+    /// btrfs on one device.
+    Btrfs,
+}
+
+/// What a filesystem says about itself. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its format.
+    pub format: Format,
+    /// Its label, made UTF-8; empty if it has none.
+    pub label: String,
+    /// Its UUID as in `/dev/disk/by-uuid`.
+    pub uuid: String,
+    /// Its size.
+    pub size: u64,
+    /// Free for more files.
+    pub free: u64,
+    /// The unit of allocation.
+    pub block_size: u32,
+    /// Its features by their usual names, sorted.
+    pub features: Vec<String>,
+    /// No walk meets more entries than this: a bound that follows from the size of the image, not from its claims.
+    pub max_entries: u64,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bytes of the name, without `/` and NUL.
+    pub name: OsString,
+    /// What it names.
+    pub metadata: Metadata,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, a socket or a pipe: in no store, but in images of others.
+    Special,
+}
+
+/// What a filesystem knows about a file besides its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: Kind,
+    /// The lower 12 bits of its mode; 0755 or 0644 where the format has none.
+    pub permissions: u16,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Bytes of contents, or of a link's target; of a directory whatever the format says.
+    pub len: u64,
+    /// Seconds since 1970 of the last modification.
+    pub mtime: i64,
+}
