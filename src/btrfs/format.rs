@@ -59,6 +59,8 @@ pub mod object {
     pub const UUID_TREE: u64 = 9;
     /// What is free in each block group.
     pub const FREE_SPACE_TREE: u64 = 10;
+    /// The block groups, where the extent tree does not hold them.
+    pub const BLOCK_GROUP_TREE: u64 = 11;
     /// The tree that balancing moves data through.
     pub const DATA_RELOC_TREE: u64 = 0_u64.wrapping_sub(9);
     /// The first identifier of a subvolume other than the top level, and the inode of each subvolume's root directory.
@@ -133,6 +135,10 @@ pub const EXTENT_FLAG_TREE_BLOCK: u64 = 2;
 pub const FILE_EXTENT_INLINE: u8 = 0;
 /// `btrfs_file_extent_item.type`: the contents are in an extent.
 pub const FILE_EXTENT_REGULAR: u8 = 1;
+/// `btrfs_file_extent_item.type`: the extent is there, but nothing was written to it.
+pub const FILE_EXTENT_PREALLOCATED: u8 = 2;
+/// `BTRFS_INODE_NODATASUM`: the contents have no checksums.
+pub const INODE_NODATASUM: u64 = 1;
 /// `BTRFS_FT_REG_FILE`.
 pub const TYPE_REGULAR: u8 = 1;
 /// `BTRFS_FT_DIR`.

@@ -16,6 +16,7 @@ pub mod format;
 pub mod layout;
 pub mod packs;
 pub mod placement;
+pub mod reader;
 pub mod roots;
 pub mod space;
 pub mod superblock;
