@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub mod allocation;
+pub mod check;
 pub mod compress;
 pub mod contents;
 pub mod csum;

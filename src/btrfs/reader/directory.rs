@@ -11,7 +11,10 @@ use super::{Place, Reader, named};
 use crate::btrfs::csum;
 use crate::btrfs::format::{DirItem, kind, object};
 use crate::btrfs::tree::Key;
-use crate::read::ReadError;
+use crate::read::{Bytes, ReadError};
+
+/// Names in a directory, each with what it leads to.
+type Entries = Vec<(Box<[u8]>, Place)>;
 
 /// A name with where it leads.
 pub(in crate::btrfs) struct Name<'a> {
@@ -43,7 +46,7 @@ pub(in crate::btrfs) fn name_problem(name: &[u8]) -> Option<&'static str> {
     }
 }
 
-impl Reader {
+impl<B: Bytes> Reader<B> {
     /// What a name in a directory leads to.
     pub(super) fn lookup(&self, directory: Place, name: &[u8], path: &Path) -> Result<Option<Place>, ReadError> {
         let Place::Inode { tree, inode } = directory else { return Ok(None) };
@@ -55,7 +58,7 @@ impl Reader {
     }
 
     /// The entries of a directory, sorted by name.
-    pub(super) fn entries(&self, directory: Place, path: &Path) -> Result<Vec<(Box<[u8]>, Place)>, ReadError> {
+    pub(super) fn entries(&self, directory: Place, path: &Path) -> Result<Entries, ReadError> {
         let Place::Inode { tree, inode } = directory else { return Ok(Vec::new()) };
         let corrupt = |why: &str| ReadError::corrupt(named(tree, inode, path), format!("has {why}"));
         let mut entries: Vec<(Box<[u8]>, Key)> = Vec::new();

@@ -48,8 +48,8 @@ impl ChunkMap {
 }
 
 /// A device with a btrfs, its chunks known.
-pub(in crate::btrfs) struct Disk {
-    pub(in crate::btrfs) bytes: Arc<dyn Bytes>,
+pub(in crate::btrfs) struct Disk<B> {
+    pub(in crate::btrfs) bytes: B,
     pub(in crate::btrfs) superblock: Superblock,
     /// By address; none overlaps another.
     pub(in crate::btrfs) chunks: Vec<ChunkMap>,
@@ -87,10 +87,10 @@ fn best_superblock(bytes: &dyn Bytes) -> Result<Superblock, ReadError> {
     mirrors.filter_map(|&at| superblock_at(bytes, at).ok()).next().ok_or(error)
 }
 
-impl Disk {
+impl<B: Bytes> Disk<B> {
     /// Reads the superblock and the chunk tree.
-    pub(in crate::btrfs) fn open(bytes: Arc<dyn Bytes>) -> Result<Self, ReadError> {
-        let superblock = best_superblock(&*bytes)?;
+    pub(in crate::btrfs) fn open(bytes: B) -> Result<Self, ReadError> {
+        let superblock = best_superblock(&bytes)?;
         check_geometry(&superblock)?;
         let chunks = system_chunks(&superblock, bytes.len())?;
         let mut disk = Self { bytes, superblock, chunks };

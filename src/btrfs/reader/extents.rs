@@ -12,7 +12,7 @@ use super::{Reader, named};
 use crate::btrfs::csum;
 use crate::btrfs::format::{self, ExtentPlace, FileExtent, SECTOR_BYTES, SECTOR_SIZE, compression, kind, object};
 use crate::btrfs::tree::Key;
-use crate::read::{Contents, ReadError};
+use crate::read::{Bytes, Contents, ReadError};
 
 /// The most bytes that a compressed extent has, before and after (`BTRFS_MAX_COMPRESSED`).
 const COMPRESSED_MAX: u64 = 128 << 10;
@@ -86,8 +86,8 @@ pub(in crate::btrfs) fn part(offset: u64, data: &[u8]) -> Result<Part, &'static 
 }
 
 /// A file, its parts known.
-pub(super) struct OpenFile<'a> {
-    reader: &'a Reader,
+pub(super) struct OpenFile<'a, B> {
+    reader: &'a Reader<B>,
     /// For errors.
     tree: u64,
     inode: u64,
@@ -103,8 +103,8 @@ pub(super) struct OpenFile<'a> {
     piece: Vec<u8>,
 }
 
-impl<'a> OpenFile<'a> {
-    pub(super) fn new(reader: &'a Reader, tree: u64, inode: u64, len: u64, path: &Path) -> Result<Self, ReadError> {
+impl<'a, B: Bytes> OpenFile<'a, B> {
+    pub(super) fn new(reader: &'a Reader<B>, tree: u64, inode: u64, len: u64, path: &Path) -> Result<Self, ReadError> {
         let corrupt = |why: &str| ReadError::corrupt(named(tree, inode, path), why);
         let mut parts: Vec<Part> = Vec::new();
         reader.each(tree, inode, kind::EXTENT_DATA, |offset, data| {
@@ -214,7 +214,7 @@ impl<'a> OpenFile<'a> {
     }
 }
 
-impl Contents for OpenFile<'_> {
+impl<B: Bytes> Contents for OpenFile<'_, B> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         let wanted = to_len(self.len.saturating_sub(offset), buf.len());
         let mut done = 0;
@@ -225,7 +225,7 @@ impl Contents for OpenFile<'_> {
     }
 }
 
-impl Reader {
+impl<B: Bytes> Reader<B> {
     /// The checksums of the sectors of a range of addresses.
     fn checksums(&self, start: u64, len: u64) -> Result<Vec<Option<u32>>, ReadError> {
         let mut sums = vec![None; to_len(len / SECTOR_SIZE, usize::MAX)];

@@ -5,9 +5,9 @@
 //! at: what a program had synced just before a crash may be missing.
 
 mod compressed;
-mod directory;
+pub(super) mod directory;
 pub(super) mod disk;
-mod extents;
+pub(super) mod extents;
 pub(super) mod features;
 pub(super) mod node;
 
@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -24,7 +24,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use self::disk::{Disk, Expected};
 use self::extents::OpenFile;
 use self::node::Node;
-use super::format::{self, BlockGroupItem, InodeItem, MAGIC, RootItem, SUPERBLOCK_OFFSETS, group, kind, object};
+use super::format::{
+    self, BlockGroupItem, InodeItem, InodeRef, MAGIC, RootItem, RootRef, SUPERBLOCK_OFFSETS, group, kind, object,
+};
 use super::tree::Key;
 use crate::read::{Bytes, Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary};
 use crate::units::ByteOffset;
@@ -33,6 +35,8 @@ use crate::units::ByteOffset;
 const CACHED_NODES: usize = 1024;
 /// Bytes of the smallest directory entry: its item in a leaf and one byte of name.
 const SMALLEST_ENTRY: u64 = 56;
+/// A path has at most this many components: Linux takes no more than 4,096 bytes.
+const DEEPEST: usize = 2048;
 /// The longest target of a symbolic link, in bytes.
 const LONGEST_LINK: u64 = 4096;
 
@@ -48,7 +52,7 @@ pub fn recognise(bytes: &dyn Bytes) -> bool {
 ///
 /// # Errors
 /// If it is no btrfs, is corrupt in its superblock, chunk tree or root tree, or has a feature that is not supported.
-pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
+pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader<Arc<dyn Bytes>>, ReadError> {
     Reader::open(Disk::open(bytes)?)
 }
 
@@ -133,16 +137,16 @@ enum Place {
 }
 
 /// A btrfs filesystem, open for reading.
-pub struct Reader {
-    disk: Disk,
+pub struct Reader<B> {
+    disk: Disk<B>,
     summary: Summary,
     /// All trees but the root and chunk trees, by identifier.
     trees: BTreeMap<u64, Subvolume>,
     nodes: RefCell<BTreeMap<u64, Arc<Node>>>,
 }
 
-impl Reader {
-    pub(super) fn open(disk: Disk) -> Result<Self, ReadError> {
+impl<B: Bytes> Reader<B> {
+    pub(super) fn open(disk: Disk<B>) -> Result<Self, ReadError> {
         let trees = trees(&disk)?;
         let summary = summarise(&disk);
         let mut reader = Self { disk, summary, trees, nodes: RefCell::default() };
@@ -172,7 +176,7 @@ impl Reader {
     }
 
     /// Visits the items of a tree from the last one whose key is not above `from`.
-    fn visit(&self, tree: u64, from: Key, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+    pub(super) fn visit(&self, tree: u64, from: Key, visit: &mut Visit<'_>) -> Result<(), ReadError> {
         self.tree(tree)?.root.visit(&mut |at, expected| self.node(at, expected), from, visit)
     }
 
@@ -220,7 +224,7 @@ impl Reader {
     fn find(&self, path: &Path) -> Result<(Place, Metadata), ReadError> {
         let top = self.tree(object::FS_TREE)?;
         let mut place = Place::Inode { tree: object::FS_TREE, inode: top.directory };
-        let mut so_far = std::path::PathBuf::new();
+        let mut so_far = PathBuf::new();
         let mut metadata = self.metadata_of(place, &so_far)?;
         for component in path.components() {
             let Component::Normal(name) = component else { return Err(ReadError::NotFound(escaped(path))) };
@@ -233,6 +237,35 @@ impl Reader {
             metadata = self.metadata_of(place, &so_far)?;
         }
         Ok((place, metadata))
+    }
+
+    /// The path of an inode by the names that lead to it, from the top level, as far as they can be found.
+    pub(super) fn path_of(&self, mut tree: u64, mut inode: u64) -> Option<PathBuf> {
+        let mut names = Vec::new();
+        while names.len() < DEEPEST {
+            let from = if self.tree(tree).ok()?.directory != inode {
+                Key::new(inode, kind::INODE_REF, 0)
+            } else if tree == object::FS_TREE {
+                names.reverse();
+                return Some(names.iter().map(|name: &OsString| name.as_os_str()).collect());
+            } else {
+                Key::new(tree, kind::ROOT_BACKREF, 0)
+            };
+            let holder = if from.kind == kind::INODE_REF { tree } else { object::ROOT_TREE };
+            let mut found = None;
+            let visited = self.visit(holder, from, &mut |key, data| {
+                if (key.objectid, key.kind) >= (from.objectid, from.kind) {
+                    found = name_of(key, data).filter(|_| key.objectid == from.objectid);
+                    return Ok(false);
+                }
+                Ok(true)
+            });
+            visited.ok()?;
+            let (name, parent, directory) = found?;
+            names.push(name);
+            (tree, inode) = if holder == tree { (tree, parent) } else { (parent, directory) };
+        }
+        None
     }
 
     /// Bytes free for more files: in data chunks, and where there are no chunks yet.
@@ -257,12 +290,29 @@ impl Reader {
     }
 }
 
+/// The name in an `INODE_REF` or `ROOT_BACKREF`, what its key leads to, and the directory there.
+fn name_of(key: Key, data: &[u8]) -> Option<(OsString, u64, u64)> {
+    let (name_len, rest, directory) = match key.kind {
+        kind::INODE_REF => {
+            let (head, rest) = InodeRef::read_from_prefix(data).ok()?;
+            (head.name_len, rest, 0)
+        }
+        kind::ROOT_BACKREF => {
+            let (head, rest) = RootRef::read_from_prefix(data).ok()?;
+            (head.name_len, rest, head.dirid.get())
+        }
+        _ => return None,
+    };
+    let name = rest.get(..usize::from(name_len.get()))?;
+    Some((OsStr::from_bytes(name).to_owned(), key.offset, directory))
+}
+
 fn is_expected(node: &Node, expected: Expected) -> bool {
     node.level() == expected.level && expected.first.is_none_or(|first| node.key(0) == Some(first))
 }
 
 /// All trees that the root tree names. Of a tree that it names twice, the later counts.
-pub(super) fn trees(disk: &Disk) -> Result<BTreeMap<u64, Subvolume>, ReadError> {
+pub(super) fn trees<B: Bytes>(disk: &Disk<B>) -> Result<BTreeMap<u64, Subvolume>, ReadError> {
     let (address, level) = (disk.superblock.root.get(), disk.superblock.root_level);
     let root = Root { owner: object::ROOT_TREE, address, level };
     let mut trees = BTreeMap::from([(object::ROOT_TREE, Subvolume { root, directory: 0 })]);
@@ -290,7 +340,7 @@ pub(super) fn root_item(data: &[u8]) -> Option<RootItem> {
     Some(item)
 }
 
-fn summarise(disk: &Disk) -> Summary {
+fn summarise<B: Bytes>(disk: &Disk<B>) -> Summary {
     let superblock = &disk.superblock;
     let label = superblock.label.split(|&byte| byte == 0).next().unwrap_or_default();
     Summary {
@@ -316,7 +366,7 @@ pub(super) fn named(tree: u64, inode: u64, path: &Path) -> String {
     format!("inode {inode} of tree {} ({path})", tree_name(tree))
 }
 
-impl FileSystem for Reader {
+impl<B: Bytes> FileSystem for Reader<B> {
     fn summary(&self) -> &Summary {
         &self.summary
     }
@@ -359,14 +409,14 @@ impl FileSystem for Reader {
     }
 }
 
-impl Reader {
+impl<B: Bytes> Reader<B> {
     fn open_place(
         &self,
         place: Place,
         metadata: Metadata,
         wanted: Kind,
         path: &Path,
-    ) -> Result<OpenFile<'_>, ReadError> {
+    ) -> Result<OpenFile<'_, B>, ReadError> {
         let name = if wanted == Kind::Symlink { "symbolic link" } else { "regular file" };
         match place {
             Place::Inode { tree, inode } if metadata.kind == wanted => {

@@ -25,7 +25,7 @@ impl From<&DiskKey> for Key {
 
 impl Node {
     /// Of bytes in which [`problem`] found none.
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(in crate::btrfs) fn new(bytes: Vec<u8>) -> Self {
         let header = Header::read_from_prefix(&bytes).ok().map(|(header, _)| header);
         Self { bytes, header }
     }
