@@ -59,6 +59,8 @@ pub mod object {
     pub const UUID_TREE: u64 = 9;
     /// What is free in each block group.
     pub const FREE_SPACE_TREE: u64 = 10;
+    /// The block groups, where the extent tree does not hold them.
+    pub const BLOCK_GROUP_TREE: u64 = 11;
     /// The tree that balancing moves data through.
     pub const DATA_RELOC_TREE: u64 = 0_u64.wrapping_sub(9);
     /// The first identifier of a subvolume other than the top level, and the inode of each subvolume's root directory.
@@ -77,6 +79,8 @@ pub mod kind {
     pub const INODE_ITEM: u8 = 1;
     /// The name of an inode in its directory.
     pub const INODE_REF: u8 = 12;
+    /// The same, by the hash of directory and name, where there are too many for one item.
+    pub const INODE_EXTREF: u8 = 13;
     /// A directory entry by the hash of its name.
     pub const DIR_ITEM: u8 = 84;
     /// A directory entry by its number.
@@ -97,14 +101,22 @@ pub mod kind {
     pub const METADATA_ITEM: u8 = 169;
     /// The inline reference of a tree to its node.
     pub const TREE_BLOCK_REF: u8 = 176;
+    /// The reference of a tree that leaves room for quotas to tell who came first; counts for nothing.
+    pub const EXTENT_OWNER_REF: u8 = 172;
     /// The inline reference of a file to its data extent.
     pub const EXTENT_DATA_REF: u8 = 178;
+    /// The reference of a node to another, after a snapshot.
+    pub const SHARED_BLOCK_REF: u8 = 182;
+    /// The reference of a leaf to a data extent, after a snapshot.
+    pub const SHARED_DATA_REF: u8 = 184;
     /// A block group.
     pub const BLOCK_GROUP_ITEM: u8 = 192;
     /// The head of a block group's free space.
     pub const FREE_SPACE_INFO: u8 = 198;
     /// A free range.
     pub const FREE_SPACE_EXTENT: u8 = 199;
+    /// A range with a bit for each sector, set where it is free.
+    pub const FREE_SPACE_BITMAP: u8 = 200;
     /// A range of a device that a chunk occupies.
     pub const DEV_EXTENT: u8 = 204;
     /// A device.
@@ -133,6 +145,10 @@ pub const EXTENT_FLAG_TREE_BLOCK: u64 = 2;
 pub const FILE_EXTENT_INLINE: u8 = 0;
 /// `btrfs_file_extent_item.type`: the contents are in an extent.
 pub const FILE_EXTENT_REGULAR: u8 = 1;
+/// `btrfs_file_extent_item.type`: the extent is there, but nothing was written to it.
+pub const FILE_EXTENT_PREALLOCATED: u8 = 2;
+/// `BTRFS_INODE_NODATASUM`: the contents have no checksums.
+pub const INODE_NODATASUM: u64 = 1;
 /// `BTRFS_FT_REG_FILE`.
 pub const TYPE_REGULAR: u8 = 1;
 /// `BTRFS_FT_DIR`.
@@ -281,6 +297,17 @@ pub struct FileExtent {
     pub kind: u8,
 }
 const _: () = assert!(size_of::<FileExtent>() == 21);
+
+/// The head of a name in `INODE_EXTREF` (`btrfs_inode_extref`); the name follows.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the documentation of btrfs describes each field")]
+pub struct InodeExtref {
+    pub parent_objectid: U64,
+    pub index: U64,
+    pub name_len: U16,
+}
+const _: () = assert!(size_of::<InodeExtref>() == 18);
 
 /// Where a regular part of a file is (the rest of `btrfs_file_extent_item`).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub mod allocation;
+pub mod check;
 pub mod compress;
 pub mod contents;
 pub mod csum;
@@ -16,6 +17,7 @@ pub mod format;
 pub mod layout;
 pub mod packs;
 pub mod placement;
+pub mod reader;
 pub mod roots;
 pub mod space;
 pub mod superblock;

@@ -25,6 +25,26 @@ pub trait Bytes: Send + Sync {
     fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError>;
 }
 
+impl<B: Bytes + ?Sized> Bytes for &B {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_exact_at(offset, buf)
+    }
+}
+
+impl<B: Bytes + ?Sized> Bytes for Arc<B> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_exact_at(offset, buf)
+    }
+}
+
 impl Bytes for Vec<u8> {
     fn len(&self) -> u64 {
         self.as_slice().len() as u64

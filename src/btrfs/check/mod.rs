@@ -1,0 +1,69 @@
+//! Whether a btrfs is well, as far as structure can tell: what `btrfs check` would ask, answered anew.
+//!
+//! Independent of the layout code: it knows the on-disk structures and what must hold between them. Every node is read
+//! once, in all its copies, and what it points to is counted; then the extent tree, the block groups and the free space
+//! are held against what was found, and in each subvolume names against inodes. Contents are not read: the reader checks
+//! them against their checksums whenever it reads them.
+
+mod devices;
+mod extents;
+mod faults;
+mod groups;
+mod inodes;
+mod names;
+mod nodes;
+mod superblocks;
+
+use self::faults::Faults;
+use super::format::object;
+use super::reader::disk::Disk;
+use super::reader::{self, Reader, Root};
+use crate::read::{Bytes, Fault, ReadError};
+
+/// Everything that is wrong with the filesystem in `bytes`, sorted, at most 1,000 faults and one that there are more.
+///
+/// # Errors
+/// If no superblock or no chunk tree is left, if a feature is unknown, or if the image cannot be read.
+pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+    let mut faults = Faults::default();
+    superblocks::check(bytes, &mut faults)?;
+    let disk = match Disk::open(bytes) {
+        Err(ReadError::Corrupt(fault)) => {
+            faults.add(fault.what, fault.why);
+            return Ok(faults.into_list());
+        }
+        other => other?,
+    };
+    let trees = match reader::trees(&disk) {
+        Err(ReadError::Corrupt(fault)) => {
+            faults.add(fault.what, fault.why);
+            return Ok(faults.into_list());
+        }
+        other => other?,
+    };
+    let chunk_root = Root {
+        owner: object::CHUNK_TREE,
+        address: disk.superblock.chunk_root.get(),
+        level: disk.superblock.chunk_root_level,
+    };
+    let roots: Vec<Root> = trees.values().map(|tree| tree.root).chain([chunk_root]).collect();
+    let found = nodes::walk(&disk, &roots, &mut faults)?;
+    devices::check(&disk, &found, &mut faults);
+    extents::check(&disk, &found, &mut faults);
+    groups::check(&disk, &found, &mut faults);
+    // Of a damaged tree the nodes have told all there is to tell.
+    if faults.is_empty() {
+        let reader = Reader::open(Disk::open(bytes)?)?;
+        let subvolumes = trees.iter().filter(|(id, _)| is_subvolume(**id));
+        for (&id, subvolume) in subvolumes {
+            inodes::check(&reader, id, subvolume, &mut faults)?;
+        }
+    } else {
+        faults.name_files(Disk::open(bytes).and_then(Reader::open).ok().as_ref());
+    }
+    Ok(faults.into_list())
+}
+
+fn is_subvolume(tree: u64) -> bool {
+    tree == object::FS_TREE || (object::FIRST_FREE..object::DATA_RELOC_TREE).contains(&tree)
+}
