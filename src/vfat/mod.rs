@@ -10,6 +10,8 @@
 //!
 //! fatfs hands out clusters in rising order and nothing is ever removed here, so that the layout knows every
 //! cluster beforehand and the writer knows where to correct. What it finds there is checked first.
+//!
+//! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote: FAT12, FAT16 or FAT32.
 
 mod cache;
 pub mod check;

@@ -424,6 +424,76 @@ fn anything_at_all_is_survived() {
     }
 }
 
+/// A filesystem with a file of nine blocks of `a` whose journal, written by debugfs, holds: blocks 0 to 2 as `b`, block 4
+/// as the journal's magic and `c`, and that block 1 is not to be brought back.
+fn with_journal(open_options: &str) -> Option<NamedTempFile> {
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("file"), [b'a'; 9 * 1024]).unwrap();
+    let image = mkfs_small(tree.path(), MKFS[1]).filter(|_| need("debugfs"))?;
+    let at = |name: &str| tree.path().join(name);
+    fs::write(at("new"), [b'b'; 3072]).unwrap();
+    fs::write(at("escaped"), escaped_block()).unwrap();
+    let blocks = blocks_of(image.path(), whole(image.path()), "/file");
+    let (new, escaped) = (at("new"), at("escaped"));
+    let requests = format!(
+        "jo {open_options}\njw -b {},{},{} {}\njw -b {} {}\njw -r {}\njc\n",
+        blocks[0],
+        blocks[1],
+        blocks[2],
+        new.display(),
+        blocks[4],
+        escaped.display(),
+        blocks[1]
+    );
+    fs::write(at("requests"), requests).unwrap();
+    run(tool("debugfs").arg("-w").arg("-f").arg(at("requests")).arg(image.path()));
+    Some(image)
+}
+
+fn escaped_block() -> Vec<u8> {
+    [&[0xc0, 0x3b, 0x39, 0x98][..], &[b'c'; 1020]].concat()
+}
+
+#[test]
+fn journals_are_replayed_to_the_letter() {
+    for options in ["", "-c"] {
+        let Some(image) = with_journal(options) else { return };
+        let filesystem = open(image.path());
+        let found = reading::contents(&*filesystem, Path::new("file"), u64::MAX).unwrap();
+        let block = |byte: u8| vec![byte; 1024];
+        let blocks = [b'b', b'a', b'b', b'a'].map(block).concat();
+        let wanted = [blocks, escaped_block(), [b'a'; 4].map(block).concat()].concat();
+        assert!(found == wanted, "{options:?}");
+        let faults = faults(&window(image.path(), whole(image.path())));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("3 blocks wait to be replayed"), "{faults:?}");
+    }
+}
+
+/// Random bytes in a journal that is to be replayed, with checksums and without.
+#[test]
+fn any_journal_is_survived() {
+    for options in ["", "-c"] {
+        let Some(image) = with_journal(options) else { return };
+        let bytes = fs::read(image.path()).unwrap();
+        let start = 1024 * blocks_of(image.path(), whole(image.path()), "<8>")[0];
+        let value = prop_oneof![any::<u8>(), Just(0u8), Just(0xff), Just(1)];
+        // Heads of blocks are where it matters; the log has a dozen.
+        let change = (0usize..16, prop_oneof![3 => 0usize..96, 1 => 0usize..1024], prop::collection::vec(value, 1..5));
+        let mut runner = TestRunner::new(Config { cases: 2 * cases(), failure_persistence: None, ..Config::default() });
+        let result = runner.run(&prop::collection::vec(change, 1..4), |changes| {
+            let mut bytes = bytes.clone();
+            for (block, offset, values) in changes {
+                let at = start + block * 1024 + offset;
+                bytes.iter_mut().skip(at).zip(values).for_each(|(byte, value)| *byte = value);
+            }
+            exercise(bytes);
+            Ok(())
+        });
+        result.unwrap_or_else(|failure| panic!("{options:?}: {failure}"));
+    }
+}
+
 /// How many cases each kind of filesystem gets; more of them, for hours, by SANE_IMAGE_FUZZ_CASES.
 fn cases() -> u32 {
     std::env::var("SANE_IMAGE_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)

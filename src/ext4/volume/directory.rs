@@ -178,3 +178,37 @@ impl Disk<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_entries_are_those_of_large_blocks_too() {
+        assert_eq!([record_len(12, 4096), record_len(4096, 4096)], [12, 4096]);
+        assert_eq!(
+            [record_len(12, 1 << 16), record_len(0, 1 << 16), record_len(0xffff, 1 << 16)],
+            [12, 65_536, 65_536]
+        );
+    }
+
+    /// One entry that the block ends within, one that is too short for its name, one that leads nowhere.
+    #[test]
+    fn entries_end_with_the_first_that_cannot_be() {
+        let entries = |block: &[u8]| -> Vec<Result<u32, String>> {
+            let entries = Entries { block, at: 0, inodes: 20, has_types: true };
+            entries.take(9).map(|entry| entry.map(|entry| entry.inode)).collect()
+        };
+        let good = [&[12u8, 0, 0, 0, 12, 0, 1, 2, b'a', 0, 0, 0][..]].concat();
+        assert_eq!(entries(&good), [Ok(12)]);
+        for bad in [
+            &[12u8, 0, 0, 0, 16, 0, 1, 2, b'a', 0, 0, 0][..],
+            &[12, 0, 0, 0, 8, 0, 1, 2],
+            &[21, 0, 0, 0, 8, 0, 0, 0],
+            &[1, 0],
+        ] {
+            let found = entries(&[&good[..], bad].concat());
+            assert!(matches!(found[..], [Ok(12), Err(_)]), "{found:?}");
+        }
+    }
+}

@@ -234,3 +234,31 @@ fn crc16(start: u16, bytes: &[u8]) -> u16 {
 pub(super) fn parse<T: FromBytes>(bytes: &[u8]) -> Option<T> {
     T::read_from_prefix(bytes).ok().map(|(value, _)| value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of CRC-16/MODBUS, which is this one, for the digits 1 to 9.
+    #[test]
+    fn crc16_is_the_known_one() {
+        assert_eq!(crc16(!0, b"123456789"), 0x4b37);
+        assert_eq!(crc16(crc16(!0, b"1234"), b"56789"), 0x4b37);
+    }
+
+    #[test]
+    fn no_superblock_is_believed_beyond_the_image() {
+        let open = |bytes: Vec<u8>| Volume::open(&bytes).unwrap_err().to_string();
+        assert_eq!(open(vec![0; 4096]), "corrupt superblock: its magic is 0x0000, not 0xef53");
+        assert!(open(vec![0; 1500]).contains("cannot read 1024 bytes"));
+        let mut bytes = vec![0; 4096];
+        bytes[1024 + 0x38..][..2].copy_from_slice(&0xef53u16.to_le_bytes());
+        bytes[1024 + 4..][..4].copy_from_slice(&5u32.to_le_bytes());
+        assert!(open(bytes.clone()).contains("5 blocks of 1024 bytes, but there are only 4096 bytes"));
+        bytes[1024 + 0x60] = 0x01;
+        assert_eq!(open(bytes.clone()), "unsupported: ext4 with compression");
+        bytes[1024 + 0x60] = 0;
+        bytes[1024 + 0x18] = 7;
+        assert!(open(bytes).contains("blocks of 2^(10 + 7) bytes"));
+    }
+}
