@@ -21,6 +21,7 @@ mod kit;
 mod ls;
 mod property;
 mod purity;
+mod read_btrfs;
 mod read_ext4;
 mod read_vfat;
 mod support;

@@ -107,7 +107,6 @@ fn images_of_ours_are_right() {
 }
 
 #[test]
-#[ignore = "until btrfs can be read"]
 fn btrfs_of_ours_is_right() {
     let closure = closure();
     for options in [&[][..], &["compress=zstd:3"], &["compress=lzo"], &["subvol=@root"]] {
@@ -183,7 +182,6 @@ fn images_of_others_are_right() {
 }
 
 #[test]
-#[ignore = "until btrfs can be read"]
 fn btrfs_of_others_is_right() {
     if !need("mkfs.btrfs") || !need_root() {
         return;
@@ -215,7 +213,6 @@ fn files_that_changed_are_found() {
 
 /// btrfs knows the checksum of every sector, so that the file is known.
 #[test]
-#[ignore = "until btrfs can be read"]
 fn files_of_btrfs_that_changed_are_found() {
     let closure = closure();
     let name = closure.path("data-1.0").base_name();
@@ -254,7 +251,6 @@ fn inodes_and_directories_of_ext4_are_found() {
 }
 
 #[test]
-#[ignore = "until btrfs can be read"]
 fn metadata_of_btrfs_is_found() {
     let closure = closure();
     for options in [&[][..], &["compress=zstd:3"]] {
@@ -420,7 +416,6 @@ fn what_is_built_can_be_proved_at_once() {
 }
 
 #[test]
-#[ignore = "until btrfs can be read"]
 fn what_is_built_as_btrfs_can_be_proved_at_once() {
     let closure = closure();
     let (_dir, plain) = btrfs(&closure, &["compress=zstd:1"]);

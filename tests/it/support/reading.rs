@@ -7,10 +7,9 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sane_image::ext4;
-use sane_image::read::{Bytes, Entry, Fault, FileSystem, Kind, ReadError, Window};
+use sane_image::image;
+use sane_image::read::{Bytes, Entry, Fault, FileSystem, Format, Kind, ReadError, Window};
 use sane_image::units::ByteOffset;
-use sane_image::vfat;
 
 use super::image::Partition;
 
@@ -21,18 +20,15 @@ pub(crate) fn window(image: &Path, partition: Partition) -> Window {
     Window::new(file, len).slice(ByteOffset(partition.offset), partition.size).unwrap()
 }
 
-/// A filesystem of either format.
+/// A filesystem of any format; what bears no magic is left to FAT to refuse.
 pub(crate) fn open(bytes: Arc<dyn Bytes>) -> Result<Box<dyn FileSystem>, ReadError> {
-    Ok(if ext4::reader::recognise(&*bytes) {
-        Box::new(ext4::reader::open(bytes)?)
-    } else {
-        Box::new(vfat::reader::open(bytes)?)
-    })
+    let format = image::recognise(&*bytes).unwrap_or(Format::Vfat);
+    image::open_filesystem(format, bytes)
 }
 
 /// What the check of its format finds.
 pub(crate) fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
-    if ext4::reader::recognise(bytes) { ext4::check::check(bytes) } else { vfat::check::check(bytes) }
+    image::check_filesystem(image::recognise(bytes).unwrap_or(Format::Vfat), bytes)
 }
 
 /// The faults as lines; an error is one, too.
@@ -164,7 +160,7 @@ pub(crate) fn load(image: &Path, partition: Partition) -> Vec<u8> {
 }
 
 /// Opens, walks, reads and checks any bytes at all; that it comes back is the point.
-pub(crate) fn exercise(bytes: Vec<u8>) {
+pub(crate) fn exercise(bytes: impl Bytes + 'static) {
     const MOST: u64 = 1 << 20;
     let bytes: Arc<dyn Bytes> = Arc::new(bytes);
     if let Ok(filesystem) = open(Arc::clone(&bytes)) {
