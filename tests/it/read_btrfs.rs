@@ -8,7 +8,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sane_image::btrfs::csum;
-use sane_image::btrfs::format::{BlockGroupItem, DiskKey, Header, InodeItem, Item, kind, object};
+use sane_image::btrfs::format::{
+    BlockGroupItem, DirItem, DiskKey, Header, InodeItem, Item, KeyPtr, RootItem, kind, object,
+};
 use sane_image::read::{Bytes, FileSystem, ReadError};
 use sane_image::units::ByteOffset;
 use tempfile::{NamedTempFile, TempDir};
@@ -369,6 +371,86 @@ fn a_second_copy_serves() {
     let filesystem = reading::open(Arc::new(bytes)).unwrap();
     let (found, errors) = reading::walk(&*filesystem, usize::MAX);
     assert!(errors.is_empty() && found.len() > 900, "{errors:?}");
+}
+
+/// A leaf of these items.
+fn leaf(head: &Header, items: &[(DiskKey, Vec<u8>)]) -> Vec<u8> {
+    let mut node = vec![0; NODE];
+    node[..size_of::<Header>()].copy_from_slice(head.as_bytes());
+    let mut end = NODE - size_of::<Header>();
+    for (index, (key, data)) in items.iter().enumerate() {
+        end -= data.len();
+        let [offset, size] = [end, data.len()].map(|n| u32::try_from(n).unwrap().into());
+        let at = size_of::<Header>() + index * size_of::<Item>();
+        node[at..at + size_of::<Item>()].copy_from_slice(Item { key: *key, offset, size }.as_bytes());
+        let start = size_of::<Header>() + end;
+        node[start..start + data.len()].copy_from_slice(data);
+    }
+    node
+}
+
+/// Nodes that share all nodes below them but their first: each is well by itself, and starts with the key that the ones
+/// above say, but the ways through them grow with each level by a factor. Whoever goes all of them never ends.
+#[test]
+fn shared_nodes_do_not_multiply() {
+    const WIDTH: u64 = 12;
+    const FREE: usize = 20 << 20;
+    let closure = closure();
+    let (_dir, image) = image(&closure, &[]);
+    let mut bytes = load(&image, whole(&image));
+    let places = nodes(&bytes);
+    assert!(
+        places.iter().all(|&at| at + NODE <= FREE || at >= 36 << 20),
+        "the first metadata chunk is free from there on"
+    );
+    let find = |tree: u64| places.iter().copied().find(|&at| header(&bytes, at).owner.get() == tree).unwrap();
+    let mut head = header(&bytes, find(object::FS_TREE));
+    let root_leaf = find(object::ROOT_TREE);
+    let root_key = DiskKey { objectid: object::FIRST_FREE.into(), kind: kind::INODE_ITEM, offset: 0.into() };
+    let key = |i: u64| match i {
+        0 => root_key,
+        _ => DiskKey { kind: kind::DIR_INDEX, offset: (1 + i).into(), ..root_key },
+    };
+    let inode = InodeItem { mode: 0o040_755.into(), nlink: 1.into(), ..InodeItem::default() };
+    let place = |level: u8, i: u64| FREE as u64 + (u64::from(level) * WIDTH + i) * NODE as u64;
+    for (level, i) in (0..8_u8).flat_map(|level| (0..WIDTH).map(move |i| (level, i))) {
+        head.level = level;
+        head.bytenr = place(level, i).into();
+        let node = if level == 0 {
+            head.nritems = 1.into();
+            let name = i.to_string();
+            let name_len = u16::try_from(name.len()).unwrap().into();
+            let entry = DirItem { location: root_key, transid: 1.into(), data_len: 0.into(), name_len, kind: 2 };
+            let data = if i == 0 { inode.as_bytes().to_vec() } else { [entry.as_bytes(), name.as_bytes()].concat() };
+            leaf(&head, &[(key(i), data)])
+        } else {
+            head.nritems = u32::try_from(WIDTH - i).unwrap().into();
+            let pointer = |below| {
+                let blockptr = place(level - 1, below).into();
+                KeyPtr { key: key(below), blockptr, generation: head.generation }.as_bytes().to_vec()
+            };
+            let mut node = [head.as_bytes().to_vec(), (i..WIDTH).flat_map(pointer).collect()].concat();
+            node.resize(NODE, 0);
+            node
+        };
+        let at = usize::try_from(place(level, i)).unwrap();
+        bytes[at..at + NODE].copy_from_slice(&node);
+        mend(&mut bytes, at);
+    }
+    assert!(edit(&mut bytes[root_leaf..root_leaf + NODE], kind::ROOT_ITEM, &mut |key, data| {
+        let mut root = RootItem::read_from_bytes(data).unwrap();
+        let is_it = key.objectid.get() == object::FS_TREE;
+        if is_it {
+            (root.bytenr, root.level) = (place(7, 0).into(), 7);
+            data.copy_from_slice(root.as_bytes());
+        }
+        is_it
+    }));
+    mend(&mut bytes, root_leaf);
+    let told = faults(&bytes);
+    let found = reading::open(Arc::new(bytes)).unwrap().list(Path::new(""));
+    assert!(matches!(&found, Err(ReadError::Corrupt(_))), "{:?}", found.map(|entries| entries.len()));
+    assert!(told.iter().any(|fault| fault.contains("reaches into the keys of the next node")), "{} faults", told.len());
 }
 
 /// An image with some bytes changed.

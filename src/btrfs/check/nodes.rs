@@ -55,7 +55,7 @@ pub(super) struct Found {
 pub(super) fn walk<B: Bytes>(disk: &Disk<B>, roots: &[Root], faults: &mut Faults) -> Result<Found, ReadError> {
     let mut walker = Walker { disk, faults, found: Found::default() };
     for root in roots {
-        let expected = Expected { owner: root.owner, level: root.level, first: None };
+        let expected = Expected { owner: root.owner, level: root.level, first: None, bound: None };
         walker.node(root.address, expected, None)?;
     }
     let mut found = walker.found;
@@ -101,10 +101,9 @@ impl<B: Bytes> Walker<'_, B> {
         }
         for index in 0..node.len() {
             let Some(key) = node.key(index) else { break };
-            match (expected.level.checked_sub(1), node.child(index)) {
-                (Some(level), Some((child, generation))) => {
-                    let expected = Expected { owner: expected.owner, level, first: Some(key) };
-                    self.node(child, expected, Some(generation))?;
+            match (node.expected(index, expected), node.child(index)) {
+                (Some(below), Some((child, generation))) => {
+                    self.node(child, below, Some(generation))?;
                 }
                 _ => self.item(expected.owner, key, node.data(index).unwrap_or_default()),
             }

@@ -181,6 +181,9 @@ pub(in crate::btrfs) struct Expected {
     pub(in crate::btrfs) level: u8,
     /// Its first key, unless it is the root.
     pub(in crate::btrfs) first: Option<Key>,
+    /// The first key that belongs to the next node, if there is one: without it, nodes could share what is below them,
+    /// and the ways through a tree be more than its nodes by any factor.
+    pub(in crate::btrfs) bound: Option<Key>,
 }
 
 fn check_geometry(superblock: &Superblock) -> Result<(), ReadError> {

@@ -72,12 +72,12 @@ type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<bool, ReadError> + 'a;
 impl Root {
     /// Visits items in order, from the last one whose key is not above `from`, else from the first.
     pub(super) fn visit(&self, nodes: &mut Nodes<'_>, from: Key, visit: &mut Visit<'_>) -> Result<(), ReadError> {
-        let expected = Expected { owner: self.owner, level: self.level, first: None };
+        let expected = Expected { owner: self.owner, level: self.level, first: None, bound: None };
         descend(self.address, expected, Some(from), nodes, visit).map(|_| ())
     }
 }
 
-/// Visits the items below a node; levels fall on the way down, so that it ends.
+/// Visits the items below a node; levels fall on the way down, and no node is met twice, so that it ends.
 fn descend(
     address: u64,
     expected: Expected,
@@ -89,11 +89,8 @@ fn descend(
     let start = from.map_or(0, |from| node.position(from));
     for index in start..node.len() {
         let Some(key) = node.key(index) else { break };
-        let goes_on = match (expected.level.checked_sub(1), node.child(index)) {
-            (Some(level), Some((child, _))) => {
-                let expected = Expected { owner: expected.owner, level, first: Some(key) };
-                descend(child, expected, from.filter(|_| index == start), nodes, visit)?
-            }
+        let goes_on = match (node.expected(index, expected), node.child(index)) {
+            (Some(below), Some((child, _))) => descend(child, below, from.filter(|_| index == start), nodes, visit)?,
             _ => visit(key, node.data(index).unwrap_or_default())?,
         };
         if !goes_on {
@@ -308,7 +305,10 @@ fn name_of(key: Key, data: &[u8]) -> Option<(OsString, u64, u64)> {
 }
 
 fn is_expected(node: &Node, expected: Expected) -> bool {
-    node.level() == expected.level && expected.first.is_none_or(|first| node.key(0) == Some(first))
+    let last = node.len().checked_sub(1).and_then(|last| node.key(last));
+    node.level() == expected.level
+        && expected.first.is_none_or(|first| node.key(0) == Some(first))
+        && expected.bound.is_none_or(|bound| last.is_none_or(|last| last < bound))
 }
 
 /// All trees that the root tree names. Of a tree that it names twice, the later counts.

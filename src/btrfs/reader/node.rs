@@ -53,6 +53,16 @@ impl Node {
         }
     }
 
+    /// What is known of the node that the pointer at an index leads to, this being what was known of this node.
+    pub(in crate::btrfs) fn expected(&self, index: usize, own: Expected) -> Option<Expected> {
+        Some(Expected {
+            owner: own.owner,
+            level: own.level.checked_sub(1)?,
+            first: Some(self.key(index)?),
+            bound: self.key(index.checked_add(1)?).or(own.bound),
+        })
+    }
+
     /// The index of the last key that is not above `key`, or 0.
     pub(in crate::btrfs) fn position(&self, key: Key) -> usize {
         let after = match self.level() {
@@ -118,6 +128,9 @@ pub(super) fn problem(bytes: &[u8], address: u64, uuid: &[u8; 16], expected: Exp
     }
     if expected.first.is_some_and(|first| keys.first() != Some(&first)) {
         return Some("starts with another key than its parent says".to_owned());
+    }
+    if expected.bound.is_some_and(|bound| keys.last().is_some_and(|last| *last >= bound)) {
+        return Some("reaches into the keys of the next node".to_owned());
     }
     if header.level == 0 { items_problem(items(bytes, len), body.len()) } else { None }
 }
