@@ -19,18 +19,24 @@ pub(super) struct Inode {
     pub(super) size: u64,
 }
 
-/// Tells what is wrong with the inodes and names of a subvolume.
+/// Tells what is wrong with the inodes and names of a subvolume, and takes the number of its items from `budget`.
 pub(super) fn check<B: Bytes>(
     reader: &Reader<B>,
     tree: u64,
     subvolume: &Subvolume,
+    budget: &mut u64,
     faults: &mut Faults,
 ) -> Result<(), ReadError> {
     let mut volume = Volume { tree, inodes: Vec::new(), names: Names::default(), file: None, faults };
     reader.visit(tree, Key::default(), &mut |key, data| {
+        *budget = budget.saturating_sub(1);
         volume.item(key, data);
-        Ok(true)
+        Ok(*budget > 0)
     })?;
+    if *budget == 0 {
+        faults.add(format!("tree {tree}"), "is not checked: too many subvolumes share what they hold");
+        return Ok(());
+    }
     volume.end_file();
     let Volume { inodes, names, .. } = volume;
     names.check(tree, subvolume.directory, &inodes, faults);

@@ -47,6 +47,8 @@ pub(super) struct Found {
     pub(super) free_space: Vec<Kept>,
     /// Ranges that have checksums.
     sums: Vec<(u64, u64)>,
+    /// How many items all leaves together have.
+    pub(super) items: u64,
     /// Trees of which a part cannot be read: what they do not hold may be in it.
     pub(super) damaged: BTreeSet<u64>,
 }
@@ -138,6 +140,7 @@ impl<B: Bytes> Walker<'_, B> {
 
     fn item(&mut self, tree: u64, key: Key, data: &[u8]) {
         let found = &mut self.found;
+        found.items = found.items.saturating_add(1);
         match (tree, key.kind) {
             (_, kind::BLOCK_GROUP_ITEM) => found.groups.push((key, data.to_vec())),
             (object::EXTENT_TREE, _) => found.extents.push((key, data.to_vec())),
