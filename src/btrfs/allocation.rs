@@ -10,10 +10,10 @@ use super::files::{inode_of, put_struct};
 use super::format::{
     self, BlockGroupItem, DataExtent, ExtentItem, FreeSpaceInfo, Item, MetadataExtent, NODE_BYTES, group, kind, object,
 };
-use super::layout::Trees;
 use super::placement::Placement;
 use super::space::{Chunks, Sector};
 use super::tree::{Key, Sink};
+use super::trees::Trees;
 use super::volume::Volume;
 use crate::source::tree::NodeKind;
 

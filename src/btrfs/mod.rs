@@ -22,6 +22,7 @@ pub mod roots;
 pub mod space;
 pub mod superblock;
 pub mod tree;
+pub mod trees;
 pub mod volume;
 pub mod writer;
 

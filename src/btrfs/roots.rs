@@ -8,9 +8,9 @@ use zerocopy::little_endian::U64;
 
 use super::files::{self, disk_number, inode_of, join, name_len, put_name, put_struct};
 use super::format::{self, DirItem, InodeItem, NODE_SIZE, RootItem, RootRef, kind, object};
-use super::layout::Trees;
 use super::space::Chunks;
 use super::tree::{Key, Sink, bytes};
+use super::trees::Trees;
 use super::volume::{Parent, Volume, Volumes};
 use super::{GENERATION, csum};
 

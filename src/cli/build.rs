@@ -9,13 +9,13 @@ use sane_image::plan::Role;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
-use super::{input, progress, report};
+use super::{input, progress, report, threads};
 
 pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
     let (spec, store_root) = input::read(&args.input)?;
-    let threads = args.jobs.unwrap_or_else(input::all_cores);
-    input::limit_threads(threads)?;
+    let jobs = args.jobs.unwrap_or_else(threads::all_cores);
+    threads::limit_threads(jobs)?;
     let engine = match args.io {
         Io::Auto => copy::Engine::Auto,
         Io::Reflink => copy::Engine::Reflink,
@@ -25,7 +25,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     };
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
-    let options = Options { store_root: &store_root, copy: copy::Options { threads, engine }, proof };
+    let options = Options { store_root: &store_root, copy: copy::Options { threads: jobs, engine }, proof };
     let context = Context { options, progress: progress.as_ref(), cancel };
     let role = match args.only {
         Some(Part::Boot) => Role::Boot,

@@ -19,7 +19,7 @@ use sane_image::read::escape;
 use serde_json::json;
 
 use super::look::{self, Outcome};
-use super::{input, progress, verify};
+use super::{progress, threads, verify};
 
 /// Two values of more characters than this stand below each other.
 const LONG: usize = 80;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
     let progress = progress::for_stderr();
     let options = Options {
         depth: if args.files { Depth::Files } else { Depth::Summary },
-        jobs: args.jobs.unwrap_or_else(input::all_cores),
+        jobs: args.jobs.unwrap_or_else(threads::all_cores),
         progress: progress.as_ref(),
         cancel,
     };

@@ -2,9 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::{Context, Result};
 use sane_image::spec::{self, Spec};
@@ -19,17 +17,6 @@ pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
     let root = args.store_root.as_deref().map(find_root).transpose()?;
     let store_root = StoreRoot::new(spec.store_dir.clone(), root);
     Ok((spec, store_root))
-}
-
-/// One thread a core.
-pub(super) fn all_cores() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-/// Makes the scan keep to `threads` as well.
-pub(super) fn limit_threads(threads: NonZeroUsize) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-    pool.build_global().context("cannot start threads")
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

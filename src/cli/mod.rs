@@ -29,6 +29,7 @@ mod ls;
 mod plan;
 mod progress;
 mod report;
+mod threads;
 mod verify;
 
 /// Failed, or differs.

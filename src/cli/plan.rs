@@ -6,12 +6,12 @@ use sane_image::copy;
 use sane_image::progress::Cancel;
 
 use super::args::PlanArgs;
-use super::{input, progress, report};
+use super::{input, progress, report, threads};
 
 pub(super) fn run(args: &PlanArgs, cancel: &Cancel) -> Result<()> {
     let (spec, store_root) = input::read(&args.input)?;
     let progress = progress::for_stderr();
-    let copy = copy::Options { threads: input::all_cores(), engine: copy::Engine::Auto };
+    let copy = copy::Options { threads: threads::all_cores(), engine: copy::Engine::Auto };
     let options = Options { store_root: &store_root, copy, proof: Proof::None };
     let prepared = build::prepare(&spec, Context { options, progress: progress.as_ref(), cancel })?;
     drop(progress);

@@ -18,7 +18,7 @@ use sane_image::verify::{self, Fault, Options, Place, Report, StoreReport};
 use serde_json::json;
 
 use super::look::{self, Outcome};
-use super::{input, progress};
+use super::{progress, threads};
 
 /// Prove an image: every store path's NAR hash, and the structures of all that it is made of.
 ///
@@ -53,7 +53,7 @@ pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<Outcome> {
     let registration = args.registration.as_deref().map(read_registration).transpose()?;
     let progress = progress::for_stderr();
     let options = Options {
-        jobs: args.jobs.unwrap_or_else(input::all_cores),
+        jobs: args.jobs.unwrap_or_else(threads::all_cores),
         registration: registration.as_deref(),
         progress: progress.as_ref(),
         cancel,

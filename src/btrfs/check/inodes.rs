@@ -3,21 +3,12 @@
 use zerocopy::FromBytes;
 
 use super::faults::Faults;
-use super::names::Names;
+use super::names::{Inode, Names};
 use crate::btrfs::format::{self, InodeItem, kind, object};
 use crate::btrfs::reader::extents::{Part, Stored, part};
 use crate::btrfs::reader::{Reader, Subvolume};
 use crate::btrfs::tree::Key;
 use crate::read::{Bytes, ReadError};
-
-/// An inode, as far as names need to know it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Inode {
-    pub(super) number: u64,
-    pub(super) mode: u32,
-    pub(super) links: u32,
-    pub(super) size: u64,
-}
 
 /// Tells what is wrong with the inodes and names of a subvolume, and takes the number of its items from `budget`.
 pub(super) fn check<B: Bytes>(

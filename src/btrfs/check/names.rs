@@ -3,10 +3,18 @@
 use zerocopy::FromBytes;
 
 use super::faults::Faults;
-use super::inodes::Inode;
 use crate::btrfs::csum;
 use crate::btrfs::format::{self, InodeExtref, InodeRef, kind};
 use crate::btrfs::reader::directory::{name_problem, names};
+
+/// An inode, as far as names need to know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inode {
+    pub(super) number: u64,
+    pub(super) mode: u32,
+    pub(super) links: u32,
+    pub(super) size: u64,
+}
 
 /// A name as a directory has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

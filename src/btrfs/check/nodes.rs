@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::btrfs::format::{ExtentItem, SECTOR_SIZE, kind, object};
-use crate::btrfs::reader::disk::{Disk, Expected};
+use crate::btrfs::reader::disk::Disk;
 use crate::btrfs::reader::extents::{Stored, part};
-use crate::btrfs::reader::node::Node;
+use crate::btrfs::reader::node::{Expected, Node};
 use crate::btrfs::reader::{Root, tree_name};
 use crate::btrfs::tree::Key;
 use crate::read::{Bytes, ReadError};

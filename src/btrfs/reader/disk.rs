@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zerocopy::FromBytes;
 
-use super::node::Node;
+use super::node::{Expected, Node};
 use crate::btrfs::csum;
 use crate::btrfs::format::{
     self, ChunkItem, DiskKey, SUPERBLOCK_OFFSETS, SYS_CHUNK_ARRAY_BYTES, Stripe, Superblock, kind, object,
@@ -170,20 +170,6 @@ impl<B: Bytes> Disk<B> {
             Err(ReadError::corrupt(format!("node {address} of tree {}", super::tree_name(expected.owner)), why))
         })
     }
-}
-
-/// What is known of a node before it is read.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::btrfs) struct Expected {
-    /// The tree that leads to it.
-    pub(in crate::btrfs) owner: u64,
-    /// Its level.
-    pub(in crate::btrfs) level: u8,
-    /// Its first key, unless it is the root.
-    pub(in crate::btrfs) first: Option<Key>,
-    /// The first key that belongs to the next node, if there is one: without it, nodes could share what is below them,
-    /// and the ways through a tree be more than its nodes by any factor.
-    pub(in crate::btrfs) bound: Option<Key>,
 }
 
 fn check_geometry(superblock: &Superblock) -> Result<(), ReadError> {

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::disk::{Disk, Expected};
+use self::disk::Disk;
 use self::extents::OpenFile;
-use self::node::Node;
+use self::node::{Expected, Node};
 use super::format::{
     self, BlockGroupItem, InodeItem, InodeRef, MAGIC, RootItem, RootRef, SUPERBLOCK_OFFSETS, group, kind, object,
 };

@@ -2,13 +2,26 @@
 
 use zerocopy::FromBytes;
 
-use super::disk::Expected;
 use crate::btrfs::csum;
 use crate::btrfs::format::{DiskKey, FLAG_WRITTEN, Header, Item, KeyPtr};
 use crate::btrfs::tree::Key;
 
 /// The levels that a tree can have.
 pub(in crate::btrfs) const LEVELS: u8 = 8;
+
+/// What is known of a node before it is read.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::btrfs) struct Expected {
+    /// The tree that leads to it.
+    pub(in crate::btrfs) owner: u64,
+    /// Its level.
+    pub(in crate::btrfs) level: u8,
+    /// Its first key, unless it is the root.
+    pub(in crate::btrfs) first: Option<Key>,
+    /// The first key that belongs to the next node, if there is one: without it, nodes could share what is below them,
+    /// and the ways through a tree be more than its nodes by any factor.
+    pub(in crate::btrfs) bound: Option<Key>,
+}
 
 /// A node that [`problem`] found well.
 #[derive(Debug)]
