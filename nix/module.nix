@@ -91,7 +91,9 @@ let
       description,
       before,
       path,
+      # A file, and what it is called with.
       script,
+      arguments,
       unitConfig ? { },
     }:
     {
@@ -113,13 +115,11 @@ let
         PrivateMounts = true;
       };
       path = path ++ [ pkgs.util-linux ];
-      script = ''
-        # The store may be mounted read-only. In here, it is not.
-        mount -o remount,bind,rw ${mountPoint}
-      ''
-      + script;
+      # The text and not its path, so that the unit is whole by itself.
+      script =
+        "set -- ${lib.concatMapStringsSep " " lib.escapeShellArg arguments}\n"
+        + builtins.readFile script;
     };
-  mountPoint = lib.escapeShellArg nixFs.mountPoint;
 in
 {
   options.sane.image = {
@@ -347,52 +347,19 @@ in
               "nix-daemon.service"
             ];
             path = [ config.nix.package ];
-            script = ''
-              nix-store --load-db < ${registration}
-
-              # What nixos-rebuild needs besides.
-              nix-env --profile /nix/var/nix/profiles/system --set /run/current-system
-              touch /etc/NIXOS
-
-              # A database in memory is empty again at the next boot.
-              if [ "$(stat --file-system --format=%T /nix/var/nix/db)" != tmpfs ]; then
-                rm ${registration}
-              fi
-            '';
+            script = ./first-boot/register.sh;
+            arguments = [ nixFs.mountPoint ];
           });
 
       systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
         description = "Growth of the partition that holds the Nix store to the end of the disk";
         before = [ "sane-image-register.service" ];
         path = [ (if nixFs.fsType == "btrfs" then pkgs.btrfs-progs else pkgs.e2fsprogs) ];
-        script = ''
-          device=$(findmnt --direction backward --first-only --noheadings --nofsroot --output SOURCE ${mountPoint})
-          device=$(realpath "$device")
-
-          # The disk and the partition's number as the kernel has them: no name tells them reliably.
-          name=''${device#/dev/}
-          partition=$(realpath "/sys/class/block/''${name//\//!}")
-          if [ ! -e "$partition/partition" ]; then
-            echo "$device is not a partition of a disk" >&2
-            exit 1
-          fi
-          number=$(cat "$partition/partition")
-          disk=/dev/$(sed -n s/^DEVNAME=//p "$partition/../uevent")
-
-          # In sectors of 512 bytes, whatever the disk's are. Up to 2 MiB at its end are for the
-          # backup of the partition table and for alignment.
-          free=$(($(cat "$partition/../size") - $(cat "$partition/start") - $(cat "$partition/size")))
-          if [ "$free" -gt 4096 ]; then
-            echo ', +' | sfdisk --no-reread --no-tell-kernel --partno "$number" "$disk"
-            partx --update --nr "$number" "$disk"
-          fi
-          ${
-            if nixFs.fsType == "btrfs" then
-              "btrfs filesystem resize max ${mountPoint}"
-            else
-              ''resize2fs "$device"''
-          }
-        '';
+        script = ./first-boot/grow.sh;
+        arguments = [
+          nixFs.mountPoint
+          nixFs.fsType
+        ];
       });
     }
     # With a nixpkgs that has variants of images: system.build.images.sane.
