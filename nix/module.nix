@@ -117,8 +117,7 @@ let
       path = path ++ [ pkgs.util-linux ];
       # The text and not its path, so that the unit is whole by itself.
       script =
-        "set -- ${lib.concatMapStringsSep " " lib.escapeShellArg arguments}\n"
-        + builtins.readFile script;
+        "set -- ${lib.concatMapStringsSep " " lib.escapeShellArg arguments}\n" + builtins.readFile script;
     };
 in
 {
