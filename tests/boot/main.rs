@@ -9,8 +9,10 @@
 mod archive;
 mod console;
 mod extlinux;
+mod grub;
 mod guest;
 mod machine;
 mod row;
 #[path = "../it/support/mod.rs"]
 mod support;
+mod systemd_boot;
