@@ -8,6 +8,7 @@
 
 mod archive;
 mod console;
+mod disk;
 mod extlinux;
 mod grub;
 mod guest;
