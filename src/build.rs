@@ -203,6 +203,9 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let boot = BootPart::prepare(spec, &identities, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
     let plan = plan(spec, &identities, &boot, &extra, &nix)?;
+    if let Some(warning) = plan.boot.warning(spec.boot_part_size) {
+        context.progress.warn(&warning);
+    }
     Ok(Prepared { spec: spec.clone(), identities, boot, extra, nix, plan })
 }
 

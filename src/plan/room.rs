@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Laid;
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::units::MIB;
 use crate::vfat::VfatLayout;
 
 /// Where boot loaders' installers keep what each generation has of its own: systemd-boot's kernels and initrds, unified
@@ -36,6 +37,20 @@ impl BootRoom {
         };
         let generation_size = kept(tree).into_iter().map(clusters).sum();
         Self { generation_size, more_generations: layout.free_bytes().checked_div(generation_size) }
+    }
+}
+
+impl BootRoom {
+    /// What to tell the user of an ESP of `size` bytes on which the next generation has no room.
+    pub fn warning(&self, size: u64) -> Option<String> {
+        let Self { generation_size, more_generations: Some(0) } = *self else { return None };
+        // The free bytes are fewer than one generation: with one more of them, there is room.
+        let enough = size.saturating_add(generation_size).next_multiple_of(MIB);
+        Some(format!(
+            "/boot has no room for another generation: this one takes {} MiB of it, less are free, and so the first \
+             update would fail; set bootPartSize to {enough} at least",
+            generation_size.div_ceil(MIB)
+        ))
     }
 }
 

@@ -203,5 +203,5 @@ fn the_room_for_more_generations_is_told() {
     assert!(told.stdout.contains("38 more generations") && !told.stderr.contains("warning"), "{told:?}");
     let (room, told) = plan(20 << 20);
     assert_eq!(room["moreGenerations"], json!(0));
-    assert!(told.stderr.contains("warning: /boot"), "{told:?}");
+    assert!(told.stderr.contains("warning: /boot has no room"), "{told:?}");
 }
