@@ -39,6 +39,7 @@ let
       ++ modules;
     };
   example = import ./example-host.nix { inherit pkgs uBoot; };
+  uefi = import ./example-uefi.nix { inherit example pkgs; };
   uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
   places =
     lib.mapAttrs
@@ -190,6 +191,12 @@ in
     }
   );
   inherit uBoot;
+
+  uefi = imageOf uefi;
+  uefiHost = {
+    inherit (uefi.system.build) toplevel platformPartition;
+    data = (builtins.elemAt uefi.sane.image.extraPartitions 1).contents;
+  };
 
   # The example with the store's filesystem mounted at each place where it may be.
   places = lib.mapAttrs (
