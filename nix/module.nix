@@ -16,6 +16,8 @@ let
   cfg = config.sane.image;
   extlinux = config.boot.loader.generic-extlinux-compatible;
   MiB = 1024 * 1024;
+  bootLoaders = import ./boot-loaders.nix { inherit config lib pkgs; };
+  partitions = import ./partitions.nix { inherit config lib; };
 
   # The filesystems that an image holds, or null: the ESP, and the nearest at or above the store.
   mountedAt =
@@ -38,7 +40,9 @@ let
     ++ mistakesOf nixFs "/" [
       "ext4"
       "btrfs"
-    ];
+    ]
+    ++ bootLoaders.errors
+    ++ partitions.errors;
 
   mistakesOf =
     fs: mountPoint: fsTypes:
@@ -64,6 +68,8 @@ let
     inherit pkgs;
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
+    inherit (bootLoaders) systemdBoot;
+    inherit (partitions) extraPartitions;
     inherit (cfg)
       bootPartSize
       extraBootFiles
@@ -71,6 +77,7 @@ let
       extraDirectories
       extraGPTPadding
       firstPartGap
+      hybridMbr
       installBootloader
       name
       nixFreeSpace
@@ -121,7 +128,7 @@ let
     };
 in
 {
-  options.sane.image = {
+  options.sane.image = partitions.options // {
     enable = mkOption {
       type = types.bool;
       default = true;
@@ -179,14 +186,26 @@ in
       '';
     };
 
+    systemdBoot = mkOption {
+      type = types.bool;
+      default = config.boot.loader.systemd-boot.enable;
+      defaultText = literalExpression "config.boot.loader.systemd-boot.enable";
+      example = true;
+      description = ''
+        Whether {file}`/boot` holds systemd-boot and its entries for this system, as the options in
+        {option}`boot.loader.systemd-boot` and {option}`boot.loader.timeout` say. The files are those
+        that {command}`nixos-rebuild` writes on the machine, which takes over from there.
+      '';
+    };
+
     extraBootFiles = mkOption {
       type = types.listOf types.path;
       default = [ ];
       example = literalExpression "[ pkgs.raspberrypi-armstubs ]";
       description = ''
         Packages (or directories) whose contents go into {file}`/boot`, besides what
-        {option}`sane.image.populateCmd` writes there. Symlinks are followed, since FAT has none. Two
-        different files of one name are an error.
+        {option}`sane.image.populateCmd` and {option}`sane.image.systemdBoot` put there. Symlinks are
+        followed, since FAT has none. Two different files of one name are an error.
       '';
     };
 
@@ -277,6 +296,10 @@ in
         Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or what
         {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
         It runs on the machine that builds.
+
+        It runs twice: at first with `SANE_IMAGE_REHEARSAL=1`, on a file with nothing but partition table
+        and boot partition, so that a write into the table or a partition is an error before the store
+        is copied.
       '';
     };
 
@@ -330,10 +353,10 @@ in
     {
       system.build.img =
         if errors == [ ] then
-          img
+          lib.foldl' (img: warning: lib.warn warning img) img bootLoaders.warnings
         else
           throw ''
-            this host's filesystems do not make an image:
+            this host cannot have an image:
             ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}'';
 
       systemd.services.sane-image-register =

@@ -2,6 +2,7 @@
 
 pub mod gpt;
 pub mod image;
+pub mod mbr;
 pub mod pages;
 pub mod region;
 pub mod table;
