@@ -56,9 +56,12 @@
 
       nixosConfigurations = {
         aarch64-board = host ./nix/hosts/aarch64-board.nix;
+        aarch64-uefi = host ./nix/hosts/aarch64-uefi.nix;
         btrfs = host ./nix/hosts/btrfs.nix;
+        depthcharge = host ./nix/hosts/depthcharge.nix;
         nvme-4k = host ./nix/hosts/nvme-4k.nix;
         pinephone = host ./nix/hosts/pinephone.nix;
+        raspberry-pi = host ./nix/hosts/raspberry-pi.nix;
         x86_64-uefi = host ./nix/hosts/x86_64-uefi.nix;
       };
 

@@ -21,8 +21,9 @@
   # More arguments for `sane-image build`; the bytes of the image do not depend on them.
   extraBuildFlags ? [ ],
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, sectorSize,
-  # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, installBootloader. The options of
-  # module.nix explain them; what is left out has sane-image's own default.
+  # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr,
+  # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
+  # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, which needs but `efiStub`.
   ...
 }@args:
 let

@@ -16,6 +16,8 @@ let
   cfg = config.sane.image;
   extlinux = config.boot.loader.generic-extlinux-compatible;
   MiB = 1024 * 1024;
+  bootLoaders = import ./boot-loaders.nix { inherit config lib pkgs; };
+  partitions = import ./partitions.nix { inherit config lib; };
 
   # The filesystems that an image holds, or null: the ESP, and the nearest at or above the store.
   mountedAt =
@@ -38,7 +40,9 @@ let
     ++ mistakesOf nixFs "/" [
       "ext4"
       "btrfs"
-    ];
+    ]
+    ++ bootLoaders.errors
+    ++ partitions.errors;
 
   mistakesOf =
     fs: mountPoint: fsTypes:
@@ -64,6 +68,8 @@ let
     inherit pkgs;
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
+    inherit (bootLoaders) systemdBoot;
+    inherit (partitions) extraPartitions;
     inherit (cfg)
       bootPartSize
       extraBootFiles
@@ -71,6 +77,7 @@ let
       extraDirectories
       extraGPTPadding
       firstPartGap
+      hybridMbr
       installBootloader
       name
       nixFreeSpace
@@ -91,7 +98,9 @@ let
       description,
       before,
       path,
+      # A file, and what it is called with.
       script,
+      arguments,
       unitConfig ? { },
     }:
     {
@@ -113,16 +122,13 @@ let
         PrivateMounts = true;
       };
       path = path ++ [ pkgs.util-linux ];
-      script = ''
-        # The store may be mounted read-only. In here, it is not.
-        mount -o remount,bind,rw ${mountPoint}
-      ''
-      + script;
+      # The text and not its path, so that the unit is whole by itself.
+      script =
+        "set -- ${lib.concatMapStringsSep " " lib.escapeShellArg arguments}\n" + builtins.readFile script;
     };
-  mountPoint = lib.escapeShellArg nixFs.mountPoint;
 in
 {
-  options.sane.image = {
+  options.sane.image = partitions.options // {
     enable = mkOption {
       type = types.bool;
       default = true;
@@ -180,14 +186,26 @@ in
       '';
     };
 
+    systemdBoot = mkOption {
+      type = types.bool;
+      default = config.boot.loader.systemd-boot.enable;
+      defaultText = literalExpression "config.boot.loader.systemd-boot.enable";
+      example = true;
+      description = ''
+        Whether {file}`/boot` holds systemd-boot and its entries for this system, as the options in
+        {option}`boot.loader.systemd-boot` and {option}`boot.loader.timeout` say. The files are those
+        that {command}`nixos-rebuild` writes on the machine, which takes over from there.
+      '';
+    };
+
     extraBootFiles = mkOption {
       type = types.listOf types.path;
       default = [ ];
       example = literalExpression "[ pkgs.raspberrypi-armstubs ]";
       description = ''
         Packages (or directories) whose contents go into {file}`/boot`, besides what
-        {option}`sane.image.populateCmd` writes there. Symlinks are followed, since FAT has none. Two
-        different files of one name are an error.
+        {option}`sane.image.populateCmd` and {option}`sane.image.systemdBoot` put there. Symlinks are
+        followed, since FAT has none. Two different files of one name are an error.
       '';
     };
 
@@ -278,6 +296,10 @@ in
         Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or what
         {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
         It runs on the machine that builds.
+
+        It runs twice: at first with `SANE_IMAGE_REHEARSAL=1`, on a file with nothing but partition table
+        and boot partition, so that a write into the table or a partition is an error before the store
+        is copied.
       '';
     };
 
@@ -331,10 +353,10 @@ in
     {
       system.build.img =
         if errors == [ ] then
-          img
+          lib.foldl' (img: warning: lib.warn warning img) img bootLoaders.warnings
         else
           throw ''
-            this host's filesystems do not make an image:
+            this host cannot have an image:
             ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}'';
 
       systemd.services.sane-image-register =
@@ -347,52 +369,19 @@ in
               "nix-daemon.service"
             ];
             path = [ config.nix.package ];
-            script = ''
-              nix-store --load-db < ${registration}
-
-              # What nixos-rebuild needs besides.
-              nix-env --profile /nix/var/nix/profiles/system --set /run/current-system
-              touch /etc/NIXOS
-
-              # A database in memory is empty again at the next boot.
-              if [ "$(stat --file-system --format=%T /nix/var/nix/db)" != tmpfs ]; then
-                rm ${registration}
-              fi
-            '';
+            script = ./first-boot/register.sh;
+            arguments = [ nixFs.mountPoint ];
           });
 
       systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
         description = "Growth of the partition that holds the Nix store to the end of the disk";
         before = [ "sane-image-register.service" ];
         path = [ (if nixFs.fsType == "btrfs" then pkgs.btrfs-progs else pkgs.e2fsprogs) ];
-        script = ''
-          device=$(findmnt --direction backward --first-only --noheadings --nofsroot --output SOURCE ${mountPoint})
-          device=$(realpath "$device")
-
-          # The disk and the partition's number as the kernel has them: no name tells them reliably.
-          name=''${device#/dev/}
-          partition=$(realpath "/sys/class/block/''${name//\//!}")
-          if [ ! -e "$partition/partition" ]; then
-            echo "$device is not a partition of a disk" >&2
-            exit 1
-          fi
-          number=$(cat "$partition/partition")
-          disk=/dev/$(sed -n s/^DEVNAME=//p "$partition/../uevent")
-
-          # In sectors of 512 bytes, whatever the disk's are. Up to 2 MiB at its end are for the
-          # backup of the partition table and for alignment.
-          free=$(($(cat "$partition/../size") - $(cat "$partition/start") - $(cat "$partition/size")))
-          if [ "$free" -gt 4096 ]; then
-            echo ', +' | sfdisk --no-reread --no-tell-kernel --partno "$number" "$disk"
-            partx --update --nr "$number" "$disk"
-          fi
-          ${
-            if nixFs.fsType == "btrfs" then
-              "btrfs filesystem resize max ${mountPoint}"
-            else
-              ''resize2fs "$device"''
-          }
-        '';
+        script = ./first-boot/grow.sh;
+        arguments = [
+          nixFs.mountPoint
+          nixFs.fsType
+        ];
       });
     }
     # With a nixpkgs that has variants of images: system.build.images.sane.

@@ -1,5 +1,5 @@
-# A virtual machine boots an image by UEFI, on a disk bigger than the image, and finds itself a NixOS
-# that can be rebuilt; then it boots again.
+# A virtual machine boots an image by UEFI and systemd-boot, on a disk bigger than the image, and finds
+# itself a NixOS that can be rebuilt; then it boots again.
 { self }:
 {
   name = "sane-image-boot";
@@ -7,10 +7,7 @@
   nodes.machine =
     { lib, ... }:
     {
-      imports = [
-        self.nixosModules.default
-        ../hosts/common/unified-kernel-image.nix
-      ];
+      imports = [ self.nixosModules.default ];
 
       # The image alone: neither the kernel nor the store comes from the host of the virtual machine.
       virtualisation = {
@@ -28,6 +25,7 @@
           };
         };
       };
+      boot.loader.systemd-boot.enable = true;
       # There is no room for a boot loader's menu in a test.
       boot.loader.timeout = 0;
 

@@ -39,6 +39,7 @@ let
       ++ modules;
     };
   example = import ./example-host.nix { inherit pkgs uBoot; };
+  uefi = import ./example-uefi.nix { inherit example pkgs; };
   uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
   places =
     lib.mapAttrs
@@ -69,7 +70,12 @@ let
         store = "/nix/store";
       };
 
-  configOf = host: (evaluate [ host ]).config;
+  configOf =
+    host:
+    (evaluate [
+      ./standin/systemd-boot-today.nix
+      host
+    ]).config;
   imageOf = host: (configOf host).system.build.img;
   # Its paths are for reading, not for building.
   specOf = img: builtins.fromJSON (builtins.unsafeDiscardStringContext img.spec.text);
@@ -84,8 +90,10 @@ in
         toplevel = pkgs.writeText "some-system" "";
         name = "small";
         bootPartSize = 64 * 1024 * 1024;
+        systemdBoot.efiStub = "${pkgs.writeText "systemd" ""}/lib/systemd/boot/efi";
       }
     );
+    systemd-boot-old-nixpkgs = specOf (evaluate [ hosts.old-nixpkgs ]).config.system.build.img;
   };
   options = lib.mapAttrs (
     _: host:
@@ -104,6 +112,8 @@ in
   # To be asked for one at a time: the first error ends an evaluation.
   errors = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.errors;
   refused = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.refused;
+  warned = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.warned;
+  warnedNames = lib.attrNames hosts.warned;
   errorNames = lib.attrNames hosts.errors;
   refusedNames = lib.attrNames hosts.refused;
 
@@ -181,6 +191,12 @@ in
     }
   );
   inherit uBoot;
+
+  uefi = imageOf uefi;
+  uefiHost = {
+    inherit (uefi.system.build) toplevel platformPartition;
+    data = (builtins.elemAt uefi.sane.image.extraPartitions 1).contents;
+  };
 
   # The example with the store's filesystem mounted at each place where it may be.
   places = lib.mapAttrs (

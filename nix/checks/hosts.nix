@@ -17,13 +17,27 @@ let
       "mode=755"
     ];
   };
-  on = fileSystems: { inherit fileSystems; };
+  extlinux = {
+    enable = true;
+    populateCmd = "extlinux-builder -g 20 -t 5";
+  };
+  on = fileSystems: {
+    inherit fileSystems;
+    boot.loader.generic-extlinux-compatible = extlinux;
+  };
   base = on {
     "/boot" = esp;
     "/" = nix;
   };
   baseWith = image: base // { sane = { inherit image; }; };
+  baseBy = loader: base // { boot = { inherit loader; }; };
   package = name: pkgs.writeText name "";
+
+  swap = {
+    name = "swap";
+    typeGuid = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+    size = 1024 * 1024 * 1024;
+  };
 in
 {
   # Each has a golden of its name: its whole spec.
@@ -79,6 +93,108 @@ in
         options = [ "subvol=@home" ];
       };
     };
+
+    systemd-boot = baseBy { systemd-boot.enable = true; };
+    systemd-boot-all-set =
+      baseBy {
+        timeout = null;
+        systemd-boot = {
+          enable = true;
+          editor = false;
+          consoleMode = "max";
+          bootCounting.enable = true;
+          rebootForBitlocker = true;
+          installDeviceTree = true;
+          extraFiles."efi/memtest86/memtest.efi" = package "memtest.efi";
+          extraEntries."memtest86.conf" = "efi /efi/memtest86/memtest.efi\n";
+        };
+      }
+      // {
+        hardware.deviceTree = {
+          name = "vendor/board.dtb";
+          package = package "device-trees";
+        };
+        system.nixos.distroName = "OtherOS";
+      };
+    both-loaders = baseBy {
+      generic-extlinux-compatible = extlinux;
+      systemd-boot.enable = true;
+    };
+    systemd-boot-not-in-image =
+      baseBy {
+        systemd-boot.enable = true;
+        # What keeps systemd-boot out of an image.
+        systemd-boot.xbootldrMountPoint = "/boot";
+        efi.efiSysMountPoint = "/efi";
+      }
+      // {
+        sane.image.systemdBoot = false;
+        sane.image.extraBootFiles = [ (package "firmware") ];
+      };
+    partitions =
+      baseWith {
+        platformPartSize = 64 * 1024 * 1024;
+        extraPartitions = [
+          swap
+          {
+            name = "data";
+            typeGuid = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
+            uuid = "9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28";
+            attributes = "0x8000000000000000";
+            contents = package "data.img";
+            place = "beforeBoot";
+          }
+        ];
+        hybridMbr = [
+          {
+            partition = "boot";
+            type = "0x0c";
+            bootable = true;
+          }
+          {
+            partition = "platform";
+            type = 218;
+          }
+        ];
+      }
+      // {
+        system.build.platformPartition = package "platform.img";
+      };
+  };
+
+  # As the first of those with systemd-boot, on a nixpkgs with fewer options of it.
+  old-nixpkgs = baseBy { systemd-boot.enable = true; };
+
+  # What is said of these when their images are asked for: the golden warnings.txt.
+  warned = {
+    no-boot-loader = baseBy { };
+    grub = baseBy { grub.enable = true; };
+    install-commands = baseBy {
+      systemd-boot.enable = true;
+      systemd-boot.extraInstallCommands = "true";
+    };
+    # Nothing at all.
+    extlinux = baseBy {
+      generic-extlinux-compatible = extlinux;
+      grub.enable = true;
+    };
+    systemd-boot = baseBy { systemd-boot.enable = true; };
+    systemdBoot = baseBy { } // {
+      sane.image.systemdBoot = true;
+    };
+    populateCmd = baseBy { } // {
+      sane.image.populateCmd = "populate";
+    };
+    extraBootFiles = baseBy { } // {
+      sane.image.extraBootFiles = [ (package "firmware") ];
+    };
+    platformPartSize = baseBy { } // {
+      sane.image.platformPartSize = 1024 * 1024;
+      system.build.platformPartition = package "platform.img";
+    };
+    installBootloader = baseBy { } // {
+      sane.image.installBootloader = "true";
+    };
   };
 
   # Each changes one thing of boot-and-root: the golden options.diff shows what that does.
@@ -86,12 +202,6 @@ in
     name = baseWith { name = "host"; };
     storeContents = baseWith { storeContents = [ (package "other-root") ]; };
     populateCmd = baseWith { populateCmd = "populate --flag"; };
-    extlinux = base // {
-      boot.loader.generic-extlinux-compatible = {
-        enable = true;
-        populateCmd = "extlinux-builder -g 20 -t 5";
-      };
-    };
     extraBootFiles = baseWith {
       extraBootFiles = [
         (package "firmware")
@@ -149,6 +259,23 @@ in
       };
       "/" = tmpfs;
     };
+    xbootldr = baseBy {
+      systemd-boot.enable = true;
+      systemd-boot.xbootldrMountPoint = "/boot";
+      efi.efiSysMountPoint = "/efi";
+    };
+    no-platformPartition = baseWith { platformPartSize = 64 * 1024 * 1024; };
+    no-partition = baseWith {
+      extraPartitions = [
+        (swap // { size = null; })
+      ];
+      hybridMbr = [
+        {
+          partition = "data";
+          type = 12;
+        }
+      ];
+    };
   };
 
   # Each is refused for the option of its name.
@@ -157,6 +284,17 @@ in
     bootPartSize = baseWith { bootPartSize = 0; };
     extraDirectories = baseWith { extraDirectories = [ "var/log" ]; };
     installBootLoader = baseWith { installBootLoader = "true"; };
+    extraPartitions = baseWith { extraPartitions = [ (swap // { typeGuid = "8200"; }) ]; };
+    hybridMbr = baseWith {
+      hybridMbr = [
+        {
+          partition = "boot";
+          type = 256;
+        }
+      ];
+    };
+    platformPartSize = baseWith { platformPartSize = 0; };
+    systemdBoot = baseWith { systemdBoot = { }; };
   };
 
   disabled = baseWith { enable = false; };

@@ -1,7 +1,8 @@
 # A single-board computer with a Rockchip RK3328, here the Rock64, that boots from SD card or eMMC.
 #
-# Its boot ROM reads U-Boot from a fixed place on the disk. It lies in the gap between the partition table
-# and the first partition, where nothing else is. U-Boot then finds extlinux.conf on /boot.
+# Its boot ROM reads U-Boot's first stage from a fixed place on the disk, and that the second from another.
+# Both lie in the gap between the partition table and the first partition, where nothing else is. U-Boot then
+# finds extlinux.conf on /boot.
 { pkgs, ... }:
 let
   uBoot = pkgs.ubootRock64;
@@ -25,9 +26,11 @@ in
   };
 
   sane.image = {
-    # At sector 64. With 10 MiB to come, the gap must reach far: unless told otherwise, to 16 MiB.
+    # At sector 64 and, 8 MiB from the start, at sector 16384. Unless told otherwise, the gap reaches to
+    # 16 MiB. (U-Boot's u-boot-rockchip.bin is both in one, for sector 64.)
     installBootloader = ''
-      dd if=${uBoot}/u-boot-rockchip.bin of=$out/nixos.img bs=512 seek=64 conv=notrunc
+      dd if=${uBoot}/idbloader.img of=$out/nixos.img bs=512 seek=64 conv=notrunc
+      dd if=${uBoot}/u-boot.itb of=$out/nixos.img bs=512 seek=16384 conv=notrunc
     '';
   };
 }

@@ -14,12 +14,10 @@ let
   };
 in
 {
-  imports = [
-    ./common/base.nix
-    ./common/unified-kernel-image.nix
-  ];
+  imports = [ ./common/base.nix ];
 
   nixpkgs.hostPlatform = "x86_64-linux";
+  boot.loader.systemd-boot.enable = true;
 
   fileSystems."/" = {
     device = "none";

@@ -3,12 +3,10 @@
 # Firmware and kernel find no partitions on such a disk if the table is written for 512. Besides that,
 # it is as the other PC; the filesystems are known by their labels here.
 {
-  imports = [
-    ./common/base.nix
-    ./common/unified-kernel-image.nix
-  ];
+  imports = [ ./common/base.nix ];
 
   nixpkgs.hostPlatform = "x86_64-linux";
+  boot.loader.systemd-boot.enable = true;
   boot.initrd.availableKernelModules = [ "nvme" ];
 
   fileSystems."/boot" = {

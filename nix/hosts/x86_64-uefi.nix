@@ -1,11 +1,9 @@
 # A PC or virtual machine with UEFI.
 {
-  imports = [
-    ./common/base.nix
-    ./common/unified-kernel-image.nix
-  ];
+  imports = [ ./common/base.nix ];
 
   nixpkgs.hostPlatform = "x86_64-linux";
+  boot.loader.systemd-boot.enable = true;
 
   # These say what the image's filesystems are called, not only where they are mounted. Make your own
   # UUIDs: uuidgen, and for FAT eight digits of one.

@@ -45,6 +45,7 @@ let
     in
     if found == [ ] then default else head found;
   max = a: b: if a > b then a else b;
+  warn = message: builtins.trace "evaluation warning: ${message}";
   concatMapStringsSep =
     separator: f: list:
     concatStringsSep separator (map f list);
@@ -138,6 +139,7 @@ let
 
   ints = {
     unsigned = simple "unsigned integer" (x: isInt x && x >= 0);
+    u8 = simple "8 bit unsigned integer" (x: isInt x && x >= 0 && x < 256);
     positive = simple "positive integer" (x: isInt x && x > 0);
   };
   isStorePath =
@@ -164,6 +166,12 @@ let
     );
     deferredModule = simple "module" (x: isAttrs x || isFunction x || isPath x) // {
       merge = _: imports: { inherit imports; };
+    };
+
+    either = first: second: {
+      description = "${first.description} or ${second.description}";
+      check = x: first.check x || second.check x;
+      merge = loc: values: (if all first.check values then first else second).merge loc values;
     };
 
     nullOr = type: {
@@ -328,6 +336,7 @@ let
       filter
       filterAttrs
       findFirst
+      foldl'
       genAttrs
       getAttrs
       mapAttrs'
@@ -342,6 +351,7 @@ let
       removeSuffix
       types
       unique
+      warn
       ;
     inherit (builtins) mapAttrs;
     # Documentation, which is not made here.

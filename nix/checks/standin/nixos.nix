@@ -1,5 +1,5 @@
 # A stand-in for the options of NixOS that ../../module.nix touches, for the real `lib` and for ours.
-{ lib, ... }:
+{ lib, pkgs, ... }:
 let
   inherit (lib) mkOption types;
 in
@@ -38,6 +38,55 @@ in
           }
         )
       );
+    };
+
+    boot.loader.timeout = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = 5;
+    };
+    boot.loader.efi.efiSysMountPoint = mkOption {
+      type = types.str;
+      default = "/boot";
+    };
+    boot.loader.grub.enable = mkOption {
+      type = types.bool;
+      default = false;
+    };
+    # What it had in all versions; systemd-boot-today.nix has the rest.
+    boot.loader.systemd-boot = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+      };
+      editor = mkOption {
+        type = types.bool;
+        default = true;
+      };
+      consoleMode = mkOption {
+        type = types.str;
+        default = "keep";
+      };
+      extraFiles = mkOption {
+        type = types.attrsOf types.path;
+        default = { };
+      };
+      extraEntries = mkOption {
+        type = types.attrsOf types.lines;
+        default = { };
+      };
+      extraInstallCommands = mkOption {
+        type = types.lines;
+        default = "";
+      };
+    };
+    hardware.deviceTree.name = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+    };
+    hardware.deviceTree.package = mkOption { type = types.path; };
+    systemd.package = mkOption {
+      type = types.package;
+      default = pkgs.writeText "systemd" "";
     };
 
     boot.loader.generic-extlinux-compatible = {

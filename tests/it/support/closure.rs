@@ -86,6 +86,18 @@ impl ClosureBuilder {
         self
     }
 
+    /// Adds a store path that knows itself, as a derivation's output may; refers to itself and to earlier ones.
+    pub(crate) fn derived(mut self, name: &str, tree: impl FnOnce(&str) -> Entry, names: &[&str]) -> Self {
+        let mut references: Vec<_> = names.iter().map(|name| self.store_path(name).to_owned()).collect();
+        // Of its name and references, as no path can follow from contents that hold it.
+        let path = source_path(name, &NarHash { digest: [0x33; 32], size: 0 }, &references);
+        references.push(path.clone());
+        let tree = tree(&path);
+        let hash = NarHash::of(&tree);
+        self.paths.push(StorePath { path, ..StorePath::new(name, tree, hash, references) });
+        self
+    }
+
     /// Adds a store path with a false NAR hash, where a true one would take long.
     pub(crate) fn unhashed(mut self, name: &str, tree: Entry) -> Self {
         let hash = NarHash { digest: [0x55; 32], size: 1 };

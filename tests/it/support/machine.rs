@@ -86,9 +86,13 @@ impl Machine {
 }
 
 /// A kernel image and its modules, as unpacked from a package below SANE_IMAGE_TEST_KERNEL.
-fn find_kernel() -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn find_kernel() -> Option<(PathBuf, PathBuf)> {
     let root = std::env::var_os("SANE_IMAGE_TEST_KERNEL").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/kernel"));
+    kernel_below(&root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/kernel")))
+}
+
+/// A kernel image and its modules in an unpacked package.
+pub(crate) fn kernel_below(root: &Path) -> Option<(PathBuf, PathBuf)> {
     let kernel = fs::read_dir(root.join("boot"))
         .ok()?
         .map(|entry| entry.unwrap().path())

@@ -1,0 +1,167 @@
+# The partitions of an image besides its own two, and what firmware is told of them all. It is NOT a NixOS
+# module: module.nix puts the options among its own.
+{ config, lib }:
+let
+  inherit (lib) literalExpression mkOption types;
+
+  cfg = config.sane.image;
+  hex = digits: "0x[0-9a-fA-F]{1,${toString digits}}";
+  guid = types.strMatching "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+
+  # What depthcharge, the boot loader of ChromeOS machines, starts.
+  platform = {
+    name = "platform";
+    typeGuid = "fe3a2a5d-4f32-41a7-b725-accc3285a309";
+    uuid = null;
+    # Successful (bit 56), 5 tries left (bits 52 to 55), priority 10 (bits 48 to 51).
+    attributes = "0x015a000000000000";
+    size = cfg.platformPartSize;
+    contents = "${config.system.build.platformPartition}";
+    place = "beforeBoot";
+  };
+
+  extraPartitions = lib.optional (cfg.platformPartSize != null) platform ++ cfg.extraPartitions;
+  names = [
+    "boot"
+    "nix"
+  ]
+  ++ map (partition: partition.name) extraPartitions;
+
+  extraPartition.options = {
+    name = mkOption {
+      type = types.strMatching ".+";
+      example = "swap";
+      description = "The partition's name, as in {file}`/dev/disk/by-partlabel`; no two have the same.";
+    };
+    typeGuid = mkOption {
+      type = guid;
+      example = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+      description = "The GUID of the partition's type.";
+    };
+    uuid = mkOption {
+      type = types.nullOr guid;
+      default = null;
+      example = "9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28";
+      description = "The partition's own UUID; null for one derived from those of the image.";
+    };
+    attributes = mkOption {
+      type = types.either types.ints.unsigned (types.strMatching (hex 16));
+      default = 0;
+      example = "0x8000000000000000";
+      description = "The 64 bits of attributes in its entry, as a number or in hexadecimal.";
+    };
+    size = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      example = literalExpression "4 * 1024 * 1024 * 1024";
+      description = "Its size in bytes; null for that of its contents.";
+    };
+    contents = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = literalExpression "./data.img";
+      description = "The file whose bytes it starts with; null for an empty partition.";
+    };
+    place = mkOption {
+      type = types.enum [
+        "beforeBoot"
+        "afterBoot"
+      ];
+      default = "afterBoot";
+      example = "beforeBoot";
+      description = ''
+        Whether it lies before the partition of {file}`/boot` or after it. The partition that holds the
+        store is always the last, so that it can grow.
+      '';
+    };
+  };
+
+  hybridEntry.options = {
+    partition = mkOption {
+      type = types.str;
+      example = "boot";
+      description = ''
+        `boot` or `nix`, or the name of one of {option}`sane.image.extraPartitions`.
+      '';
+    };
+    type = mkOption {
+      type = types.either types.ints.u8 (types.strMatching (hex 2));
+      example = "0x0c";
+      description = "The MBR's type of the partition, as a number or in hexadecimal; FAT32 is `0x0c`.";
+    };
+    bootable = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = "Whether it is marked as the one to boot from.";
+    };
+  };
+in
+{
+  inherit extraPartitions;
+
+  # What keeps a host from having an image.
+  errors =
+    lib.optional (cfg.platformPartSize != null && !config.system.build ? platformPartition) (
+      "sane.image.platformPartSize is set, but system.build.platformPartition is missing; set it to the "
+      + "file that depthcharge starts, or sane.image.platformPartSize to null"
+    )
+    ++ map (
+      partition:
+      ''sane.image.extraPartitions: "${partition.name}" has neither a size nor contents; set its size''
+    ) (lib.filter (partition: partition.size == null && partition.contents == null) cfg.extraPartitions)
+    ++ map (
+      entry:
+      ''sane.image.hybridMbr: there is no partition "${entry.partition}"; set it to one of ''
+      + lib.concatMapStringsSep ", " (name: ''"${name}"'') names
+    ) (lib.filter (entry: !lib.elem entry.partition names) cfg.hybridMbr);
+
+  options = {
+    extraPartitions = mkOption {
+      type = types.listOf (types.submodule extraPartition);
+      default = [ ];
+      example = literalExpression ''
+        [
+          {
+            name = "swap";
+            typeGuid = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+            size = 4 * 1024 * 1024 * 1024;
+          }
+        ]
+      '';
+      description = ''
+        More partitions, in this order. They start and end at whole MiB. What is in them beyond their
+        contents is for the running system to make.
+      '';
+    };
+
+    hybridMbr = mkOption {
+      type = types.listOf (types.submodule hybridEntry);
+      default = [ ];
+      example = literalExpression ''
+        [
+          {
+            partition = "boot";
+            type = "0x0c";
+          }
+        ]
+      '';
+      description = ''
+        Up to three partitions that the MBR names, too, for firmware that cannot read the GPT, such as
+        that of the Raspberry Pi 3. Without any, the MBR merely protects the GPT, as it should where
+        nothing else is needed.
+      '';
+    };
+
+    platformPartSize = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      example = literalExpression "64 * 1024 * 1024";
+      description = ''
+        The size in bytes of a partition before that of {file}`/boot` from which depthcharge boots, the
+        firmware of ChromeOS machines; null for none. It holds the file
+        `config.system.build.platformPartition`.
+      '';
+    };
+  };
+}

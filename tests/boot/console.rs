@@ -1,0 +1,224 @@
+//! What a machine says on its serial line, and what that means.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a machine may take. Seconds of it are enough; emulated on a busy host, they become many.
+const LIMIT: Duration = Duration::from_secs(180);
+/// How long a machine may take to power off after its verdict.
+const GRACE: Duration = Duration::from_secs(20);
+/// Machines that run at once.
+const MACHINES: usize = 2;
+/// The lines of a console that a failing test shows.
+const SHOWN: usize = 40;
+
+/// What a system says that found everything right; the number of store paths follows.
+const VERDICT: &str = "VERDICT ok ";
+/// What only a machine says that will come to no good verdict.
+const FAILURES: [(&str, &str); 7] = [
+    ("VERDICT failed", "the system found a fault"),
+    ("Kernel panic", "the kernel panicked"),
+    ("Initramfs unpacking failed", "the initrd is damaged"),
+    ("Shell>", "the firmware found nothing to boot"),
+    ("\n=> ", "U-Boot found nothing to boot"),
+    ("Error loading ", "the boot loader found no kernel"),
+    ("\ngrub>", "GRUB found nothing to boot"),
+];
+
+/// How a machine's run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The system judged this many store paths and found them right, and powered off.
+    Good(usize),
+    /// What was said rules that out.
+    Bad(&'static str),
+    /// It ended without a verdict.
+    Silent,
+    TimeOut,
+}
+
+/// A machine's run.
+pub(crate) struct Run {
+    row: String,
+    end: End,
+    console: String,
+    seconds: f32,
+}
+
+impl Run {
+    /// # Panics
+    /// Unless the system found this many store paths, and all right.
+    #[track_caller]
+    pub(crate) fn expect_good(&self, paths: usize) {
+        if self.end != End::Good(paths) {
+            panic!("{}: wanted a good verdict on {paths} paths{}", self.row, self.report());
+        }
+        println!("{}: {:.1} s", self.row, self.seconds);
+    }
+
+    /// # Panics
+    /// Unless the machine came to grief, said so itself, and mentioned `reason`.
+    #[track_caller]
+    pub(crate) fn expect_bad(&self, reason: &str) {
+        if !matches!(self.end, End::Bad(_)) || !self.console.contains(reason) {
+            panic!("{}: wanted a failure with \"{reason}\"{}", self.row, self.report());
+        }
+        println!("{}: {:.1} s, as wanted: {:?}", self.row, self.seconds, self.end);
+    }
+
+    /// All that was said, without what only moves a cursor.
+    pub(crate) fn console(&self) -> &str {
+        &self.console
+    }
+
+    /// Keeps the console and tells how it ended.
+    fn report(&self) -> String {
+        let log = log_path(&self.row);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        fs::write(&log, &self.console).unwrap();
+        let lines: Vec<_> = self.console.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+        format!(", got {:?} after {:.1} s; {} ends with\n{tail}", self.end, self.seconds, log.display())
+    }
+}
+
+/// Where the console of a row that failed is kept.
+fn log_path(row: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/boot-logs").join(format!("{row}.log"))
+}
+
+/// Runs a machine whose serial line is its stdin and stdout until there is a verdict.
+pub(crate) fn watch(row: &str, machine: &mut Command) -> Run {
+    watch_and_type(row, machine, |_, _| {})
+}
+
+/// The same; `answer` is given all that was said so far, whenever there is more, and may type.
+pub(crate) fn watch_and_type(row: &str, machine: &mut Command, mut answer: impl FnMut(&str, &mut ChildStdin)) -> Run {
+    let _turn = Turn::wait();
+    let start = Instant::now();
+    let mut running = Running::start(machine);
+    let mut stdin = running.0.stdin.take().unwrap();
+    let said = listen(&mut running.0);
+    let mut bytes = Vec::new();
+    let end = loop {
+        let left = LIMIT.saturating_sub(start.elapsed());
+        let more = said.recv_timeout(left);
+        bytes.extend(more.iter().flatten());
+        let console = plain(&bytes);
+        if let Some(end) = judge(&console) {
+            break if matches!(end, End::Good(_)) { power_off(&said, &mut bytes, end) } else { end };
+        }
+        match more {
+            Ok(_) => answer(&console, &mut stdin),
+            Err(RecvTimeoutError::Disconnected) => break End::Silent,
+            Err(RecvTimeoutError::Timeout) => break End::TimeOut,
+        }
+    };
+    Run { row: row.to_owned(), end, console: plain(&bytes), seconds: start.elapsed().as_secs_f32() }
+}
+
+/// How a run ends in which this was said, if that can be told already.
+fn judge(console: &str) -> Option<End> {
+    if let Some((_, meaning)) = FAILURES.iter().find(|(words, _)| console.contains(words)) {
+        return Some(End::Bad(meaning));
+    }
+    let (paths, _) = console.split_once(VERDICT)?.1.split_once(" paths\n")?;
+    Some(End::Good(paths.parse().ok()?))
+}
+
+/// Waits until the machine has ended by itself, so that its disk is as it left it.
+fn power_off(said: &Receiver<Vec<u8>>, bytes: &mut Vec<u8>, end: End) -> End {
+    loop {
+        match said.recv_timeout(GRACE) {
+            Ok(more) => bytes.extend(more),
+            Err(RecvTimeoutError::Disconnected) => return end,
+            Err(RecvTimeoutError::Timeout) => return End::TimeOut,
+        }
+    }
+}
+
+/// What was said, both streams, as it comes; disconnected once the machine has ended.
+fn listen(machine: &mut Child) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    let streams: [Box<dyn Read + Send>; 2] =
+        [Box::new(machine.stdout.take().unwrap()), Box::new(machine.stderr.take().unwrap())];
+    for mut stream in streams {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let mut block = [0; 4096];
+            while let Ok(len @ 1..) = stream.read(&mut block) {
+                if sender.send(block[..len].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+/// Text without carriage returns and without the sequences that move a terminal's cursor or colour it.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' && rest.next_if_eq(&'[').is_some() {
+            // Parameters, and one letter that says what is to be done.
+            while rest.next().is_some_and(|c| !c.is_ascii_alphabetic()) {}
+        } else if c != '\r' {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// A process that is not left behind.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(piped.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The right to run a machine.
+struct Turn;
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+impl Turn {
+    fn wait() -> Self {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running =
+            ENDED.wait_while(running, |running| *running >= MACHINES).unwrap_or_else(PoisonError::into_inner);
+        *running += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
+
+/// Types a line.
+pub(crate) fn type_line(stdin: &mut ChildStdin, line: &str) {
+    // A machine that has just ended takes none; its console tells.
+    stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).ok();
+}

@@ -1,0 +1,84 @@
+//! Disks that are unlike most: sectors of 4096 bytes, and a partition table that makes room for a boot loader before it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use serde_json::json;
+
+use crate::extlinux::with_extlinux;
+use crate::guest::{Arch, Root, closure};
+use crate::machine::{Bus, Firmware, Machine};
+use crate::row::boot;
+use crate::support::closure::ClosureBuilder;
+use crate::support::tree::Contents;
+use crate::systemd_boot::with_systemd_boot;
+
+const MIB: u64 = 1 << 20;
+/// Where boards of Allwinner and others look for a boot loader, and where the partition entries are moved out of its
+/// way. In bytes.
+const LOADER: u64 = 8 << 10;
+const ENTRIES: u64 = 16 * MIB;
+
+/// The closure for a disk of 4096-byte sectors. FAT32 has no less than 65,525 clusters, each at least a sector.
+fn with_large_sectors(closure: ClosureBuilder) -> ClosureBuilder {
+    closure.spec(|spec| {
+        spec["sectorSize"] = 4096.into();
+        spec["bootPartSize"] = (320 * MIB).into();
+    })
+}
+
+fn uefi_boots_large_sectors(root: Root) {
+    let machine = Machine { sector_size: 4096, ..Machine::new(Arch::X86_64, Firmware::Uefi) };
+    let Some(closure) = closure(machine.arch, root) else { return };
+    let closure = with_large_sectors(with_systemd_boot(closure, machine.arch));
+    boot(&format!("systemd-boot-4096-{}", root.name()), machine, closure);
+}
+
+#[test]
+fn uefi_boots_4096_byte_sectors_ext4() {
+    uefi_boots_large_sectors(Root::Ext4);
+}
+
+#[test]
+fn uefi_boots_4096_byte_sectors_btrfs() {
+    uefi_boots_large_sectors(Root::Btrfs);
+}
+
+/// On NVMe: this U-Boot takes every virtio disk to have 512-byte sectors.
+#[test]
+fn u_boot_boots_4096_byte_sectors() {
+    let machine = Machine { sector_size: 4096, bus: Bus::Nvme, ..Machine::new(Arch::Aarch64, Firmware::UBoot) };
+    let Some(closure) = closure(machine.arch, Root::Ext4) else { return };
+    boot("u-boot-extlinux-4096", machine, with_large_sectors(with_extlinux(closure)));
+}
+
+/// All between the GPT's header and its entries is a boot loader's, here noise that no table can be seen in.
+fn boots_past_a_boot_loader(root: Root) {
+    let machine = Machine::new(Arch::Aarch64, Firmware::UBoot);
+    let Some(closure) = closure(machine.arch, root) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let mut noise = vec![0; usize::try_from(ENTRIES - LOADER).unwrap()];
+    Contents::Pattern { seed: 8, len: ENTRIES - LOADER }.fill(0, &mut noise);
+    let loader = scratch.path().join("loader");
+    fs::write(&loader, &noise).unwrap();
+    let install = format!("dd if='{}' of=\"$out/nixos.img\" bs=8K seek=1 conv=notrunc", loader.display());
+    let closure = with_extlinux(closure).spec(move |spec| {
+        // The entries follow on the header's sector, the second of 512 bytes.
+        spec["extraGPTPadding"] = json!(ENTRIES - 1024);
+        spec["installBootloader"] = install.into();
+    });
+    let Some((_, built)) = boot(&format!("u-boot-extlinux-padding-{}", root.name()), machine, closure) else { return };
+    let mut found = vec![0; noise.len()];
+    File::open(&built.image).unwrap().read_exact_at(&mut found, LOADER).unwrap();
+    assert!(found == noise, "the boot loader is not where installBootloader wrote it");
+}
+
+#[test]
+fn u_boot_boots_past_a_boot_loader_ext4() {
+    boots_past_a_boot_loader(Root::Ext4);
+}
+
+#[test]
+fn u_boot_boots_past_a_boot_loader_btrfs() {
+    boots_past_a_boot_loader(Root::Btrfs);
+}

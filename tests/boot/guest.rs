@@ -1,0 +1,328 @@
+//! A make-believe NixOS: Debian's kernel and busybox, and a stage 1 and 2 that do what matters to an image.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use walkdir::WalkDir;
+
+use crate::archive::archive;
+use crate::support::closure::{BOOT_ID, ClosureBuilder, NIX_UUID};
+use crate::support::machine::{find_kernel, kernel_below};
+use crate::support::tool::skip;
+use crate::support::tree::{Contents, Entry};
+
+/// What the initrd loads, in this order: disks; FAT and the two code pages of its names; btrfs.
+const MODULES: [&str; 17] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "fat",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "libcrc32c",
+    "zstd_compress",
+    "raid6_pq",
+    "xor-neon",
+    "xor",
+    "blake2b_generic",
+    "btrfs",
+];
+/// What stage 2 runs of busybox.
+const APPLETS: [&str; 16] = [
+    "cat",
+    "cmp",
+    "find",
+    "findfs",
+    "grep",
+    "mkdir",
+    "mount",
+    "poweroff",
+    "readlink",
+    "sh",
+    "sha256sum",
+    "sort",
+    "stat",
+    "sync",
+    "touch",
+    "umount",
+];
+/// Room for two kernels, in bytes.
+const BOOT_SIZE: u64 = 96 << 20;
+/// The names of the store paths that `closure` makes.
+pub(crate) const KERNEL: &str = "linux-6.1";
+pub(crate) const INITRD: &str = "initrd-linux-6.1";
+pub(crate) const SYSTEM: &str = "nixos-system-boot-test-26.05";
+/// The name of the system's specialisation.
+pub(crate) const SPECIALISATION: &str = "calm";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arch {
+    X86_64,
+    Aarch64,
+}
+
+impl Arch {
+    /// As Nix names it.
+    pub(crate) fn system(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux",
+            Self::Aarch64 => "aarch64-linux",
+        }
+    }
+
+    /// The file of the kernel in its store path.
+    pub(crate) fn kernel_file(self) -> &'static str {
+        match self {
+            Self::X86_64 => "bzImage",
+            Self::Aarch64 => "Image",
+        }
+    }
+
+    fn console(self) -> &'static str {
+        match self {
+            Self::X86_64 => "ttyS0,115200",
+            Self::Aarch64 => "ttyAMA0,115200",
+        }
+    }
+
+    /// The kernel, its modules and a static busybox, or `None` where they are not here, which has been told.
+    fn parts(self) -> Option<(PathBuf, PathBuf, PathBuf)> {
+        let arm64 = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/arm64");
+        let (kernel, busybox) = match self {
+            Self::X86_64 => (find_kernel(), PathBuf::from("/bin/busybox")),
+            Self::Aarch64 => (kernel_below(&arm64), arm64.join("bin/busybox")),
+        };
+        let Some((kernel, modules)) = kernel else {
+            skip(&format!("no kernel for {} (.ci/run fetches it)", self.system()));
+            return None;
+        };
+        (busybox.exists() || skip(&format!("no {}", busybox.display()))).then_some((kernel, modules, busybox))
+    }
+}
+
+/// What the store lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// An ext4 that is `/`.
+    Ext4,
+    /// The subvolume @nix of a compressed btrfs, on /nix; `/` is a tmpfs.
+    Btrfs,
+}
+
+impl Root {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// As in `config.fileSystems`.
+    fn file_systems(self) -> Value {
+        let nix = format!("/dev/disk/by-uuid/{NIX_UUID}");
+        let mut systems = match self {
+            Self::Ext4 => json!({ "/": { "device": nix, "fsType": "ext4", "options": ["noatime"] } }),
+            Self::Btrfs => json!({
+                "/": { "device": "none", "fsType": "tmpfs", "options": ["size=64M", "mode=755"] },
+                "/nix": { "device": nix, "fsType": "btrfs", "options": ["subvol=@nix", "compress=zstd"] },
+            }),
+        };
+        systems["/boot"] = json!({
+            "device": format!("/dev/disk/by-uuid/{BOOT_ID}"), "fsType": "vfat", "options": ["umask=0077"],
+        });
+        systems
+    }
+}
+
+/// The closure of a system whose boot loader is still to be chosen, or `None` where its parts are not here, which has
+/// been told.
+pub(crate) fn closure(arch: Arch, root: Root) -> Option<ClosureBuilder> {
+    closure_with(arch, root, |closure| (closure, None))
+}
+
+/// The same with more store paths, and a program that stage 2 runs once, at the first boot.
+pub(crate) fn closure_with(
+    arch: Arch,
+    root: Root,
+    more: impl FnOnce(ClosureBuilder) -> (ClosureBuilder, Option<String>),
+) -> Option<ClosureBuilder> {
+    let (kernel, modules, busybox) = arch.parts()?;
+    let busybox = fs::read(busybox).unwrap();
+    let file_systems = root.file_systems();
+    let initrd = archive(&initrd_files(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"])));
+    let builder = ClosureBuilder::new()
+        .path("busybox", Entry::dir([("bin", busybox_files(&busybox))]))
+        .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(fs::read(kernel).unwrap()))]))
+        .path(INITRD, Entry::dir([("initrd", Entry::file(initrd))]))
+        .path("etc", Entry::dir([("fstab", Entry::file(fstab(&file_systems, &["/", "/nix", "/boot"])))]));
+    let (builder, first_boot) = more(packages(builder));
+    Some(systems(builder, arch, first_boot).spec(move |spec| {
+        spec["fileSystems"] = file_systems;
+        spec["bootPartSize"] = BOOT_SIZE.into();
+    }))
+}
+
+fn busybox_files(busybox: &[u8]) -> Entry {
+    let applets = APPLETS.iter().map(|applet| (*applet, Entry::symlink("busybox")));
+    Entry::dir(applets.chain([("busybox", Entry::executable(busybox))]))
+}
+
+/// The table's lines for these mount points, in their order.
+fn fstab(file_systems: &Value, points: &[&str]) -> String {
+    let line = |point: &&str| {
+        let system = file_systems.get(point)?;
+        let text = |key: &str| system[key].as_str().unwrap();
+        let options: Vec<_> = system["options"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+        Some(format!("{} {point} {} {} 0 0\n", text("device"), text("fsType"), options.join(",")))
+    };
+    points.iter().filter_map(line).collect()
+}
+
+fn initrd_files(busybox: &[u8], modules: &Path, fstab: &str) -> BTreeMap<Vec<u8>, Entry> {
+    let find = |name: &str| {
+        let file = format!("{name}.ko");
+        let mut files = WalkDir::new(modules).into_iter().map(Result::unwrap);
+        Some((
+            file.clone(),
+            Entry::file(fs::read(files.find(|entry| entry.file_name() == file.as_str())?.path()).unwrap()),
+        ))
+    };
+    // A kernel that lacks one has it built in, or has no use for it: xor-neon.
+    let found: Vec<_> = MODULES.iter().filter_map(|name| Some((name, find(name)?))).collect();
+    let order: String = found.iter().map(|(name, _)| format!("{name}\n")).collect();
+    let modules = found.into_iter().map(|(_, module)| module).chain([("order".to_owned(), Entry::file(order))]);
+    let root = Entry::dir([
+        ("bin", Entry::dir([("busybox", Entry::executable(busybox))])),
+        ("dev", Entry::Dir(BTreeMap::new())),
+        ("fstab", Entry::file(fstab)),
+        ("init", Entry::executable(fixture("stage-1"))),
+        ("mnt-root", Entry::Dir(BTreeMap::new())),
+        ("modules", Entry::dir(modules)),
+        ("proc", Entry::Dir(BTreeMap::new())),
+        ("sys", Entry::Dir(BTreeMap::new())),
+    ]);
+    let Entry::Dir(entries) = root else { unreachable!() };
+    entries
+}
+
+/// A few packages that are odd in what stores allow.
+fn packages(builder: ClosureBuilder) -> ClosureBuilder {
+    let long = [b'n'; 255];
+    let text = "Contents that compress well. ".repeat(40_000);
+    let names: [(&[u8], Entry); 8] = [
+        (b" ", Entry::file("a space")),
+        (b"$(reboot)", Entry::symlink("*")),
+        (b"*", Entry::file("a star")),
+        (b"-n", Entry::file("an option")),
+        (b".hidden", Entry::symlink(".")),
+        (b"back\\slash", Entry::file("\\0")),
+        (b"new\nline", Entry::file("\n")),
+        (b"not UTF-8: \xff\xfe\x81", Entry::file(b"\xff\0\xfe")),
+    ];
+    let names = names.into_iter().chain([(long.as_slice(), Entry::symlink([b't'; 1000]))]);
+    let hello = Entry::executable("#!/bin/sh\necho hello\n");
+    builder
+        .path("hello", Entry::dir([("bin", Entry::dir([("hello", hello), ("hi", Entry::symlink("hello"))]))]))
+        .path("names", Entry::dir(names))
+        .path("nothing", Entry::dir([("directory", Entry::Dir(BTreeMap::new())), ("file", Entry::file(""))]))
+        .path("plain-file", Entry::executable("#!/bin/sh\n"))
+        .path(
+            "sizes",
+            Entry::dir([
+                // On btrfs, an extent each 128 KiB, plain and compressed in turn.
+                ("noise", Entry::of(Contents::Pattern { seed: 7, len: (2 << 20) + 1 })),
+                ("text", Entry::file(text)),
+                ("zeros", Entry::of(Contents::zeros(3 << 20))),
+            ]),
+        )
+}
+
+/// The toplevel and, in it, that of a specialisation.
+fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<String>) -> ClosureBuilder {
+    let system = System {
+        arch,
+        busybox: builder.store_path("busybox").to_owned(),
+        kernel: format!("{}/{}", builder.store_path(KERNEL), arch.kernel_file()),
+        initrd: format!("{}/initrd", builder.store_path(INITRD)),
+        etc: builder.store_path("etc").to_owned(),
+        first_boot,
+    };
+    let calm = format!("{SYSTEM}-{SPECIALISATION}");
+    let names = ["busybox", KERNEL, INITRD, "etc", "hello", "names", "nothing", "plain-file", "sizes"];
+    let builder = builder.derived(&calm, |path| Entry::dir(system.files(path, "calm=1", None)), &names);
+    let specialisation = builder.store_path(&calm).to_owned();
+    let tree = |path: &str| Entry::dir(system.files(path, "calm=0", Some(&specialisation)));
+    builder.derived(SYSTEM, tree, &[&names[..], &[&calm]].concat()).toplevel(SYSTEM)
+}
+
+struct System {
+    arch: Arch,
+    busybox: String,
+    kernel: String,
+    initrd: String,
+    etc: String,
+    first_boot: Option<String>,
+}
+
+impl System {
+    /// What a toplevel at `path` holds.
+    fn files(&self, path: &str, parameter: &str, specialisation: Option<&str>) -> Vec<(&'static str, Entry)> {
+        let parameters = self.parameters(parameter);
+        let stage_2 = fixture("stage-2").replace("@busybox@", &self.busybox).replace("@toplevel@", path);
+        let mut boot = self.document(path, parameter);
+        if let Some(specialisation) = specialisation {
+            let document = self.document(specialisation, "calm=1");
+            boot["org.nixos.specialisation.v1"] = json!({ SPECIALISATION: document });
+        }
+        let links = specialisation.map(|path| (SPECIALISATION, Entry::symlink(path)));
+        let mut files = vec![
+            ("boot.json", Entry::file(serde_json::to_vec(&boot).unwrap())),
+            ("etc", Entry::symlink(&self.etc)),
+            ("init", Entry::executable(stage_2)),
+            ("initrd", Entry::symlink(&self.initrd)),
+            ("kernel", Entry::symlink(&self.kernel)),
+            ("kernel-params", Entry::file(parameters.join(" "))),
+            ("nixos-version", Entry::file("26.05.boot-test")),
+            ("specialisation", Entry::dir(links)),
+            ("system", Entry::file(self.arch.system())),
+        ];
+        files.extend(self.first_boot.as_ref().map(|program| ("first-boot", Entry::symlink(program))));
+        files
+    }
+
+    fn parameters(&self, parameter: &str) -> [String; 4] {
+        // A panic ends QEMU, which is told not to reboot.
+        [format!("console={}", self.arch.console()), "panic=-1".into(), "loglevel=4".into(), parameter.to_owned()]
+    }
+
+    /// What is in boot.json without specialisations.
+    fn document(&self, path: &str, parameter: &str) -> Value {
+        json!({
+            "org.nixos.bootspec.v1": {
+                "system": self.arch.system(),
+                "init": format!("{path}/init"),
+                "initrd": self.initrd,
+                "kernel": self.kernel,
+                "kernelParams": self.parameters(parameter),
+                "label": "NixOS boot test 26.05",
+                "toplevel": path,
+            },
+            "org.nixos.systemd-boot": { "sortKey": "nixos" },
+        })
+    }
+}
+
+/// The text of a file of tests/fixtures/boot.
+pub(crate) fn fixture(name: &str) -> String {
+    fs::read_to_string(fixture_path(name)).unwrap()
+}
+
+pub(crate) fn fixture_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/boot").join(name)
+}

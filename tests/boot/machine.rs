@@ -1,0 +1,104 @@
+//! Machines: QEMU with a firmware and one disk.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::guest::Arch;
+use crate::support::tool::{need, skip, tool};
+
+/// What a machine starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    /// EDK2: OVMF on x86_64, AAVMF on aarch64.
+    Uefi,
+    UBoot,
+}
+
+/// What a machine's disk is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bus {
+    Virtio,
+    Nvme,
+}
+
+/// Whether what a machine writes lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    Forgotten,
+    Kept,
+}
+
+/// A kind of machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    pub(crate) arch: Arch,
+    pub(crate) firmware: Firmware,
+    pub(crate) bus: Bus,
+    /// Of the disk, in bytes.
+    pub(crate) sector_size: u32,
+}
+
+impl Machine {
+    /// A machine whose disk has 512-byte sectors.
+    pub(crate) fn new(arch: Arch, firmware: Firmware) -> Self {
+        Self { arch, firmware, bus: Bus::Virtio, sector_size: 512 }
+    }
+
+    /// Whether such a machine can be had. If not, says that the test skips what needs it.
+    pub(crate) fn need(&self) -> bool {
+        let firmware = self.firmware_file();
+        need(self.program()) && (Path::new(firmware).exists() || skip(&format!("no {firmware}")))
+    }
+
+    /// The machine with this disk, not yet started; its serial line is its stdin and stdout.
+    pub(crate) fn command(&self, disk: &Path, writes: Writes) -> Command {
+        let mut command = tool(self.program());
+        match self.arch {
+            Arch::X86_64 => command.args(["-machine", "q35,accel=tcg", "-cpu", "max"]),
+            // Every feature of `max` is emulated with care, which takes twice as long.
+            Arch::Aarch64 => command.args(["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"]),
+        };
+        command.args(["-m", "1024", "-bios", self.firmware_file()]);
+        command.args([
+            "-nographic",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+        ]);
+        let snapshot = match writes {
+            Writes::Forgotten => "on",
+            Writes::Kept => "off",
+        };
+        // A comma in a file's name would end it.
+        let file = disk.to_str().unwrap().replace(',', ",,");
+        command.arg("-drive").arg(format!("if=none,id=disk,format=raw,cache=unsafe,snapshot={snapshot},file={file}"));
+        let device = match self.bus {
+            Bus::Virtio => "virtio-blk-pci",
+            Bus::Nvme => "nvme,serial=disk",
+        };
+        let size = self.sector_size;
+        let sectors = format!("logical_block_size={size},physical_block_size={size}");
+        command.arg("-device").arg(format!("{device},drive=disk,bootindex=0,{sectors}"));
+        command
+    }
+
+    fn program(&self) -> &'static str {
+        match self.arch {
+            Arch::X86_64 => "qemu-system-x86_64",
+            Arch::Aarch64 => "qemu-system-aarch64",
+        }
+    }
+
+    fn firmware_file(&self) -> &'static str {
+        match (self.firmware, self.arch) {
+            (Firmware::Uefi, Arch::X86_64) => "/usr/share/ovmf/OVMF.fd",
+            (Firmware::Uefi, Arch::Aarch64) => "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
+            (Firmware::UBoot, Arch::Aarch64) => "/usr/lib/u-boot/qemu_arm64/u-boot.bin",
+            (Firmware::UBoot, Arch::X86_64) => unreachable!("it hands the kernel an initrd of no bytes"),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Boot tests: a machine's own firmware boots a whole image in QEMU, and the system in it judges what it runs from.
+//!
+//! A *row* is an image and a machine: `guest` makes the system, `row` puts it together, `console` waits for the verdict.
+//! Nothing here knows KVM: all of it is emulated. A missing QEMU, firmware or kernel skips a row, visibly;
+//! SANE_IMAGE_REQUIRE_ORACLES=1 makes that a failure.
+
+#![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
+
+mod archive;
+mod console;
+mod disk;
+mod extlinux;
+mod grub;
+mod guest;
+mod machine;
+mod row;
+#[path = "../it/support/mod.rs"]
+mod support;
+mod systemd_boot;

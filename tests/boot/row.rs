@@ -1,0 +1,23 @@
+//! A row of the matrix: an image and a machine that boots it.
+
+use crate::console::watch;
+use crate::machine::{Machine, Writes};
+use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::image::Built;
+
+/// Builds the image of a closure, and has a machine boot it to a good verdict.
+pub(crate) fn boot(row: &str, machine: Machine, closure: ClosureBuilder) -> Option<(Closure, Built)> {
+    if !machine.need() {
+        return None;
+    }
+    let (closure, built) = build(closure);
+    watch(row, &mut machine.command(&built.image, Writes::Forgotten)).expect_good(closure.paths.len());
+    Some((closure, built))
+}
+
+/// Builds the image of a closure.
+pub(crate) fn build(closure: ClosureBuilder) -> (Closure, Built) {
+    let closure = closure.write();
+    let built = Built::new(&closure, &[]);
+    (closure, built)
+}
