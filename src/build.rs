@@ -22,7 +22,6 @@ use crate::plan::{self, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
 use crate::source::closure::ScanError;
-use crate::source::command::{self, CommandError};
 use crate::source::populate::{self, BootRequest, BootTree, PopulateError};
 use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
@@ -31,8 +30,10 @@ use crate::units::{ByteOffset, MIB};
 use crate::verify;
 use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
+use self::bootloader::{BootloaderError, Installer};
 use self::nix::NixPart;
 
+pub mod bootloader;
 mod nix;
 
 /// The name of the plan beside the image.
@@ -116,15 +117,7 @@ pub enum BuildError {
     Region(#[from] io::Error),
     /// The boot loader could not be installed.
     #[error("installBootloader: {0}")]
-    Bootloader(#[source] CommandError),
-    /// The boot loader's installer cut the image off, or made it longer.
-    #[error("installBootloader: left the image with {found} bytes instead of {expected}; pass conv=notrunc to dd")]
-    Resized {
-        /// The image's size before, in bytes.
-        expected: u64,
-        /// The image's size after, in bytes.
-        found: u64,
-    },
+    Bootloader(#[from] BootloaderError),
     /// The image cannot be read again.
     #[error("verifying: {0}")]
     Unreadable(#[from] ReadError),
@@ -203,7 +196,8 @@ fn plan(spec: &Spec, identities: &Identities, boot: &BootPart, nix: &NixPart) ->
     nix.with_layout(|nix| plan::plan(spec, identities, boot, nix))
 }
 
-/// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given.
+/// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given:
+/// once in a rehearsal before the store is copied, and once when all else is done.
 ///
 /// Afterwards the plan is as the image is.
 pub fn build(
@@ -216,11 +210,17 @@ pub fn build(
     let staging = Staging::new(out)?;
     let image = staging.create(&name, prepared.plan.size)?;
     let mut copied = None;
+    let mut installer = None;
     for partition in &prepared.plan.partitions {
         let at = ByteOffset(partition.offset);
         match partition.role {
             Role::Boot => prepared.boot.write(&image, at, context)?,
-            Role::Nix => copied = Some(prepared.nix.write(&image, at, context)?),
+            Role::Nix => {
+                // The last partition, and the long one: what is wrong with the script is told before.
+                let rehearse = |script| Installer::rehearse(script, &prepared.plan, &image, out, context);
+                installer = install_bootloader.map(rehearse).transpose()?;
+                copied = Some(prepared.nix.write(&image, at, context)?);
+            }
         }
     }
     // The nix filesystem is the last; where contents were compressed, its size is known only now.
@@ -229,9 +229,8 @@ pub fn build(
     image.set_len(plan.size)?;
     gpt::write(&plan.gpt, &mut &image)?;
     staging.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
-    if let Some(script) = install_bootloader {
-        run_bootloader(script, &staging, context)?;
-        check_size(&staging.path().join(&name), plan.size)?;
+    if let Some(installer) = installer {
+        installer.install(&staging, plan, context)?;
     }
     let proved = prove(&staging.path().join(&name), &prepared.spec, context)?;
     context.progress.stage("writing out", 0, 0);
@@ -321,21 +320,6 @@ impl BootPart {
     fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<(), BuildError> {
         let mut region = Region::new(image, at, self.layout.size())?;
         Ok(vfat::write(&self.layout, &self.boot.tree, &mut region, context.progress, context.cancel)?)
-    }
-}
-
-/// Runs the installer with `$out` naming the directory in which `<name>.img` is, writable.
-fn run_bootloader(script: &str, staging: &Staging, context: Context<'_>) -> Result<(), BuildError> {
-    context.progress.stage("installing the boot loader", 0, 0);
-    let mut environment = vec![("out", staging.path().as_os_str())];
-    environment.extend(context.options.store_root.environment());
-    command::run(script, staging.path(), &environment, context.progress, context.cancel).map_err(BuildError::Bootloader)
-}
-
-fn check_size(image: &Path, expected: u64) -> Result<(), BuildError> {
-    match image::metadata(image)?.len() {
-        found if found == expected => Ok(()),
-        found => Err(BuildError::Resized { expected, found }),
     }
 }
 
