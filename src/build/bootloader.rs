@@ -23,7 +23,7 @@ use crate::plan::{ImagePlan, Role};
 use crate::progress::{Cancelled, Progress};
 use crate::source::command::{self, CommandError};
 
-/// Tells the script that it runs in the rehearsal.
+/// Tells the script that it runs in the rehearsal: "1" there, empty on the finished image.
 const REHEARSAL: &str = "SANE_IMAGE_REHEARSAL";
 /// The last lines of a rehearsal's output that are kept, should it fail.
 const LINES_MAX: usize = 1000;
@@ -132,7 +132,7 @@ impl<'a> Installer<'a> {
         let path = staging.path().join(&self.name);
         let tables =
             File::open(&path).and_then(|image| Tables::read(&plan.gpt, &image)).map_err(BootloaderError::Compare)?;
-        run(self.script, staging, &[], context.progress, context)
+        run(self.script, "", staging, context.progress, context)
             .map_err(|error| failed(error, BootloaderError::Run))?;
         let image = open(&path, plan.size)?;
         let touched =
@@ -224,8 +224,7 @@ fn open(path: &Path, expected: u64) -> Result<File, BootloaderError> {
 /// Runs the script; what it says is told only if it fails, as it will be told again when it does its work.
 fn run_rehearsal(script: &str, rehearsal: &Staging, context: Context<'_>) -> Result<(), BootloaderError> {
     let held = Held::default();
-    let one = OsStr::new("1");
-    let done = run(script, rehearsal, &[(REHEARSAL, one)], &held, context);
+    let done = run(script, "1", rehearsal, &held, context);
     done.map_err(|error| {
         held.release(context.progress);
         failed(error, BootloaderError::Rehearsal)
@@ -243,14 +242,13 @@ fn failed(error: CommandError, otherwise: fn(CommandError) -> BootloaderError) -
 /// Runs the script with `$out` naming the directory in which `<name>.img` is, writable.
 fn run(
     script: &str,
+    rehearsal: &str,
     staging: &Staging,
-    more: &[(&str, &OsStr)],
     progress: &dyn Progress,
     context: Context<'_>,
 ) -> Result<(), CommandError> {
-    let mut environment = vec![("out", staging.path().as_os_str())];
+    let mut environment = vec![("out", staging.path().as_os_str()), (REHEARSAL, OsStr::new(rehearsal))];
     environment.extend(context.options.store_root.environment());
-    environment.extend(more);
     command::run(script, staging.path(), &environment, progress, context.cancel)
 }
 

@@ -144,22 +144,24 @@ fn one_write(touched: &[Range<u64>], index: usize) -> Range<u64> {
 fn remedy(layout: &GptLayout, area: &Area, written: &Range<u64>) -> String {
     let sector = layout.sector_size.bytes();
     let first = first_partition(layout);
+    let files = if written.start < area.bytes.start { "" } else { "; files on the ESP come from extraBootFiles" };
     match &area.purpose {
         Purpose::MbrTable => "boot code ends before it: with dd, pass bs=440 count=1".to_owned(),
         Purpose::Header => "a GPT has its header there always, so have the board read from elsewhere".to_owned(),
         Purpose::Entries => {
             let padding = align_up(written.end, sector.max(KIB)).map_or(0, |end| end - 2 * sector);
             format!(
-                "set extraGPTPadding to at least {padding}, so that they start behind it (firstPartGap counts from their end)"
+                "set extraGPTPadding to at least {padding}, so that they start behind it \
+                 (firstPartGap, which counts from their end, may then be null)"
             )
         }
         Purpose::Partition { .. } if area.bytes.start == first => {
             let usable = layout.first_usable.0 * sector;
             let gap = align_up(written.end.saturating_sub(usable), KIB).unwrap_or_default();
-            format!("set firstPartGap to at least {gap}, so that it starts behind them")
+            format!("set firstPartGap to at least {gap}, so that it starts behind them{files}")
         }
         Purpose::Partition { .. } => {
-            format!("only what is before the first partition, at {first}, is free; firstPartGap moves that one")
+            format!("only what is before the first partition, at {first}, is free (firstPartGap moves it){files}")
         }
         Purpose::BackupTable => {
             format!("the image always ends with it, so write before the first partition, at {first}")
@@ -236,7 +238,8 @@ mod tests {
             &disk,
             &[8192..17_408, 17_408..40_960],
             "wrote bytes 8192 to 40959 of the image, where the entries of the partition table are (1024 to 17407); \
-             set extraGPTPadding to at least 39936, so that they start behind it (firstPartGap counts from their end)",
+             set extraGPTPadding to at least 39936, so that they start behind it \
+             (firstPartGap, which counts from their end, may then be null)",
         );
         assert_hit(
             &disk,
@@ -254,7 +257,8 @@ mod tests {
             &disk,
             &[7 * MIB - 1..7 * MIB],
             "wrote bytes 7340031 to 7340031 of the image, where partition 2 (\"nix\") is (4194304 to 7340031); \
-             only what is before the first partition, at 1048576, is free; firstPartGap moves that one",
+             only what is before the first partition, at 1048576, is free (firstPartGap moves it); \
+             files on the ESP come from extraBootFiles",
         );
         for (at, words) in [(512, "have the board read"), (8 * MIB - 1, "backup partition table")] {
             let hit = first_hit(&disk, &[at..at + 1]).unwrap().to_string();

@@ -252,9 +252,9 @@ fn dd_without_notrunc() {
 fn a_failing_script() {
     refused(
         &board(&[], "exit 7", |_| ()),
-        &["rehearsal", "no contents yet", "exit status 7", "SANE_IMAGE_REHEARSAL=1"],
+        &["the rehearsal, on an image", "no contents yet", "exit status 7", "SANE_IMAGE_REHEARSAL=1"],
     );
-    let later = board(&[], "test -n \"${SANE_IMAGE_REHEARSAL-}\" || exit 8", |_| ());
+    let later = board(&[], "test -n \"$SANE_IMAGE_REHEARSAL\" || exit 8", |_| ());
     assert!(!refused(&later, &["failed with exit status 8"]).contains("rehearsal"));
 }
 
@@ -285,11 +285,11 @@ fn what_is_random_is_refused() {
 fn runs_that_differ_are_refused() {
     let write = "printf x | dd of=$out/nixos.img bs=1 conv=notrunc status=none seek=";
     for word in ["-n", "-z"] {
-        let script = format!("if [ {word} \"${{SANE_IMAGE_REHEARSAL-}}\" ]; then {write}9000000; fi");
+        let script = format!("if [ {word} \"$SANE_IMAGE_REHEARSAL\" ]; then {write}9000000; fi");
         refused(&board(&[], &script, |_| ()), &["wrote other bytes when it ran again, from byte 9000000 "]);
     }
     for (at, what) in [(450, "MBR"), (2000, "entries"), (FIRST + 600, "partition 1")] {
-        let script = format!("if [ -z \"${{SANE_IMAGE_REHEARSAL-}}\" ]; then {write}{at}; fi");
+        let script = format!("if [ -z \"$SANE_IMAGE_REHEARSAL\" ]; then {write}{at}; fi");
         refused(&board(&[], &script, |_| ()), &[&format!("wrote bytes {at} to {at} "), what]);
     }
 }
@@ -318,8 +318,8 @@ fn errors_come_before_the_copy() {
 fn the_script_is_told_which_run_it_is() {
     let script = "\
         test -s $out/layout.json\n\
-        echo \"${SANE_IMAGE_REHEARSAL-no} $(stat -c %s $out/nixos.img)\" >> \"$SANE_IMAGE_STORE_ROOT/runs\"\n\
-        echo x > \"$out/spl-${SANE_IMAGE_REHEARSAL-real}\"";
+        echo \"${SANE_IMAGE_REHEARSAL:-no} $(stat -c %s $out/nixos.img)\" >> \"$SANE_IMAGE_STORE_ROOT/runs\"\n\
+        echo x > \"$out/spl-${SANE_IMAGE_REHEARSAL:-real}\"";
     let closure = board(&[], script, |_| ());
     let built = Built::new(&closure, &[]);
     judge(&closure, &built);

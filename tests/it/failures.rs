@@ -204,7 +204,7 @@ fn a_full_disk() {
 fn signals() {
     const WAIT: &str = "f() { echo ready; sleep 1000; }; f";
     let rehearsal = "echo ready > /proc/$PPID/fd/2; sleep 1000";
-    let real = "if [ -z \"${SANE_IMAGE_REHEARSAL-}\" ]; then echo ready; sleep 1000; fi";
+    let real = "if [ -z \"$SANE_IMAGE_REHEARSAL\" ]; then echo ready; sleep 1000; fi";
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
         for (field, script) in [("populateCmd", WAIT), ("installBootloader", rehearsal), ("installBootloader", real)] {
             let closure = ClosureBuilder::new()
