@@ -18,11 +18,12 @@ use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
-use crate::plan::{self, ImagePlan, Laid, PlanError, Role};
+use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
 use crate::source::closure::ScanError;
 use crate::source::populate::{self, BootRequest, BootTree, PopulateError};
+use crate::source::raw::RawError;
 use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
 use crate::store::{ClosureError, StoreRoot};
@@ -31,9 +32,11 @@ use crate::verify;
 use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
 use self::bootloader::{BootloaderError, Installer};
+use self::extra::ExtraParts;
 use self::nix::NixPart;
 
 pub mod bootloader;
+mod extra;
 mod nix;
 
 /// The name of the plan beside the image.
@@ -79,6 +82,9 @@ pub enum BuildError {
     /// The store cannot be scanned.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// An extra partition has no contents.
+    #[error(transparent)]
+    Raw(#[from] RawError),
     /// There is no boot tree.
     #[error(transparent)]
     Populate(#[from] PopulateError),
@@ -166,6 +172,7 @@ pub struct Prepared {
     spec: Spec,
     identities: Identities,
     boot: BootPart,
+    extra: ExtraParts,
     nix: NixPart,
     /// The image on paper. Until it is built, its size is the most that it can become, where contents are compressed.
     pub plan: ImagePlan,
@@ -187,13 +194,24 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let identities = Identities::new(spec)?;
     let nix = NixPart::prepare(spec, &identities, context)?;
     let boot = BootPart::prepare(spec, &identities, context)?;
-    let plan = plan(spec, &identities, &boot, &nix)?;
-    Ok(Prepared { spec: spec.clone(), identities, boot, nix, plan })
+    let extra = ExtraParts::prepare(spec, context)?;
+    let plan = plan(spec, &identities, &boot, &extra, &nix)?;
+    if let Some(warning) = plan.boot.warning(spec.boot_part_size) {
+        context.progress.warn(&warning);
+    }
+    Ok(Prepared { spec: spec.clone(), identities, boot, extra, nix, plan })
 }
 
-fn plan(spec: &Spec, identities: &Identities, boot: &BootPart, nix: &NixPart) -> Result<ImagePlan, PlanError> {
+fn plan(
+    spec: &Spec,
+    identities: &Identities,
+    boot: &BootPart,
+    extra: &ExtraParts,
+    nix: &NixPart,
+) -> Result<ImagePlan, PlanError> {
     let boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
-    nix.with_layout(|nix| plan::plan(spec, identities, boot, nix))
+    let extra = &extra.sizes();
+    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra }))
 }
 
 /// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given:
@@ -219,12 +237,14 @@ pub fn build(
                 // The last partition, and the long one: what is wrong with the script is told before.
                 let rehearse = |script| Installer::rehearse(script, &prepared.plan, &image, out, context);
                 installer = install_bootloader.map(rehearse).transpose()?;
+                prepared.extra.write(&image, &prepared.plan.partitions, context)?;
                 copied = Some(prepared.nix.write(&image, at, context)?);
             }
+            Role::Extra(_) => {}
         }
     }
     // The nix filesystem is the last; where contents were compressed, its size is known only now.
-    prepared.plan = self::plan(&prepared.spec, &prepared.identities, &prepared.boot, &prepared.nix)?;
+    prepared.plan = self::plan(&prepared.spec, &prepared.identities, &prepared.boot, &prepared.extra, &prepared.nix)?;
     let plan = &prepared.plan;
     image.set_len(plan.size)?;
     gpt::write(&plan.gpt, &mut &image)?;
@@ -241,19 +261,33 @@ pub fn build(
     built(path, copied, proved)
 }
 
+/// A filesystem that can be built by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BareFilesystem {
+    /// The ESP.
+    Boot,
+    /// That of the store.
+    Nix,
+}
+
 /// Builds the bare filesystem of one partition as the file `out`, equal to the byte to its slice of the image.
-pub fn build_partition(spec: &Spec, role: Role, out: &Path, context: Context<'_>) -> Result<Built, BuildError> {
+pub fn build_partition(
+    spec: &Spec,
+    which: BareFilesystem,
+    out: &Path,
+    context: Context<'_>,
+) -> Result<Built, BuildError> {
     let identities = Identities::new(spec)?;
     let start = ByteOffset(0);
     let (parent, name) = image::split_file_path(out)?;
-    let (copied, proved) = match role {
-        Role::Boot => {
+    let (copied, proved) = match which {
+        BareFilesystem::Boot => {
             let part = BootPart::prepare(spec, &identities, context)?;
             publish_file(parent, name, part.layout.size(), spec, context, |image| {
                 part.write(image, start, context).map(|()| None)
             })?
         }
-        Role::Nix => {
+        BareFilesystem::Nix => {
             let mut part = NixPart::prepare(spec, &identities, context)?;
             publish_file(parent, name, part.size(), spec, context, |image| {
                 let copied = part.write(image, start, context)?;

@@ -34,19 +34,29 @@ pub struct Identities {
     pub boot: Identity<u32>,
     /// The filesystem of the store.
     pub nix: Identity<Uuid>,
+    /// The partition UUID of each extra partition.
+    pub extra: Vec<Uuid>,
 }
 
 impl Identities {
     /// Decides all identities of an image.
     ///
     /// # Errors
-    /// If a device names what the other filesystem has by default, so that the system could not tell them apart.
+    /// If a device names what the other filesystem has by default, so that the system could not tell them apart, or
+    /// if an extra partition has the name of another.
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
         let seed = format!("{}\n{}\n", describe(&spec.boot), describe(&spec.nix));
         let derive = |what: &str| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes());
-        let identities =
-            Self { disk: derive("disk"), boot: boot(&spec.boot.device, derive), nix: nix(&spec.nix.device, derive) };
+        let extra = spec.extra_partitions.iter();
+        let extra = extra.map(|extra| extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))));
+        let identities = Self {
+            disk: derive("disk"),
+            boot: boot(&spec.boot.device, derive),
+            nix: nix(&spec.nix.device, derive),
+            extra: extra.collect(),
+        };
         identities.check_distinct(spec)?;
+        identities.check_names(spec)?;
         Ok(identities)
     }
 
@@ -67,6 +77,23 @@ impl Identities {
             problem: format!("gives this filesystem and /boot both {shared}"),
             remedy: "set another, so that the system can tell them apart".to_owned(),
         }))
+    }
+}
+
+impl Identities {
+    /// `/dev/disk/by-partlabel` has one link a name, and leads to no one knows which of two.
+    fn check_names(&self, spec: &Spec) -> Result<(), SpecErrors> {
+        let others = [("/boot", &self.boot.partition_name), ("the nix filesystem", &self.nix.partition_name)];
+        for (index, extra) in spec.extra_partitions.iter().enumerate() {
+            if let Some((what, _)) = others.iter().find(|(_, name)| **name == extra.name) {
+                return Err(SpecErrors::from(SpecError {
+                    path: format!("extraPartitions[{index}].name"),
+                    problem: format!("{:?} is the name of the partition of {what}", extra.name),
+                    remedy: "set another, so that the system can tell them apart".to_owned(),
+                }));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,19 +3,24 @@
 //! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image;
 //! `docs/layout-json.md` describes the keys.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::room::BootRoom;
+
 use crate::btrfs;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
+use crate::disk::mbr::MbrPartition;
 use crate::ext4;
 use crate::identity::{Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
-use crate::spec::{FileSystem, FsUuid, Spec};
+use crate::spec::{Activity, FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
 use crate::units::{ByteOffset, SectorSize};
 use crate::vfat::VfatLayout;
+
+mod room;
 
 /// The version of the JSON that an [`ImagePlan`] serialises to.
 pub const VERSION: u32 = 1;
@@ -33,13 +38,24 @@ pub enum PlanError {
 }
 
 /// What a partition is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The ESP, mounted at `/boot`.
     Boot,
     /// The filesystem that holds the store.
     Nix,
+    /// The one at this index of the spec's extra partitions.
+    Extra(usize),
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Boot => "boot",
+            Self::Nix => "nix",
+            Self::Extra(_) => "extra",
+        })
+    }
 }
 
 /// A filesystem as far as its reader needs to know it beforehand.
@@ -81,8 +97,8 @@ pub struct Partition {
     pub type_guid: Uuid,
     /// Its unique GUID, by which `/dev/disk/by-partuuid` knows it.
     pub guid: Uuid,
-    /// What is in it.
-    pub filesystem: Filesystem,
+    /// What is in it; `null` where that is not the image's business.
+    pub filesystem: Option<Filesystem>,
 }
 
 /// Where in the image a store path's contents lie.
@@ -113,8 +129,10 @@ pub struct ImagePlan {
     pub disk_guid: Uuid,
     /// Where the partition table's primary entries are, in bytes from the start of the image.
     pub entries_offset: u64,
-    /// The ESP, then the nix filesystem.
-    pub partitions: [Partition; 2],
+    /// In the order of the disk; the nix filesystem is the last.
+    pub partitions: Vec<Partition>,
+    /// For how much more the ESP has room.
+    pub boot: BootRoom,
     /// Every store path, sorted.
     pub store_paths: Vec<StorePathRange>,
     /// The partition table in its own terms.
@@ -179,27 +197,31 @@ impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
     }
 }
 
+/// What is to be put onto a disk.
+pub struct Contents<'a> {
+    /// The ESP.
+    pub boot: Laid<'a, VfatLayout>,
+    /// The filesystem of the store.
+    pub nix: &'a dyn NixFilesystem,
+    /// The size in bytes of each of the spec's extra partitions.
+    pub extra: &'a [u64],
+}
+
 /// Puts the laid-out filesystems onto a disk.
-pub fn plan(
-    spec: &Spec,
-    identities: &Identities,
-    boot: Laid<'_, VfatLayout>,
-    nix: &dyn NixFilesystem,
-) -> Result<ImagePlan, PlanError> {
-    let (boot_id, nix_id) = (&identities.boot, &identities.nix);
-    let requests = [request(boot_id, TYPE_ESP, boot.layout.size()), request(nix_id, TYPE_LINUX, nix.size())];
+pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
+    let roles = order(spec);
+    let requests: Vec<_> = roles.iter().map(|&role| request(role, spec, identities, contents)).collect();
     let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
     let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
-    let [boot_gpt, nix_gpt] = &gpt.partitions[..] else { unreachable!("two partitions were asked for") };
-    let boot_uuid = FsUuid::VolumeId(boot_id.filesystem);
-    let boot_filesystem = filesystem(&spec.boot, boot_uuid, &boot_id.label, boot.layout.free_bytes(), boot.tree);
-    let nix_uuid = FsUuid::Uuid(nix_id.filesystem);
-    let nix_filesystem = filesystem(&spec.nix, nix_uuid, &nix_id.label, nix.free_bytes(), nix.tree());
-    let partitions = [
-        partition(Role::Boot, boot_gpt, spec.sector_size, boot_filesystem),
-        partition(Role::Nix, nix_gpt, spec.sector_size, nix_filesystem),
-    ];
-    let store_paths = store_paths(spec, nix, partitions[1].offset);
+    let gpt = with_hybrid(gpt, spec, &roles)?;
+    let planned = roles.iter().zip(&gpt.partitions);
+    let partitions: Vec<_> = planned
+        .map(|(&role, planned)| {
+            partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents))
+        })
+        .collect();
+    let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
+    let store_paths = nix.map_or_else(Vec::new, |partition| store_paths(spec, contents.nix, partition.offset));
     Ok(ImagePlan {
         version: VERSION,
         name: spec.name.clone(),
@@ -207,10 +229,36 @@ pub fn plan(
         sector_size: spec.sector_size.bytes(),
         disk_guid: gpt.disk_guid,
         entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
+        boot: BootRoom::new(&contents.boot),
         partitions,
         store_paths,
         gpt,
     })
+}
+
+/// The partitions in the order of the disk.
+fn order(spec: &Spec) -> Vec<Role> {
+    let extra = |place: Place| {
+        let extra = spec.extra_partitions.iter().enumerate().filter(move |(_, extra)| extra.place == place);
+        extra.map(|(index, _)| Role::Extra(index))
+    };
+    let before = extra(Place::BeforeBoot).chain([Role::Boot]);
+    before.chain(extra(Place::AfterBoot)).chain([Role::Nix]).collect()
+}
+
+fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result<GptLayout, GptError> {
+    let entries = spec.hybrid_mbr.iter().map(|entry| {
+        let role = match entry.partition {
+            PartitionName::Boot => Role::Boot,
+            PartitionName::Nix => Role::Nix,
+            PartitionName::Extra(index) => Role::Extra(index),
+        };
+        let planned = roles.iter().zip(&gpt.partitions).find(|(other, _)| **other == role);
+        let (_, planned) = planned.expect("the spec names only partitions that it asks for");
+        MbrPartition::new(planned, entry.kind, entry.activity == Activity::Active)
+    });
+    let entries = entries.collect::<Result<_, _>>()?;
+    Ok(gpt.with_hybrid(entries))
 }
 
 impl ImagePlan {
@@ -222,12 +270,45 @@ impl ImagePlan {
     }
 }
 
-fn request<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {
+fn request(role: Role, spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> PartitionRequest {
+    match role {
+        Role::Boot => of_filesystem(&identities.boot, TYPE_ESP, contents.boot.layout.size()),
+        Role::Nix => of_filesystem(&identities.nix, TYPE_LINUX, contents.nix.size()),
+        Role::Extra(index) => {
+            let extra = &spec.extra_partitions[index];
+            PartitionRequest {
+                name: extra.name.clone(),
+                type_guid: extra.type_guid,
+                guid: identities.extra[index],
+                size: contents.extra[index],
+                attributes: extra.attributes,
+            }
+        }
+    }
+}
+
+fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {
     let name = identity.partition_name.clone();
     PartitionRequest { name, type_guid, guid: identity.partition, size, attributes: 0 }
 }
 
-fn filesystem(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {
+fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Option<Filesystem> {
+    let (boot, nix) = (&identities.boot, &identities.nix);
+    let Laid { tree, layout } = &contents.boot;
+    match role {
+        Role::Boot => {
+            let uuid = FsUuid::VolumeId(boot.filesystem);
+            Some(describe(&spec.boot, uuid, &boot.label, layout.free_bytes(), tree))
+        }
+        Role::Nix => {
+            let uuid = FsUuid::Uuid(nix.filesystem);
+            Some(describe(&spec.nix, uuid, &nix.label, contents.nix.free_bytes(), contents.nix.tree()))
+        }
+        Role::Extra(_) => None,
+    }
+}
+
+fn describe(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {
     let (files, file_bytes) = tree.file_totals();
     Filesystem {
         fs_type: mounted.fs_type.to_string(),
@@ -240,7 +321,7 @@ fn filesystem(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: 
     }
 }
 
-fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem: Filesystem) -> Partition {
+fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem: Option<Filesystem>) -> Partition {
     let bytes = sector.bytes();
     Partition {
         role,

@@ -14,6 +14,8 @@ pub trait Progress: Sync {
     fn advance(&self, files: u64, bytes: u64);
     /// One line of output of a command run on the user's behalf, without its newline.
     fn relay(&self, line: &str);
+    /// Something the user should know of, though the build goes on: one line, what and what to do.
+    fn warn(&self, message: &str);
 }
 
 /// Reports nothing.
@@ -24,9 +26,10 @@ impl Progress for Silent {
     fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
     fn advance(&self, _files: u64, _bytes: u64) {}
     fn relay(&self, _line: &str) {}
+    fn warn(&self, _message: &str) {}
 }
 
-/// Keeps the lines that commands print, for tests.
+/// Keeps the lines that commands print and the warnings, for tests.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct Lines(pub(crate) std::sync::Mutex<Vec<String>>);
@@ -37,6 +40,9 @@ impl Progress for Lines {
     fn advance(&self, _files: u64, _bytes: u64) {}
     fn relay(&self, line: &str) {
         self.0.lock().unwrap().push(line.to_owned());
+    }
+    fn warn(&self, message: &str) {
+        self.relay(&format!("warning: {message}"));
     }
 }
 

@@ -9,6 +9,7 @@ mod device;
 mod fields;
 mod file_system;
 mod json;
+mod partitions;
 mod validate;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub use self::file_system::{FileSystem, FsType};
+pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::validate::MAX_SIZE;
 
 use self::fields::Object;
@@ -111,6 +113,10 @@ pub struct Spec {
     pub boot_part_size: u64,
     /// Bytes to be free in [`Spec::nix`].
     pub nix_free_space: u64,
+    /// Partitions beside these two.
+    pub extra_partitions: Vec<ExtraPartition>,
+    /// What the MBR names besides the GPT, in this order; usually nothing.
+    pub hybrid_mbr: Vec<HybridEntry>,
     /// A shell command to run last on the finished image.
     pub install_bootloader: Option<String>,
 }
@@ -179,6 +185,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
 
     let sizes = Sizes::read(&mut top);
+    let extra_partitions = partitions::read_extra(&mut top);
+    let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
     let (btrfs, extra_directories) = (mounts.btrfs, extra_directories.unwrap_or_default());
     let extra_directories: BTreeSet<_> = extra_directories.into_iter().flatten().collect();
     let extra_directories: Vec<_> = extra_directories.into_iter().collect();
@@ -206,6 +214,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         nix_free_space: sizes.nix_free_space?,
+        extra_partitions: extra_partitions?,
+        hybrid_mbr: hybrid_mbr?,
         install_bootloader: install_bootloader?,
     })
 }

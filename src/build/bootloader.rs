@@ -273,4 +273,7 @@ impl Progress for Held {
             lines.pop_front();
         }
     }
+    fn warn(&self, message: &str) {
+        self.relay(message);
+    }
 }

@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use sane_image::build::{self, Context, Options, Proof};
+use sane_image::build::{self, BareFilesystem, Context, Options, Proof};
 use sane_image::copy;
-use sane_image::plan::Role;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
@@ -27,9 +26,9 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let proof = if args.verify { Proof::Verify } else { Proof::None };
     let options = Options { store_root: &store_root, copy: copy::Options { threads: jobs, engine }, proof };
     let context = Context { options, progress: progress.as_ref(), cancel };
-    let role = match args.only {
-        Some(Part::Boot) => Role::Boot,
-        Some(Part::Nix) => Role::Nix,
+    let which = match args.only {
+        Some(Part::Boot) => BareFilesystem::Boot,
+        Some(Part::Nix) => BareFilesystem::Nix,
         None => {
             let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
@@ -38,7 +37,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
             return report::image(&built, &prepared.plan, started.elapsed());
         }
     };
-    let built = build::build_partition(&spec, role, &args.out, context)?;
+    let built = build::build_partition(&spec, which, &args.out, context)?;
     drop(progress);
     report::partition(&built, started.elapsed())
 }

@@ -57,6 +57,10 @@ impl Progress for Bar {
     fn relay(&self, line: &str) {
         self.0.suspend(|| write_line(line));
     }
+
+    fn warn(&self, message: &str) {
+        self.relay(&warning(message));
+    }
 }
 
 /// Lines for a log.
@@ -105,6 +109,10 @@ impl Progress for Lines {
     fn relay(&self, line: &str) {
         write_line(line);
     }
+
+    fn warn(&self, message: &str) {
+        self.relay(&warning(message));
+    }
 }
 
 impl Stage {
@@ -126,6 +134,10 @@ impl Stage {
         };
         format!("sane-image: {}: {percent} % ({amount}, {} left)", self.name, HumanDuration(left))
     }
+}
+
+fn warning(message: &str) -> String {
+    format!("sane-image: warning: {message}")
 }
 
 /// Tells what is worth knowing and neither a result nor an error.

@@ -15,7 +15,7 @@ pub(super) fn image(built: &Built, plan: &ImagePlan, elapsed: Duration) -> Resul
     let mut out = io::stdout().lock();
     partition_line(&mut out, built, elapsed)?;
     for partition in &plan.partitions {
-        writeln!(out, "{}", describe(partition))?;
+        writeln!(out, "{}", describe(partition, plan))?;
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ pub(super) fn plan(plan: &ImagePlan) -> Result<()> {
         plan.disk_guid
     )?;
     for partition in &plan.partitions {
-        writeln!(out, "{}", describe(partition))?;
+        writeln!(out, "{}", describe(partition, plan))?;
         writeln!(
             out,
             "      at byte {}, {} bytes; name {:?}, GUID {}",
@@ -70,16 +70,22 @@ fn partition_line(out: &mut impl Write, built: &Built, elapsed: Duration) -> Res
     Ok(())
 }
 
-fn describe(partition: &Partition) -> String {
+fn describe(partition: &Partition, plan: &ImagePlan) -> String {
     let role = match partition.role {
         Role::Boot => "boot:",
         Role::Nix => "nix: ",
+        Role::Extra(_) => "also:",
     };
-    let fs = &partition.filesystem;
+    let start = format!("{role} partition {}, {}", partition.number, BinaryBytes(partition.size));
+    let Some(fs) = &partition.filesystem else { return format!("{start}, {:?}", partition.name) };
+    let room = match plan.boot.more_generations {
+        Some(generations) if partition.role == Role::Boot => {
+            format!(" (room for {} more generations)", HumanCount(generations))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{role} partition {}, {} {} on {}, label {:?}, UUID {}: {} files of {}, {} free",
-        partition.number,
-        BinaryBytes(partition.size),
+        "{start} {} on {}, label {:?}, UUID {}: {} files of {}, {} free{room}",
         fs.fs_type,
         fs.mount_point,
         fs.label,

@@ -1,7 +1,7 @@
 //! The partition table: planned as pure data, then written through the `gpt` crate.
 //!
 //! ```text
-//! LBA 0   protective MBR
+//! LBA 0   protective MBR (see `mbr`)
 //! LBA 1   header
 //!         extraGPTPadding bytes that belong to firmware: never written
 //! entries 128 × 128 bytes
@@ -16,11 +16,11 @@ use std::io::{self, Read, Seek, Write};
 
 use ::gpt::disk::LogicalBlockSize;
 use ::gpt::header::{Header, HeaderBuilder, HeaderError};
-use ::gpt::mbr::{MBRError, ProtectiveMBR};
 use ::gpt::partition::Partition;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::mbr::{self, MbrPartition};
 use crate::units::{Lba, MIB, SectorSize, align_up};
 
 /// The number of entries: what all tools expect.
@@ -70,6 +70,9 @@ pub enum GptError {
         /// In its usual notation.
         guid: Uuid,
     },
+    /// A partition that a hybrid MBR cannot name.
+    #[error("hybridMbr: partition {0:?} ends beyond 2^32 sectors, where an MBR cannot reach; take it out")]
+    BeyondMbr(String),
     /// Sizes beyond what a disk can have.
     #[error("the disk would be larger than {} bytes", i64::MAX)]
     TooLarge,
@@ -143,6 +146,8 @@ pub struct GptLayout {
     pub backup_header: Lba,
     /// In order of number and of place.
     pub partitions: Vec<PartitionPlan>,
+    /// Those that the MBR names too, in its order: none but for firmware that knows no GPT, at most 3.
+    pub hybrid: Vec<MbrPartition>,
 }
 
 impl GptLayout {
@@ -187,7 +192,13 @@ impl GptLayout {
             backup_entries,
             backup_header,
             partitions,
+            hybrid: Vec::new(),
         })
+    }
+
+    /// The same table behind a hybrid MBR.
+    pub fn with_hybrid(self, hybrid: Vec<MbrPartition>) -> Self {
+        Self { hybrid, ..self }
     }
 }
 
@@ -248,16 +259,14 @@ fn check_name(name: &str) -> Result<(), GptError> {
     Ok(())
 }
 
-/// Writes the protective MBR, both headers and both tables of entries to `disk`, and nothing else.
+/// Writes the MBR, both headers and both tables of entries to `disk`, and nothing else.
 ///
 /// `disk` must be [`disk_size`](GptLayout::disk_size) bytes long already.
 ///
 /// # Errors
 /// If `disk` cannot be written, or read back for the checksums.
 pub fn write<D: Read + Write + Seek + Debug>(layout: &GptLayout, disk: &mut D) -> Result<(), GptError> {
-    let sectors = layout.backup_header.0;
-    let protected = u32::try_from(sectors).unwrap_or(u32::MAX);
-    ProtectiveMBR::with_lb_size(protected).overwrite_lba0(disk).map_err(from_mbr)?;
+    mbr::write(layout, disk)?;
     write_entries(layout, layout.entries_lba, disk)?;
     write_entries(layout, layout.backup_entries, disk)?;
     let size = block_size(layout.sector_size);
@@ -323,13 +332,6 @@ fn block_size(sector_size: SectorSize) -> LogicalBlockSize {
 fn from_header(error: HeaderError) -> GptError {
     match error {
         HeaderError::Io(error) => error.into(),
-        other => GptError::Refused(other.to_string()),
-    }
-}
-
-fn from_mbr(error: MBRError) -> GptError {
-    match error {
-        MBRError::Io(error) => error.into(),
         other => GptError::Refused(other.to_string()),
     }
 }

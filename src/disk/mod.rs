@@ -3,6 +3,7 @@
 pub mod gpt;
 pub mod holes;
 pub mod image;
+pub mod mbr;
 pub mod pages;
 pub mod protected;
 pub mod region;

@@ -332,6 +332,7 @@ mod tests {
     fn cancelled(script: &str) -> (Result<(), CommandError>, Duration, String) {
         struct StopAtFirstLine<'a>(&'a Cancel, Lines);
         impl Progress for StopAtFirstLine<'_> {
+            fn warn(&self, _message: &str) {}
             fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
             fn advance(&self, _files: u64, _bytes: u64) {}
             fn relay(&self, line: &str) {

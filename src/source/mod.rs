@@ -5,4 +5,5 @@
 pub mod closure;
 pub mod command;
 pub mod populate;
+pub mod raw;
 pub mod tree;

@@ -91,6 +91,17 @@ fn parse_uuid(text: &str) -> Result<Uuid, String> {
     }
 }
 
+/// A GUID of a partition table, in any case.
+pub(super) fn guid(text: &str) -> Result<Uuid, String> {
+    parse_uuid(&text.to_ascii_lowercase()).map_err(|problem| format!("{text:?} {problem}"))
+}
+
+/// The name of a partition.
+pub(super) fn partition_name(name: String) -> Result<String, String> {
+    check_label(&name).and_then(|()| check_partition_name(&name)).map_err(|problem| format!("{name:?} {problem}"))?;
+    Ok(name)
+}
+
 /// Device links are case-sensitive: a system that waits for one in another case waits for ever.
 fn check_spelling(text: &str, canonical: &str) -> Result<(), String> {
     if text == canonical { Ok(()) } else { Err(format!("is not how udev spells it, which is {canonical}")) }
@@ -99,6 +110,13 @@ fn check_spelling(text: &str, canonical: &str) -> Result<(), String> {
 /// A label that udev can name and that readers give back as it is, once `check` finds it fit.
 fn parse_label(text: &str, check: impl FnOnce(&str) -> Result<(), String>) -> Result<String, String> {
     let label = unescape(text)?;
+    check_label(&label)?;
+    check(&label)?;
+    Ok(label)
+}
+
+/// Refuses what no kind of label can be.
+fn check_label(label: &str) -> Result<(), String> {
     if label.is_empty() {
         return Err("has an empty label".to_owned());
     }
@@ -109,8 +127,7 @@ fn parse_label(text: &str, check: impl FnOnce(&str) -> Result<(), String>) -> Re
     if label.trim() != label {
         return Err("has a space at an end of its label".to_owned());
     }
-    check(&label)?;
-    Ok(label)
+    Ok(())
 }
 
 fn check_fs_label(label: &str, fs_type: FsType) -> Result<(), String> {

@@ -10,6 +10,9 @@ use crate::store::Registration;
 const TOPLEVEL: &str = "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05";
 const NIX_UUID: &str = "/dev/disk/by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11";
 
+/// The type of a swap partition, as users may write it.
+const SWAP: &str = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F";
+
 /// A spec of nothing but what is required.
 fn minimal() -> Value {
     json!({
@@ -82,6 +85,8 @@ fn what_is_left_out_has_its_default() {
         first_part_gap: 16_759_808,
         boot_part_size: 536_870_912,
         nix_free_space: 536_870_912,
+        extra_partitions: vec![],
+        hybrid_mbr: vec![],
         install_bootloader: None,
     };
     assert_eq!(good(&minimal()), expected);
@@ -116,6 +121,8 @@ fn every_field_is_read() {
         ("/firstPartGap", json!(null)),
         ("/bootPartSize", json!(1)),
         ("/nixFreeSpace", json!(0)),
+        ("/extraPartitions", json!([{ "name": "swap", "typeGuid": SWAP, "size": 1 }])),
+        ("/hybridMbr", json!([{ "partition": "boot", "type": 12 }])),
         ("/installBootloader", json!("dd if=u-boot.bin of=$out/host.img")),
     ] {
         set(&mut spec, key, value);
@@ -197,7 +204,7 @@ fn all_errors_are_told_at_once() {
     sectorSize: 520 is not a sector size of disks; set sectorSize to 512 or 4096
     extraGPTPadding: 1.5 is not a whole number from 0 to 9223372036854775807; set extraGPTPadding to a multiple of sectorSize
     firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
-    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, installBootloader
+    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
     "#);
 }
 
@@ -556,3 +563,84 @@ const FIELDS: [&str; 18] = [
     "/bootPartSize",
     "/installBootloader",
 ];
+
+#[test]
+fn extra_partitions_have_bytes_or_a_size() {
+    let spec = good(&with(
+        "/extraPartitions",
+        json!([
+            { "name": "a/b", "typeGuid": SWAP, "contents": "/x", "place": "beforeBoot", "attributes": "0x015a000000000000" },
+            { "name": "swap", "typeGuid": SWAP, "size": 4096, "uuid": NIX_UUID.rsplit('/').next(), "attributes": 5 },
+        ]),
+    ));
+    let swap = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+    let first = ExtraPartition {
+        name: "a/b".into(),
+        type_guid: swap,
+        guid: None,
+        attributes: 1 << 56 | 5 << 52 | 10 << 48,
+        size: None,
+        contents: Some("/x".into()),
+        place: Place::BeforeBoot,
+    };
+    let second = ExtraPartition {
+        name: "swap".into(),
+        guid: Some(uuid!("0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11")),
+        attributes: 5,
+        size: Some(4096),
+        contents: None,
+        place: Place::AfterBoot,
+        ..first.clone()
+    };
+    assert_eq!(spec.extra_partitions, [first, second]);
+
+    let bad_ones = json!([
+        { "name": "boot", "typeGuid": SWAP, "size": 1 },
+        { "name": "x", "typeGuid": "swap", "size": 0, "uuid": "00000000-0000-0000-0000-000000000000" },
+        { "name": "y", "typeGuid": SWAP },
+        { "name": "y", "typeGuid": SWAP, "contents": "x", "attributes": "0x+1", "place": "end" },
+        { "name": " z", "typeGuid": SWAP, "contents": "/x", "attributes": -1, "sise": 1 },
+        7,
+    ]);
+    insta::assert_snapshot!(bad(&with("/extraPartitions", bad_ones)), @r#"
+    extraPartitions[0].name: "boot" is the name of another partition; set extraPartitions[0].name to another
+    extraPartitions[1].typeGuid: "swap" is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX; set extraPartitions[1].typeGuid to the GUID of a partition type
+    extraPartitions[1].uuid: "00000000-0000-0000-0000-000000000000" has the nil UUID, which stands for none; set extraPartitions[1].uuid to a UUID or null
+    extraPartitions[1].size: is zero; set extraPartitions[1].size to a number of bytes or null
+    extraPartitions[2]: has neither a size nor contents; set extraPartitions[2].size to a number of bytes, or extraPartitions[2].contents to a file
+    extraPartitions[3].attributes: "0x+1" is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[3].attributes to 64 bits as a number or as "0x…"
+    extraPartitions[3].contents: "x" is not an absolute path; set extraPartitions[3].contents to the absolute path of a file, or null
+    extraPartitions[3].place: "end" is no place; set extraPartitions[3].place to "beforeBoot" or "afterBoot"
+    extraPartitions[4].name: " z" has a space at an end of its label; set extraPartitions[4].name to a name of 1 to 36 characters
+    extraPartitions[4].attributes: -1 is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[4].attributes to 64 bits as a number or as "0x…"
+    extraPartitions[4].sise: is not a known field; remove it, or use one of: name, typeGuid, uuid, attributes, size, contents, place
+    extraPartitions[5]: 7 is not an object; set extraPartitions[5] to an object
+    "#);
+}
+
+#[test]
+fn an_mbr_names_few_partitions() {
+    let named = |entries: Value| {
+        let mut spec = with("/extraPartitions", json!([{ "name": "data", "typeGuid": SWAP, "size": 1 }]));
+        set(&mut spec, "/hybridMbr", entries);
+        spec
+    };
+    let entries =
+        json!([{ "partition": "data", "type": "0x83" }, { "partition": "boot", "type": 12, "bootable": true }]);
+    let data = HybridEntry { partition: PartitionName::Extra(0), kind: 0x83, activity: Activity::Inactive };
+    let boot = HybridEntry { partition: PartitionName::Boot, kind: 12, activity: Activity::Active };
+    assert_eq!(good(&named(entries)).hybrid_mbr, [data, boot]);
+
+    let one = |partition: &str, kind: Value| json!({ "partition": partition, "type": kind });
+    let entries = json!([one("date", json!(256)), one("nix", json!("0xee")), one("nix", json!(0))]);
+    let other = json!([one("nix", json!(1)), one("nix", json!(1))]);
+    let many = json!([one("boot", json!(1)), one("nix", json!(1)), one("data", json!(1)), one("data", json!(1))]);
+    insta::assert_snapshot!([entries, other, many].map(|entries| bad(&named(entries))).join("\n"), @r#"
+    hybridMbr[0].partition: "date" is no partition of the image; set hybridMbr[0].partition to "boot", "nix" or the name of an extra partition
+    hybridMbr[0].type: 256 is not a whole number from 0 to 0xff; set hybridMbr[0].type to a type of the MBR such as "0x0c"
+    hybridMbr[1].type: 0xee is the type of the entry that stands for the GPT; set hybridMbr[1].type to a type of the MBR such as "0x0c"
+    hybridMbr[2].type: 0 stands for an unused entry; set hybridMbr[2].type to a type of the MBR such as "0x0c"
+    hybridMbr[1].partition: is named twice; set hybridMbr[1].partition to another
+    hybridMbr: names more than the 3 partitions for which an MBR has room beside the GPT; set hybridMbr to a list of objects
+    "#);
+}

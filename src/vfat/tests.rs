@@ -492,6 +492,7 @@ fn sources_are_read_as_scanned() {
 struct Counter([AtomicU64; 4]);
 
 impl Progress for Counter {
+    fn warn(&self, _message: &str) {}
     fn stage(&self, _name: &str, total_files: u64, total_bytes: u64) {
         self.0[0].store(total_files, Ordering::Relaxed);
         self.0[1].store(total_bytes, Ordering::Relaxed);

@@ -214,6 +214,29 @@ fn partitions_are_not_written_to() {
     }
 }
 
+/// Other partitions, with contents and without, and a hybrid MBR: each is protected, and none is taken for a write.
+#[test]
+fn extra_partitions_are_not_written_to() {
+    let extra = |spec: &mut Value| {
+        let raw = format!("{}/init", spec["toplevel"].as_str().unwrap());
+        spec["extraPartitions"] = json!([
+            { "name": "platform", "typeGuid": "fe3a2a5d-4f32-41a7-b725-accc3285a309", "contents": raw,
+              "place": "beforeBoot" },
+            { "name": "swap", "typeGuid": "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f", "size": 8 * MIB },
+        ]);
+        spec["hybridMbr"] = json!([{ "partition": "boot", "type": "0x0c" }]);
+    };
+    let closure = loader_at(32 * KIB, 1000, extra);
+    let built = Built::new(&closure, &[]);
+    oracle::fsck_fat(&built.image, built.boot()).expect_clean();
+    oracle::e2fsck(&built.image, built.nix()).expect_clean();
+    assert_stands(&built.image, 32 * KIB, &firmware(7, 1000), 17 * KIB..FIRST);
+    let swap = built.boot().offset + 64 * MIB;
+    for (at, what) in [(FIRST, "partition 1 (\"platform\") is"), (swap, "partition 3 (\"swap\") is"), (463, "MBR")] {
+        refused(&loader_at(at, 5, extra), &[&format!("wrote bytes {at} to {} ", at + 4), what]);
+    }
+}
+
 #[test]
 fn the_partition_tables_are_not_written_to() {
     // The size of the image is not known beforehand to the script; a script can find out.

@@ -20,6 +20,7 @@ mod inspect;
 mod judge;
 mod kit;
 mod ls;
+mod partitions;
 mod property;
 mod purity;
 mod read_btrfs;

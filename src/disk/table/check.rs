@@ -1,13 +1,13 @@
 //! What is wrong with a partition table as a whole.
 
-use super::{Header, Table, TableEntry};
+use super::{Header, Table, TableEntry, mbr};
 use crate::read::{Bytes, Fault, ReadError};
-use crate::units::{ByteOffset, Lba};
+use crate::units::Lba;
 
 /// Finds all faults of `table`, and what is unusual about it.
 pub(super) fn check(table: &mut Table, disk: &dyn Bytes) -> Result<(), ReadError> {
     let mut found = Findings::default();
-    check_mbr(table, disk, &mut found)?;
+    mbr::check(table, disk, &mut found)?;
     check_headers(table, &mut found);
     check_places(table, &mut found);
     check_partitions(table, &mut found);
@@ -16,59 +16,26 @@ pub(super) fn check(table: &mut Table, disk: &dyn Bytes) -> Result<(), ReadError
     Ok(())
 }
 
+/// What has been found so far.
 #[derive(Default)]
-struct Findings {
+pub(super) struct Findings {
     faults: Vec<Fault>,
     notes: Vec<String>,
 }
 
 impl Findings {
-    fn fault(&mut self, what: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn fault(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.faults.push(Fault { what: what.into(), why: why.into() });
     }
 
-    fn note(&mut self, note: impl Into<String>) {
+    pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 }
 
 /// The sectors of the disk.
-fn sectors(table: &Table) -> u64 {
+pub(super) fn sectors(table: &Table) -> u64 {
     table.disk_size / table.sector_size.bytes()
-}
-
-/// The protective MBR: one entry of type EE that covers the disk; what else is in it is for the BIOS.
-fn check_mbr(table: &Table, disk: &dyn Bytes, found: &mut Findings) -> Result<(), ReadError> {
-    const WHAT: &str = "protective MBR";
-    let mut sector = [0; 512];
-    disk.read_exact_at(ByteOffset(0), &mut sector)?;
-    if !sector.ends_with(&[0x55, 0xaa]) {
-        found.fault(WHAT, "its signature 55 aa is missing");
-        return Ok(());
-    }
-    let entries: Vec<&[u8]> = sector.get(446..510).unwrap_or_default().chunks_exact(16).collect();
-    let is_protective = |entry: &&&[u8]| entry.get(4) == Some(&0xee);
-    let Some(entry) = entries.iter().find(is_protective) else {
-        found.fault(WHAT, "has no entry of type EE, so that old tools take the disk for empty");
-        return Ok(());
-    };
-    let number = |at: usize| {
-        let bytes = entry.get(at..).and_then(|rest| rest.first_chunk::<4>());
-        bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
-    };
-    let (first, len) = (number(8), number(12));
-    if first != 1 {
-        found.fault(WHAT, format!("its entry of type EE starts at LBA {first}, not 1"));
-    }
-    let backup = table.primary.as_ref().map(|header| header.alternate_lba.0);
-    let ends = [Some(u64::from(u32::MAX)), sectors(table).checked_sub(1), backup];
-    if !ends.into_iter().flatten().any(|end| end.min(u64::from(u32::MAX)) == len) {
-        found.fault(WHAT, format!("its entry of type EE covers {len} sectors, not the disk"));
-    }
-    if entries.iter().filter(|entry| entry.get(4).is_some_and(|&kind| kind != 0)).count() > 1 {
-        found.note("the MBR is a hybrid: it names partitions of its own");
-    }
-    Ok(())
 }
 
 /// Both headers, each and against the other.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::gpt::{GptLayout, PartitionRequest, write};
+use crate::disk::mbr::MbrPartition;
 use crate::units::MIB;
 
 const ESP: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
@@ -169,6 +170,27 @@ fn partitions_have_to_be_apart_and_on_the_disk() {
     assert!(made(&|layout| layout.partitions[1].last = Lba(1 << 40)).contains("past the end of the disk"));
     assert!(made(&|layout| layout.partitions[0].first = Lba(3)).contains("is not within the usable"));
     assert!(made(&|layout| layout.partitions[0].guid = Uuid::nil()).contains("its GUID is all zeros"));
+}
+
+#[test]
+fn a_hybrid_names_partitions() {
+    let layout = layout(SectorSize::B512, 0);
+    let named = MbrPartition::new(&layout.partitions[1], 0x83, false).unwrap();
+    let hybrid = |partition| {
+        let bytes = disk(&layout.clone().with_hybrid(vec![partition])).1;
+        (faults(&bytes).join("\n"), read(&bytes).notes.join("\n"))
+    };
+    let note = "the MBR is a hybrid: it names partition 2 as type 83";
+    assert_eq!(hybrid(named), (String::new(), note.to_owned()));
+    let note = "the MBR is a hybrid: it names LBA 9 to 17, which is none of the table's partitions, as type 0c, active";
+    assert_eq!(
+        hybrid(MbrPartition { kind: 0x0c, active: true, first: 9, sectors: 9, ..named }),
+        (String::new(), note.to_owned())
+    );
+    // What stands for the GPT ends neither with the disk nor where a partition starts.
+    let mut bytes = disk(&layout.clone().with_hybrid(vec![named])).1;
+    bytes[446 + 16 + 12] ^= 1;
+    assert!(faults(&bytes).join("\n").contains("its entry of type EE covers"), "{:?}", faults(&bytes));
 }
 
 #[test]

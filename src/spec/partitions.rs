@@ -1,0 +1,198 @@
+//! Partitions beside the ESP and the nix filesystem, and what a hybrid MBR says of all of them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Number, Value};
+use uuid::Uuid;
+
+use super::fields::{Object, as_is};
+use super::{device, validate};
+
+/// The most partitions that an MBR names beside the one of type EE that stands for the GPT.
+const HYBRID_MAX: usize = 3;
+/// The MBR's type of the entry that protects a GPT (UEFI specification 2.10, section 5.2.3).
+const MBR_PROTECTIVE: u8 = 0xee;
+/// What `hybridMbr` calls the two partitions that every image has.
+const BOOT: &str = "boot";
+const NIX: &str = "nix";
+
+/// A partition whose bytes are given, or which is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraPartition {
+    /// Its name in the table; no other extra partition has it.
+    pub name: String,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// Its identity, unless that is to be derived.
+    pub guid: Option<Uuid>,
+    /// The attribute bits of its entry.
+    pub attributes: u64,
+    /// Its size in bytes, not zero; that of its contents if there is none.
+    pub size: Option<u64>,
+    /// The file whose bytes it starts with; absolute. Without one, it is all zeros, and has a size.
+    pub contents: Option<PathBuf>,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where an extra partition is. The nix partition is the last in any case, so that it can grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before the ESP.
+    BeforeBoot,
+    /// Between the ESP and the nix partition.
+    AfterBoot,
+}
+
+/// A partition that the MBR names, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HybridEntry {
+    /// Which.
+    pub partition: PartitionName,
+    /// The MBR's type of it, neither 0 nor EE.
+    pub kind: u8,
+    /// Whether it is marked active.
+    pub activity: Activity,
+}
+
+/// Which partition of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionName {
+    /// The ESP.
+    Boot,
+    /// The filesystem of the store.
+    Nix,
+    /// The one at this index of `extraPartitions`.
+    Extra(usize),
+}
+
+/// The MBR's mark of the partition that a BIOS boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has the mark.
+    Active,
+    /// It has none.
+    Inactive,
+}
+
+/// Reads `extraPartitions`.
+pub(super) fn read_extra(top: &mut Object<'_>) -> Option<Vec<ExtraPartition>> {
+    let path = top.member("extraPartitions");
+    let values = top.optional("extraPartitions", "a list of objects", Vec::<Value>::new(), as_is)?;
+    let mut names = BTreeSet::from([BOOT.to_owned(), NIX.to_owned()]);
+    let read = values.into_iter().enumerate().map(|(i, value)| {
+        let path = format!("{path}[{i}]");
+        let partition = read_one(top.nested(path.clone(), value)?, &path)?;
+        if !names.insert(partition.name.clone()) {
+            let problem = format!("{:?} is the name of another partition", partition.name);
+            top.note(format!("{path}.name"), problem, format!("set {path}.name to another"));
+        }
+        Some(partition)
+    });
+    // All are read before the first bad one makes the list void.
+    let read: Vec<_> = read.collect();
+    read.into_iter().collect()
+}
+
+fn read_one(mut entry: Object<'_>, path: &str) -> Option<ExtraPartition> {
+    let name = entry.required("name", "a name of 1 to 36 characters", device::partition_name);
+    let type_guid = entry.required("typeGuid", "the GUID of a partition type", |text: String| device::guid(&text));
+    let guid = entry
+        .optional("uuid", "a UUID or null", None, |text: Option<String>| text.map(|t| device::guid(&t)).transpose());
+    let attributes =
+        entry.optional("attributes", "64 bits as a number or as \"0x…\"", 0.into(), |value| bits(&value, u64::MAX));
+    let size = entry.optional("size", "a number of bytes or null", None, |number: Option<Number>| {
+        number.map(validate::nonzero_size).transpose()
+    });
+    let contents = entry.optional("contents", "the absolute path of a file, or null", None, |text: Option<String>| {
+        text.map(validate::absolute_path).transpose()
+    });
+    let place = entry.optional("place", "\"beforeBoot\" or \"afterBoot\"", "afterBoot".to_owned(), place);
+    if matches!((size, &contents), (Some(None), Some(None))) {
+        let remedy = format!("set {path}.size to a number of bytes, or {path}.contents to a file");
+        entry.note(path.to_owned(), "has neither a size nor contents", remedy);
+    }
+    entry.finish();
+    Some(ExtraPartition {
+        name: name?,
+        type_guid: type_guid?,
+        guid: guid?,
+        attributes: attributes?,
+        size: size?,
+        contents: contents?,
+        place: place?,
+    })
+}
+
+fn place(text: String) -> Result<Place, String> {
+    match text.as_str() {
+        "beforeBoot" => Ok(Place::BeforeBoot),
+        "afterBoot" => Ok(Place::AfterBoot),
+        _ => Err(format!("{text:?} is no place")),
+    }
+}
+
+/// Reads `hybridMbr`. `extra` is what could be read of `extraPartitions`.
+pub(super) fn read_hybrid(top: &mut Object<'_>, extra: Option<&[ExtraPartition]>) -> Option<Vec<HybridEntry>> {
+    let path = top.member("hybridMbr");
+    let values = top.optional("hybridMbr", "a list of objects", Vec::<Value>::new(), |values: Vec<Value>| {
+        let fits = values.len() <= HYBRID_MAX;
+        fits.then_some(values).ok_or("names more than the 3 partitions for which an MBR has room beside the GPT")
+    })?;
+    let mut seen = Vec::new();
+    let read = values.into_iter().enumerate().map(|(i, value)| {
+        let path = format!("{path}[{i}]");
+        let entry = read_hybrid_entry(top.nested(path.clone(), value)?, extra)?;
+        if seen.contains(&entry.partition) {
+            let path = format!("{path}.partition");
+            let remedy = format!("set {path} to another");
+            top.note(path, "is named twice", remedy);
+        }
+        seen.push(entry.partition);
+        Some(entry)
+    });
+    let read: Vec<_> = read.collect();
+    read.into_iter().collect()
+}
+
+fn read_hybrid_entry(mut entry: Object<'_>, extra: Option<&[ExtraPartition]>) -> Option<HybridEntry> {
+    let wanted = "\"boot\", \"nix\" or the name of an extra partition";
+    let partition = entry.required("partition", wanted, |name: String| partition_name(&name, extra));
+    let kind = entry.required("type", "a type of the MBR such as \"0x0c\"", |value: Value| mbr_type(&value));
+    let activity = entry.optional("bootable", "true or false", false, |bootable| {
+        as_is(if bootable { Activity::Active } else { Activity::Inactive })
+    });
+    entry.finish();
+    Some(HybridEntry { partition: partition?, kind: kind?, activity: activity? })
+}
+
+/// The partition called `name`. If the extra ones are not known, one of them may be meant.
+fn partition_name(name: &str, extra: Option<&[ExtraPartition]>) -> Result<PartitionName, String> {
+    match (name, extra) {
+        (BOOT, _) => Ok(PartitionName::Boot),
+        (NIX, _) => Ok(PartitionName::Nix),
+        (_, None) => Ok(PartitionName::Extra(0)),
+        (_, Some(extra)) => {
+            let found = extra.iter().position(|partition| partition.name == name);
+            found.map(PartitionName::Extra).ok_or_else(|| format!("{name:?} is no partition of the image"))
+        }
+    }
+}
+
+fn mbr_type(value: &Value) -> Result<u8, String> {
+    match u8::try_from(bits(value, u8::MAX.into())?) {
+        Ok(0) => Err("0 stands for an unused entry".to_owned()),
+        Ok(MBR_PROTECTIVE) => Err("0xee is the type of the entry that stands for the GPT".to_owned()),
+        Ok(kind) => Ok(kind),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A number up to `max`, or a text that writes it in hexadecimal.
+fn bits(value: &Value, max: u64) -> Result<u64, String> {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let number = value.as_u64().or_else(|| u64::from_str_radix(digits?, 16).ok());
+    number.filter(|&number| number <= max).ok_or_else(|| format!("{value} is not a whole number from 0 to {max:#x}"))
+}
