@@ -23,7 +23,6 @@ use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
 use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
-use crate::source::command::{self, CommandError};
 use crate::source::raw::RawError;
 use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
@@ -32,9 +31,11 @@ use crate::units::{ByteOffset, MIB};
 use crate::verify;
 use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
+use self::bootloader::{BootloaderError, Installer};
 use self::extra::ExtraParts;
 use self::nix::NixPart;
 
+pub mod bootloader;
 mod extra;
 mod nix;
 
@@ -122,15 +123,7 @@ pub enum BuildError {
     Region(#[from] io::Error),
     /// The boot loader could not be installed.
     #[error("installBootloader: {0}")]
-    Bootloader(#[source] CommandError),
-    /// The boot loader's installer cut the image off, or made it longer.
-    #[error("installBootloader: left the image with {found} bytes instead of {expected}; pass conv=notrunc to dd")]
-    Resized {
-        /// The image's size before, in bytes.
-        expected: u64,
-        /// The image's size after, in bytes.
-        found: u64,
-    },
+    Bootloader(#[from] BootloaderError),
     /// The image cannot be read again.
     #[error("verifying: {0}")]
     Unreadable(#[from] ReadError),
@@ -221,7 +214,8 @@ fn plan(
     nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra }))
 }
 
-/// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given.
+/// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given:
+/// once in a rehearsal before the store is copied, and once when all else is done.
 ///
 /// Afterwards the plan is as the image is.
 pub fn build(
@@ -234,12 +228,18 @@ pub fn build(
     let staging = Staging::new(out)?;
     let image = staging.create(&name, prepared.plan.size)?;
     let mut copied = None;
-    prepared.extra.write(&image, &prepared.plan.partitions, context)?;
+    let mut installer = None;
     for partition in &prepared.plan.partitions {
         let at = ByteOffset(partition.offset);
         match partition.role {
             Role::Boot => prepared.boot.write(&image, at, context)?,
-            Role::Nix => copied = Some(prepared.nix.write(&image, at, context)?),
+            Role::Nix => {
+                // The last partition, and the long one: what is wrong with the script is told before.
+                let rehearse = |script| Installer::rehearse(script, &prepared.plan, &image, out, context);
+                installer = install_bootloader.map(rehearse).transpose()?;
+                prepared.extra.write(&image, &prepared.plan.partitions, context)?;
+                copied = Some(prepared.nix.write(&image, at, context)?);
+            }
             Role::Extra(_) => {}
         }
     }
@@ -249,9 +249,8 @@ pub fn build(
     image.set_len(plan.size)?;
     gpt::write(&plan.gpt, &mut &image)?;
     staging.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
-    if let Some(script) = install_bootloader {
-        run_bootloader(script, &staging, context)?;
-        check_size(&staging.path().join(&name), plan.size)?;
+    if let Some(installer) = installer {
+        installer.install(&staging, plan, context)?;
     }
     let proved = prove(&staging.path().join(&name), &prepared.spec, context)?;
     context.progress.stage("writing out", 0, 0);
@@ -356,21 +355,6 @@ impl BootPart {
     fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<(), BuildError> {
         let mut region = Region::new(image, at, self.layout.size())?;
         Ok(vfat::write(&self.layout, &self.boot.tree, &mut region, context.progress, context.cancel)?)
-    }
-}
-
-/// Runs the installer with `$out` naming the directory in which `<name>.img` is, writable.
-fn run_bootloader(script: &str, staging: &Staging, context: Context<'_>) -> Result<(), BuildError> {
-    context.progress.stage("installing the boot loader", 0, 0);
-    let mut environment = vec![("out", staging.path().as_os_str())];
-    environment.extend(context.options.store_root.environment());
-    command::run(script, staging.path(), &environment, context.progress, context.cancel).map_err(BuildError::Bootloader)
-}
-
-fn check_size(image: &Path, expected: u64) -> Result<(), BuildError> {
-    match image::metadata(image)?.len() {
-        found if found == expected => Ok(()),
-        found => Err(BuildError::Resized { expected, found }),
     }
 }
 

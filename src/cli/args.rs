@@ -62,7 +62,7 @@ pub(super) struct BuildArgs {
     /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
     #[arg(long, value_enum, value_name = "PART")]
     pub(super) only: Option<Part>,
-    /// Do not run the spec's installBootloader
+    /// Do not run the spec's installBootloader, nor rehearse it
     #[arg(long)]
     pub(super) no_bootloader: bool,
     /// Cores to use; the image does not depend on it [default: all]

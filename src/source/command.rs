@@ -1,4 +1,4 @@
-//! Runs a user's shell command: populateCmd before the image is made, installBootloader after.
+//! Runs a user's shell command: populateCmd before the image is made, installBootloader in a rehearsal and at the end.
 //!
 //! A command never outlives its run: it has a process group of its own, which is killed once its shell has ended or
 //! the user has asked to stop.

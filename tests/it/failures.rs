@@ -198,14 +198,18 @@ fn a_full_disk() {
     assert_eq!(left, 0);
 }
 
-/// Signals, while a command runs that knows nothing of them: in planning, and with the whole image written.
+/// Signals, while a command runs that knows nothing of them: in planning, in the rehearsal (which is silent, but for
+/// the terminal of whoever asks), and with the whole image written.
 #[test]
 fn signals() {
+    const WAIT: &str = "f() { echo ready; sleep 1000; }; f";
+    let rehearsal = "echo ready > /proc/$PPID/fd/2; sleep 1000";
+    let real = "if [ -z \"$SANE_IMAGE_REHEARSAL\" ]; then echo ready; sleep 1000; fi";
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        for field in ["populateCmd", "installBootloader"] {
+        for (field, script) in [("populateCmd", WAIT), ("installBootloader", rehearsal), ("installBootloader", real)] {
             let closure = ClosureBuilder::new()
                 .path("data", Entry::file("x"))
-                .spec(move |spec| spec[field] = json!("f() { echo ready; sleep 1000; }; f"))
+                .spec(move |spec| spec[field] = json!(script))
                 .write();
             assert_dies_cleanly(&closure, signal);
         }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
+mod bootloader;
 mod btrfs;
 mod command_line;
 mod damage;
