@@ -297,9 +297,9 @@ in
         {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
         It runs on the machine that builds.
 
-        It runs twice: at first with `SANE_IMAGE_REHEARSAL=1`, on a file with nothing but partition table
-        and boot partition, so that a write into the table or a partition is an error before the store
-        is copied.
+        It runs twice, and must write the same both times: at first with `SANE_IMAGE_REHEARSAL=1`, on a
+        file with nothing but the partition table and the boot partition. A write into a partition or
+        the table is an error before the store is copied; gaps and the MBR's boot code are free.
       '';
     };
 

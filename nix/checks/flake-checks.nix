@@ -33,6 +33,7 @@ let
           pkgs.cargo
           pkgs.nixfmt
           pkgs.rustfmt
+          pkgs.shellcheck
         ];
       }
       ''
@@ -40,6 +41,7 @@ let
         export CARGO_HOME=$TMPDIR
         find . -name '*.nix' -exec nixfmt --check {} +
         cargo fmt --check
+        shellcheck nix/first-boot/*.sh
         touch "$out"
       '';
 
