@@ -303,6 +303,20 @@ fn faults_with_right_checksums_are_found() {
         })
     };
     assert_named(&change_inode(0o100_000, |inode| inode.nlink = 7.into()), &["inode ", "says that it has 7 links"]);
+    // A fault of something else does not hide it.
+    let mut mirrored = bytes.clone();
+    mirrored[(64 << 20) + 100] ^= 1;
+    let both = faults_after(&mirrored, (object::FS_TREE, kind::INODE_ITEM), |_, data| {
+        let mut inode = InodeItem::read_from_bytes(data).unwrap();
+        let is_it = inode.mode.get() & 0o170_000 == 0o100_000;
+        if is_it {
+            inode.nlink = 7.into();
+            data.copy_from_slice(inode.as_bytes());
+        }
+        is_it
+    });
+    assert_named(&both, &["superblock at byte 67108864"]);
+    assert_named(&both, &["says that it has 7 links"]);
     assert_named(&change_inode(0o100_000, |inode| inode.nbytes = 9.into()), &["data/large)", "has 9 bytes of con"]);
     assert_named(&change_inode(0o040_000, |inode| inode.size = 5.into()), &["(/)", "names have 5 bytes"]);
     assert_named(&change_inode(0o100_000, |inode| inode.mode = 0o040_555.into()), &["of another type than its name"]);

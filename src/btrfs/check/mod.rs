@@ -55,17 +55,19 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     devices::check(&disk, &found, &mut faults);
     extents::check(&disk, &found, &mut faults);
     groups::check(&disk, &found, &mut faults);
-    // Of a damaged tree the nodes have told all there is to tell.
-    if faults.is_empty() {
-        let reader = Reader::open(Disk::open(bytes)?)?;
-        let subvolumes = trees.iter().filter(|(id, _)| is_subvolume(**id));
+    let reader = Disk::open(bytes).and_then(Reader::open);
+    // Of damaged trees the nodes have told all there is to tell; leaves may be shared with any other subvolume.
+    let are_whole = !found.damaged.iter().any(|&tree| is_subvolume(tree));
+    if let Some(reader) = reader.as_ref().ok().filter(|_| are_whole) {
         let mut budget = found.items.saturating_mul(MOST_SHARED);
-        for (&id, subvolume) in subvolumes {
-            inodes::check(&reader, id, subvolume, &mut budget, &mut faults)?;
+        for (&id, subvolume) in trees.iter().filter(|(id, _)| is_subvolume(**id)) {
+            match inodes::check(reader, id, subvolume, &mut budget, &mut faults) {
+                Err(ReadError::Corrupt(fault)) => faults.add(fault.what, fault.why),
+                other => other?,
+            }
         }
-    } else {
-        faults.name_files(Disk::open(bytes).and_then(Reader::open).ok().as_ref());
     }
+    faults.name_files(reader.ok().as_ref());
     Ok(faults.into_list())
 }
 
