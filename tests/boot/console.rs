@@ -18,15 +18,18 @@ const MACHINES: usize = 2;
 const SHOWN: usize = 40;
 
 /// What a system says that found everything right; the number of store paths follows.
-const VERDICT: &str = "VERDICT ok ";
-/// What only a machine says that will come to no good verdict.
+const GOOD: &str = "VERDICT ok ";
+/// What it says otherwise; the reason follows.
+const BAD: &str = "VERDICT failed: ";
+/// What only a machine says that will come to no verdict.
 const FAILURES: [(&str, &str); 7] = [
-    ("VERDICT failed", "the system found a fault"),
     ("Kernel panic", "the kernel panicked"),
     ("Initramfs unpacking failed", "the initrd is damaged"),
     ("Shell>", "the firmware found nothing to boot"),
     ("\n=> ", "U-Boot found nothing to boot"),
-    ("Error loading ", "the boot loader found no kernel"),
+    // Its menu, which no image here waits in.
+    ("Reboot Into Firmware Interface", "systemd-boot found nothing to boot"),
+    ("Error loading ", "systemd-boot found no kernel"),
     ("\ngrub>", "GRUB found nothing to boot"),
 ];
 
@@ -62,11 +65,11 @@ impl Run {
     }
 
     /// # Panics
-    /// Unless the machine came to grief, said so itself, and mentioned `reason`.
+    /// Unless the machine came to grief, said so itself, and mentioned the `reasons`.
     #[track_caller]
-    pub(crate) fn expect_bad(&self, reason: &str) {
-        if !matches!(self.end, End::Bad(_)) || !self.console.contains(reason) {
-            panic!("{}: wanted a failure with \"{reason}\"{}", self.row, self.report());
+    pub(crate) fn expect_bad(&self, reasons: &[&str]) {
+        if !matches!(self.end, End::Bad(_)) || !reasons.iter().all(|reason| self.console.contains(reason)) {
+            panic!("{}: wanted a failure with {reasons:?}{}", self.row, self.report());
         }
         println!("{}: {:.1} s, as wanted: {:?}", self.row, self.seconds, self.end);
     }
@@ -127,8 +130,12 @@ fn judge(console: &str) -> Option<End> {
     if let Some((_, meaning)) = FAILURES.iter().find(|(words, _)| console.contains(words)) {
         return Some(End::Bad(meaning));
     }
-    let (paths, _) = console.split_once(VERDICT)?.1.split_once(" paths\n")?;
-    Some(End::Good(paths.parse().ok()?))
+    // Not before the line has ended.
+    let line = |start| Some(console.split_once(start)?.1.split_once('\n')?.0);
+    if line(BAD).is_some() {
+        return Some(End::Bad("the system found a fault"));
+    }
+    Some(End::Good(line(GOOD)?.strip_suffix(" paths")?.parse().ok()?))
 }
 
 /// Waits until the machine has ended by itself, so that its disk is as it left it.

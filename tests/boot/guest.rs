@@ -34,12 +34,13 @@ const MODULES: [&str; 17] = [
     "btrfs",
 ];
 /// What stage 2 runs of busybox.
-const APPLETS: [&str; 16] = [
+const APPLETS: [&str; 17] = [
     "cat",
     "cmp",
     "find",
     "findfs",
     "grep",
+    "ln",
     "mkdir",
     "mount",
     "poweroff",
@@ -143,14 +144,15 @@ impl Root {
 /// The closure of a system whose boot loader is still to be chosen, or `None` where its parts are not here, which has
 /// been told.
 pub(crate) fn closure(arch: Arch, root: Root) -> Option<ClosureBuilder> {
-    closure_with(arch, root, |closure| (closure, None))
+    closure_with(arch, root, None, |closure| closure)
 }
 
-/// The same with more store paths, and a program that stage 2 runs once, at the first boot.
+/// The same with more store paths, among them, by name, a program that stage 2 runs at the first boot.
 pub(crate) fn closure_with(
     arch: Arch,
     root: Root,
-    more: impl FnOnce(ClosureBuilder) -> (ClosureBuilder, Option<String>),
+    first_boot: Option<&str>,
+    more: impl FnOnce(ClosureBuilder) -> ClosureBuilder,
 ) -> Option<ClosureBuilder> {
     let (kernel, modules, busybox) = arch.parts()?;
     let busybox = fs::read(busybox).unwrap();
@@ -161,8 +163,7 @@ pub(crate) fn closure_with(
         .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(fs::read(kernel).unwrap()))]))
         .path(INITRD, Entry::dir([("initrd", Entry::file(initrd))]))
         .path("etc", Entry::dir([("fstab", Entry::file(fstab(&file_systems, &["/", "/nix", "/boot"])))]));
-    let (builder, first_boot) = more(packages(builder));
-    Some(systems(builder, arch, first_boot).spec(move |spec| {
+    Some(systems(more(packages(builder)), arch, first_boot).spec(move |spec| {
         spec["fileSystems"] = file_systems;
         spec["bootPartSize"] = BOOT_SIZE.into();
     }))
@@ -244,21 +245,22 @@ fn packages(builder: ClosureBuilder) -> ClosureBuilder {
 }
 
 /// The toplevel and, in it, that of a specialisation.
-fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<String>) -> ClosureBuilder {
+fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<&str>) -> ClosureBuilder {
     let system = System {
         arch,
         busybox: builder.store_path("busybox").to_owned(),
         kernel: format!("{}/{}", builder.store_path(KERNEL), arch.kernel_file()),
         initrd: format!("{}/initrd", builder.store_path(INITRD)),
         etc: builder.store_path("etc").to_owned(),
-        first_boot,
+        first_boot: first_boot.map(|name| builder.store_path(name).to_owned()),
     };
     let calm = format!("{SYSTEM}-{SPECIALISATION}");
     let names = ["busybox", KERNEL, INITRD, "etc", "hello", "names", "nothing", "plain-file", "sizes"];
     let builder = builder.derived(&calm, |path| Entry::dir(system.files(path, "calm=1", None)), &names);
     let specialisation = builder.store_path(&calm).to_owned();
     let tree = |path: &str| Entry::dir(system.files(path, "calm=0", Some(&specialisation)));
-    builder.derived(SYSTEM, tree, &[&names[..], &[&calm]].concat()).toplevel(SYSTEM)
+    let names: Vec<&str> = names.into_iter().chain([calm.as_str()]).chain(first_boot).collect();
+    builder.derived(SYSTEM, tree, &names).toplevel(SYSTEM)
 }
 
 struct System {
@@ -292,7 +294,8 @@ impl System {
             ("specialisation", Entry::dir(links)),
             ("system", Entry::file(self.arch.system())),
         ];
-        files.extend(self.first_boot.as_ref().map(|program| ("first-boot", Entry::symlink(program))));
+        let first_boot = self.first_boot.as_ref().filter(|_| specialisation.is_some());
+        files.extend(first_boot.map(|program| ("first-boot", Entry::symlink(program))));
         files
     }
 

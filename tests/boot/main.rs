@@ -8,8 +8,10 @@
 
 mod archive;
 mod console;
+mod damage;
 mod disk;
 mod extlinux;
+mod growth;
 mod grub;
 mod guest;
 mod machine;

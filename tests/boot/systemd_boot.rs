@@ -7,9 +7,16 @@ use crate::support::closure::ClosureBuilder;
 
 /// The closure with a boot partition for UEFI.
 pub(crate) fn with_systemd_boot(closure: ClosureBuilder, arch: Arch) -> ClosureBuilder {
-    let stub = match arch { Arch::X86_64 => "/usr/lib/systemd/boot/efi/systemd-bootx64.efi".to_owned(),
-        Arch::Aarch64 => concat!(env!("CARGO_MANIFEST_DIR"), "/target/oracles/arm64/usr/lib/systemd/boot/efi/systemd-bootaa64.efi").to_owned() };
-    closure.spec(move |spec| spec["populateCmd"] = format!("sh '{}' {stub}", fixture_path("populate-systemd-boot").display()).into())
+    let stub = match arch {
+        Arch::X86_64 => "/usr/lib/systemd/boot/efi/systemd-bootx64.efi".to_owned(),
+        Arch::Aarch64 => {
+            concat!(env!("CARGO_MANIFEST_DIR"), "/target/oracles/arm64/usr/lib/systemd/boot/efi/systemd-bootaa64.efi")
+                .to_owned()
+        }
+    };
+    closure.spec(move |spec| {
+        spec["populateCmd"] = format!("sh '{}' {stub}", fixture_path("populate-systemd-boot").display()).into()
+    })
 }
 
 fn boots(arch: Arch, root: Root) {
