@@ -21,9 +21,9 @@ use crate::image::{Image, PartName};
 use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
+use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
 use crate::source::command::{self, CommandError};
-use crate::source::populate::{self, BootRequest, BootTree, PopulateError};
 use crate::source::raw::RawError;
 use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
@@ -337,11 +337,12 @@ impl BootPart {
         let Context { options, progress, cancel } = context;
         let request = BootRequest {
             populate_cmd: spec.populate_cmd.as_deref(),
+            systemd_boot: spec.systemd_boot.as_ref(),
             toplevel: spec.toplevel.as_path(),
             extra_boot_files: &spec.extra_boot_files,
             store_root: options.store_root,
         };
-        let boot = populate::boot_tree(&request, progress, cancel)?;
+        let boot = boot::boot_tree(&request, progress, cancel)?;
         let params = VfatParams {
             size: spec.boot_part_size.next_multiple_of(MIB),
             sector_size: spec.sector_size,

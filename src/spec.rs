@@ -10,6 +10,7 @@ mod fields;
 mod file_system;
 mod json;
 mod partitions;
+mod systemd_boot;
 mod validate;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub use self::file_system::{FileSystem, FsType};
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
+pub use self::systemd_boot::SystemdBoot;
 pub use self::validate::MAX_SIZE;
 
 use self::fields::Object;
@@ -98,6 +100,8 @@ pub struct Spec {
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
     pub populate_cmd: Option<String>,
+    /// systemd-boot, if it is to be in the boot tree.
+    pub systemd_boot: Option<SystemdBoot>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -180,6 +184,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
+    let systemd_boot = systemd_boot::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = top
         .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
@@ -207,6 +212,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         nix: mounts.nix?,
         btrfs,
         populate_cmd: populate_cmd?,
+        systemd_boot: systemd_boot?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         sector_size: sizes.sector_size?,

@@ -2,8 +2,8 @@
 //!
 //! Takes a [`Spec`](crate::spec) and gives one [`tree::FileTree`] a filesystem.
 
+pub mod boot;
 pub mod closure;
 pub mod command;
-pub mod populate;
 pub mod raw;
 pub mod tree;

@@ -91,6 +91,18 @@ impl<'e> Object<'e> {
         elements.into_iter().collect()
     }
 
+    /// Takes the member `key`, which is there, of an object whose keys are the user's own.
+    pub(super) fn named<T: DeserializeOwned, U, E: Display>(
+        &mut self,
+        key: &str,
+        wanted: &str,
+        convert: impl FnOnce(T) -> Result<U, E>,
+    ) -> Option<U> {
+        let path = self.member(key);
+        let value = self.members.remove(key)?;
+        self.convert(path, value, wanted, convert)
+    }
+
     /// Drops the member `key`, which was read elsewhere.
     pub(super) fn skip(&mut self, key: &'static str) {
         self.take(key);

@@ -78,6 +78,7 @@ fn what_is_left_out_has_its_default() {
         btrfs: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
+        systemd_boot: None,
         extra_boot_files: vec![],
         extra_directories: vec![],
         sector_size: SectorSize::B512,
@@ -121,6 +122,7 @@ fn every_field_is_read() {
         ("/firstPartGap", json!(null)),
         ("/bootPartSize", json!(1)),
         ("/nixFreeSpace", json!(0)),
+        ("/systemdBoot", json!({ "efiStub": "/nix/store/systemd" })),
         ("/extraPartitions", json!([{ "name": "swap", "typeGuid": SWAP, "size": 1 }])),
         ("/hybridMbr", json!([{ "partition": "boot", "type": 12 }])),
         ("/installBootloader", json!("dd if=u-boot.bin of=$out/host.img")),
@@ -204,7 +206,7 @@ fn all_errors_are_told_at_once() {
     sectorSize: 520 is not a sector size of disks; set sectorSize to 512 or 4096
     extraGPTPadding: 1.5 is not a whole number from 0 to 9223372036854775807; set extraGPTPadding to a multiple of sectorSize
     firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
-    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
+    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
     "#);
 }
 
@@ -563,6 +565,60 @@ const FIELDS: [&str; 18] = [
     "/bootPartSize",
     "/installBootloader",
 ];
+
+#[test]
+fn systemd_boot() {
+    let stub = json!("/nix/store/systemd/lib/systemd/boot/efi");
+    let minimal = SystemdBoot {
+        efi_stub: stub.as_str().unwrap().into(),
+        timeout: Some(5),
+        editor: true,
+        console_mode: "keep".into(),
+        device_tree: None,
+        distro_name: "NixOS".into(),
+        boot_counting_tries: None,
+        reboot_for_bitlocker: false,
+        extra_files: vec![],
+    };
+    assert_eq!(good(&with("/systemdBoot", json!({ "efiStub": stub }))).systemd_boot, Some(minimal));
+    assert_eq!(good(&with("/systemdBoot", json!(null))).systemd_boot, None);
+    let all = json!({
+        "efiStub": stub, "timeout": null, "editor": false, "consoleMode": "max", "deviceTree": "/nix/store/dtb",
+        "distroName": "Snow OS", "bootCountingTries": 3, "rebootForBitlocker": true,
+        "extraFiles": { "loader/entries/x.conf": "/nix/store/x", "efi/m.efi": "/nix/store/m" },
+    });
+    let all_read = SystemdBoot {
+        efi_stub: stub.as_str().unwrap().into(),
+        timeout: None,
+        editor: false,
+        console_mode: "max".into(),
+        device_tree: Some("/nix/store/dtb".into()),
+        distro_name: "Snow OS".into(),
+        boot_counting_tries: Some(3),
+        reboot_for_bitlocker: true,
+        extra_files: vec![
+            ("efi/m.efi".into(), "/nix/store/m".into()),
+            ("loader/entries/x.conf".into(), "/nix/store/x".into()),
+        ],
+    };
+    assert_eq!(good(&with("/systemdBoot", all)).systemd_boot, Some(all_read));
+    let wrong = json!({
+        "timeout": "menu-force", "editor": 0, "consoleMode": 1, "distroName": "a\nb", "bootCountingTries": -1,
+        "extraFiles": { "/a": "/b", "a/../b": "/b", "c": "c" }, "sortKey": "x",
+    });
+    insta::assert_snapshot!(bad(&with("/systemdBoot", wrong)), @r#"
+    systemdBoot.efiStub: is missing; set systemdBoot.efiStub to lib/systemd/boot/efi of the host's systemd
+    systemdBoot.timeout: invalid type: string "menu-force", expected a JSON number; set systemdBoot.timeout to a number of seconds or null
+    systemdBoot.editor: invalid type: integer `0`, expected a boolean; set systemdBoot.editor to true or false
+    systemdBoot.consoleMode: invalid type: integer `1`, expected a string; set systemdBoot.consoleMode to one of 0, 1, 2, 5, auto, max, keep
+    systemdBoot.distroName: "a\nb" is no title; set systemdBoot.distroName to a title of one line
+    systemdBoot.bootCountingTries: -1 is not a whole number from 0 to 4294967295; set systemdBoot.bootCountingTries to a whole number or null
+    systemdBoot.extraFiles."/a": has an empty component; use a path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles."a/../b": has a "." or ".." component; use a path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles.c: "c" is not an absolute path; set systemdBoot.extraFiles.c to the absolute path of a file
+    systemdBoot.sortKey: is not a known field; remove it, or use one of: efiStub, timeout, editor, consoleMode, deviceTree, distroName, bootCountingTries, rebootForBitlocker, extraFiles
+    "#);
+}
 
 #[test]
 fn extra_partitions_have_bytes_or_a_size() {

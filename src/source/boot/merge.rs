@@ -1,0 +1,174 @@
+//! Merges what several sources put onto the ESP.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ffi::OsStr;
+use std::fs::{self, File, FileType};
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::error::{PopulateError, io_error};
+use super::links::Store;
+use crate::progress::Cancel;
+use crate::source::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
+
+/// The bytes of two files that are compared at once.
+pub(super) const BLOCK: usize = 64 << 10;
+
+/// What a file is that is neither regular nor directory nor symbolic link.
+pub(super) fn special(file_type: FileType) -> Option<&'static str> {
+    match file_type {
+        t if t.is_block_device() => Some("block device"),
+        t if t.is_char_device() => Some("character device"),
+        t if t.is_fifo() => Some("fifo"),
+        t if t.is_socket() => Some("socket"),
+        _ => None,
+    }
+}
+
+/// What stands at a path of the boot tree, and where it was found first.
+#[derive(Debug)]
+enum Slot {
+    Directory { source: PathBuf },
+    File { source: PathBuf, size: u64 },
+}
+
+/// The boot tree while it grows. Paths compare name by name, so that a map of them is in the order of the tree.
+pub(super) struct Merge<'a> {
+    pub(super) store: Store<'a>,
+    slots: BTreeMap<PathBuf, Slot>,
+    /// The directories among them, by their paths in lower case: FAT has one `EFI` and no `efi` beside it.
+    directories: BTreeMap<String, PathBuf>,
+}
+
+impl<'a> Merge<'a> {
+    pub(super) fn new(store: Store<'a>) -> Self {
+        Self { store, slots: BTreeMap::new(), directories: BTreeMap::new() }
+    }
+
+    /// Adds a file of `size` bytes at `path`, and the directories above it.
+    pub(super) fn add_file(&mut self, path: &Path, source: PathBuf, size: u64) -> Result<(), PopulateError> {
+        let above: Vec<_> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+        for directory in above.into_iter().rev() {
+            self.insert(directory.to_owned(), Slot::Directory { source: source.clone() })?;
+        }
+        self.insert(path.to_owned(), Slot::File { source, size })
+    }
+
+    /// Adds the contents of a directory, whose path is free of symbolic links.
+    pub(super) fn add(&mut self, directory: &Path, cancel: &Cancel) -> Result<(), PopulateError> {
+        for entry in WalkDir::new(directory).min_depth(1).sort_by_file_name() {
+            cancel.check()?;
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(directory).to_owned();
+                PopulateError::Io { path, source: error.into() }
+            })?;
+            let path = entry.path().strip_prefix(directory).unwrap_or(entry.path()).to_owned();
+            let slot = self.examine(entry.path(), entry.file_type())?;
+            self.insert(path, slot)?;
+        }
+        Ok(())
+    }
+
+    fn examine(&self, source: &Path, file_type: FileType) -> Result<Slot, PopulateError> {
+        if file_type.is_dir() {
+            return Ok(Slot::Directory { source: source.to_owned() });
+        }
+        if file_type.is_symlink() {
+            return self.store.follow(source).map(|(source, size)| Slot::File { source, size });
+        }
+        if let Some(kind) = special(file_type) {
+            return Err(PopulateError::SpecialFile { path: source.to_owned(), kind });
+        }
+        let size = fs::symlink_metadata(source).map_err(io_error(source))?.len();
+        Ok(Slot::File { source: source.to_owned(), size })
+    }
+
+    fn insert(&mut self, path: PathBuf, slot: Slot) -> Result<(), PopulateError> {
+        let path = self.respelled(path, &slot);
+        let old = match self.slots.entry(path) {
+            Entry::Occupied(old) => old,
+            Entry::Vacant(place) => {
+                place.insert(slot);
+                return Ok(());
+            }
+        };
+        let path = old.key().clone();
+        match (old.get(), slot) {
+            (Slot::Directory { .. }, Slot::Directory { .. }) => Ok(()),
+            (Slot::File { source: file, .. }, Slot::Directory { source: directory }) => {
+                Err(PopulateError::FileAndDirectory { path, file: file.clone(), directory })
+            }
+            (Slot::Directory { source: directory }, Slot::File { source: file, .. }) => {
+                Err(PopulateError::FileAndDirectory { path, file, directory: directory.clone() })
+            }
+            (Slot::File { source: first, size }, Slot::File { source: second, size: other_size }) => {
+                if *size == other_size && same_contents(first, &second, *size)? {
+                    Ok(())
+                } else {
+                    Err(PopulateError::Conflict { path, first: first.clone(), second })
+                }
+            }
+        }
+    }
+
+    /// The path with its directories spelt as they were when they came first.
+    fn respelled(&mut self, path: PathBuf, slot: &Slot) -> PathBuf {
+        let folded = |path: &Path| path.to_string_lossy().to_lowercase();
+        let above = path.parent().and_then(|parent| self.directories.get(&folded(parent)));
+        let path = above.zip(path.file_name()).map_or(path.clone(), |(above, name)| above.join(name));
+        match slot {
+            Slot::Directory { .. } => self.directories.entry(folded(&path)).or_insert(path).clone(),
+            Slot::File { .. } => path,
+        }
+    }
+
+    pub(super) fn into_tree(self) -> Result<FileTree, TreeError> {
+        let mut builder = TreeBuilder::new(DirectoryMode::Writable);
+        // The directories that are entered, the root included.
+        let mut open = 1;
+        for (path, slot) in self.slots {
+            let level = path.components().count();
+            (level..open).for_each(|_| builder.leave());
+            open = level;
+            let name = path.file_name().unwrap_or(OsStr::new(""));
+            match slot {
+                Slot::Directory { .. } => {
+                    builder.enter(name, DirectoryMode::Writable)?;
+                    open += 1;
+                }
+                Slot::File { source, size } => {
+                    let file = builder.file(name, size, Executable::No)?;
+                    builder.set_origin(file, source);
+                }
+            }
+        }
+        Ok(builder.finish())
+    }
+}
+
+/// Whether two files of `size` bytes hold the same.
+fn same_contents(first: &Path, second: &Path, size: u64) -> Result<bool, PopulateError> {
+    if first == second {
+        return Ok(true);
+    }
+    let open = |path| File::open(path).map(|file| file.take(size)).map_err(io_error(path));
+    let (mut a, mut b) = (open(first)?, open(second)?);
+    let (mut of_a, mut of_b) = (Vec::with_capacity(BLOCK), Vec::with_capacity(BLOCK));
+    loop {
+        read_block(&mut a, &mut of_a).map_err(io_error(first))?;
+        read_block(&mut b, &mut of_b).map_err(io_error(second))?;
+        if of_a != of_b || of_a.is_empty() {
+            return Ok(of_a == of_b);
+        }
+    }
+}
+
+/// Reads the next [`BLOCK`] bytes, or what is left.
+fn read_block(from: &mut impl Read, block: &mut Vec<u8>) -> io::Result<usize> {
+    block.clear();
+    from.take(BLOCK as u64).read_to_end(block)
+}

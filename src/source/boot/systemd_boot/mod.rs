@@ -1,0 +1,246 @@
+//! systemd-boot and its entries, laid out as nixpkgs' installer would on the machine itself.
+//!
+//! So the first `nixos-rebuild switch` there finds its own files: kernels and initrds have the names that it gives them,
+//! and what it does not know it deletes only below the prefix of its own entries. Its behaviour is that of
+//! `nixos/modules/system/boot/loader/systemd-boot` in nixpkgs of July 2026; where files of systemd-boot itself go is
+//! bootctl(1).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use self::system::System;
+use super::error::{PopulateError, io_error};
+use super::links::Store;
+use super::merge::Merge;
+use crate::progress::{Cancel, Progress};
+use crate::spec::SystemdBoot;
+
+mod entry;
+mod system;
+#[cfg(test)]
+mod tests;
+
+/// Where kernels and initrds go.
+const NIXOS_DIR: &str = "EFI/nixos";
+/// Below it, an empty file for each of the extra files: by it, the installer knows what to remove again.
+const MARKERS: &str = "EFI/nixos/.extra-files";
+/// Where systemd-boot looks for unified kernel images.
+const UNIFIED_DIR: &str = "EFI/Linux";
+/// Directories that bootctl makes and that may stay empty.
+const DIRECTORIES: [&str; 3] = [UNIFIED_DIR, "loader/entries", "loader/keys"];
+
+/// systemd-boot cannot be laid out.
+#[derive(Debug, Error)]
+pub enum SystemdBootError {
+    /// There is no bootspec.
+    #[error("{}: cannot be read: {source}; systemd-boot's entries are made of it, so set boot.bootspec.enable = true", path.display())]
+    NoBootspec {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The bootspec is not one.
+    #[error("{}: {problem}; it is no bootspec of version 1 that an entry can be made of", path.display())]
+    Malformed {
+        /// The bootspec.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// systemd-boot does not exist for such machines.
+    #[error("{}: there is no systemd-boot for {system}; use boot.loader.generic-extlinux-compatible", path.display())]
+    UnknownSystem {
+        /// The bootspec.
+        path: PathBuf,
+        /// Its system, such as "mips-linux".
+        system: String,
+    },
+    /// systemd-boot itself is missing.
+    #[error("systemdBoot.efiStub: {} has no {wanted}, only {found}; set it to lib/systemd/boot/efi of the host's systemd", directory.display())]
+    NoLoader {
+        /// The directory.
+        directory: PathBuf,
+        /// The file looked for.
+        wanted: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// What the installer on the machine would not find a name for.
+    #[error("{}: leads to {}, outside the store; the files of a boot entry must be in it", path.display(), target.display())]
+    OutsideStore {
+        /// The file.
+        path: PathBuf,
+        /// Where it really is.
+        target: PathBuf,
+    },
+    /// A unified kernel image that firmware would not start.
+    #[error("{}: is no program for UEFI; files *.efi of the toplevel are taken for unified kernel images", path.display())]
+    NotAProgram {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Adds systemd-boot, with an entry for the toplevel and each of its specialisations, to `merge`.
+///
+/// Generated files are written into the empty directory `scratch`.
+pub(super) fn add(
+    merge: &mut Merge<'_>,
+    wanted: &SystemdBoot,
+    toplevel: &Path,
+    scratch: &Path,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<(), PopulateError> {
+    let store = merge.store;
+    let systems = system::read(toplevel, store)?;
+    let mut layout = Layout { store, merge, scratch };
+    layout.loader(wanted, &systems[0])?;
+    let mut default = None;
+    for system in &systems {
+        let id = layout.entry(system, wanted, progress)?;
+        default.get_or_insert(id);
+    }
+    layout.text("loader/loader.conf", &entry::loader_conf(wanted, &default.unwrap_or_default()))?;
+    for (path, source) in &wanted.extra_files {
+        layout.copy(path, source)?;
+        layout.text(Path::new(MARKERS).join(path), "")?;
+    }
+    layout.unified_images(toplevel)?;
+    merge.add(scratch, cancel)
+}
+
+struct Layout<'m, 'a> {
+    store: Store<'a>,
+    merge: &'m mut Merge<'a>,
+    scratch: &'m Path,
+}
+
+impl Layout<'_, '_> {
+    /// What `bootctl install` puts onto an ESP. No random seed: it would be the same on all machines.
+    fn loader(&mut self, wanted: &SystemdBoot, system: &System) -> Result<(), PopulateError> {
+        let arch = system.efi_arch()?;
+        let name = format!("systemd-boot{arch}.efi");
+        let directory = self.store.find_directory(&wanted.efi_stub)?;
+        if !directory.join(&name).exists() {
+            let found = list(&directory).map_err(io_error(&directory))?;
+            return Err(SystemdBootError::NoLoader { directory, wanted: name, found }.into());
+        }
+        let loader = wanted.efi_stub.join(&name);
+        self.copy(Path::new("EFI/systemd").join(&name), &loader)?;
+        self.copy(format!("EFI/BOOT/BOOT{}.EFI", arch.to_ascii_uppercase()), &loader)?;
+        self.text("loader/entries.srel", "type1\n")?;
+        DIRECTORIES.into_iter().try_for_each(|directory| {
+            let path = self.scratch.join(directory);
+            fs::create_dir_all(&path).map_err(PopulateError::Scratch)
+        })
+    }
+
+    /// Adds the files of a system and its entry. Returns the entry's id.
+    fn entry(
+        &mut self,
+        system: &System,
+        wanted: &SystemdBoot,
+        progress: &dyn Progress,
+    ) -> Result<String, PopulateError> {
+        let kernel = self.boot_file(&system.bootspec.kernel)?;
+        let initrd = self.initrd(system, progress)?;
+        let device_tree = system.device_tree.as_ref().or(wanted.device_tree.as_ref());
+        let device_tree = device_tree.map(|path| self.boot_file(path)).transpose()?;
+        let text = entry::entry(system, &wanted.distro_name, [&kernel, &initrd], device_tree.as_deref());
+        let id = format!("nixos-{}", hex(&Sha256::digest(&text)));
+        let counter = wanted.boot_counting_tries.map_or_else(String::new, |tries| format!("+{tries}"));
+        self.text(format!("loader/entries/{id}{counter}.conf"), &text)?;
+        Ok(format!("{id}.conf"))
+    }
+
+    /// Adds the initrd. Where secrets are appended to it, it has another name, and is made anew by every installation.
+    fn initrd(&mut self, system: &System, progress: &dyn Progress) -> Result<PathBuf, PopulateError> {
+        let initrd = &system.initrd;
+        let Some(secrets) = &system.bootspec.initrd_secrets else { return self.boot_file(initrd) };
+        let [pristine, appender] = [self.boot_path(initrd)?, self.boot_path(secrets)?];
+        let names = format!("{}\n{}", pristine.display(), appender.display());
+        let path = Path::new(NIXOS_DIR).join(format!("{}-initrd.efi", hex(&Sha256::digest(names))));
+        progress.warn(&format!(
+            "{}: the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come with the \
+             first nixos-rebuild on the machine",
+            system.bootspec.toplevel.0.display()
+        ));
+        self.copy(&path, initrd)?;
+        Ok(path)
+    }
+
+    /// Files *.efi of the toplevel itself.
+    fn unified_images(&mut self, toplevel: &Path) -> Result<(), PopulateError> {
+        let directory = self.store.find_directory(toplevel)?;
+        let names = fs::read_dir(&directory).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        });
+        for name in names.map_err(io_error(&directory))? {
+            let is_program = Path::new(&name).extension().is_some_and(|extension| extension == "efi");
+            if is_program {
+                let path = toplevel.join(&name);
+                let (source, _) = self.store.find_file(&path)?;
+                if !starts_like_a_program(&source).map_err(io_error(&source))? {
+                    return Err(SystemdBootError::NotAProgram { path }.into());
+                }
+                self.copy(Path::new(UNIFIED_DIR).join(&name), &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file of the store under the name that the installer gives it. Returns its path on the ESP.
+    fn boot_file(&mut self, source: &Path) -> Result<PathBuf, PopulateError> {
+        let path = self.boot_path(source)?;
+        self.copy(&path, source)?;
+        Ok(path)
+    }
+
+    /// The path on the ESP of a file of the store: its store path's name and its own, which may be the same.
+    fn boot_path(&self, source: &Path) -> Result<PathBuf, PopulateError> {
+        let (target, _) = self.store.find_file(source)?;
+        let outside = || SystemdBootError::OutsideStore { path: source.to_owned(), target: target.clone() };
+        let in_store = self.store.in_store(&target).ok_or_else(outside)?;
+        let names = in_store.iter().next().zip(in_store.file_name()).ok_or_else(outside)?;
+        let [store_path, name] = [names.0, names.1].map(|name| name.to_string_lossy());
+        let name = if store_path == name { format!("{name}.efi") } else { format!("{store_path}-{name}.efi") };
+        Ok(Path::new(NIXOS_DIR).join(name))
+    }
+
+    fn copy(&mut self, path: impl AsRef<Path>, source: &Path) -> Result<(), PopulateError> {
+        let (source, size) = self.store.find_file(source)?;
+        self.merge.add_file(path.as_ref(), source, size)
+    }
+
+    fn text(&mut self, path: impl AsRef<Path>, text: &str) -> Result<(), PopulateError> {
+        let path = self.scratch.join(path);
+        let directory = path.parent().unwrap_or(self.scratch);
+        fs::create_dir_all(directory).and_then(|()| fs::write(&path, text)).map_err(PopulateError::Scratch)
+    }
+}
+
+/// "MZ" starts every PE file (Microsoft, "PE Format").
+fn starts_like_a_program(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, 2), &mut start)?;
+    Ok(start == b"MZ")
+}
+
+/// The names in a directory, for an error.
+fn list(directory: &Path) -> io::Result<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()?;
+    names.sort();
+    Ok(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
