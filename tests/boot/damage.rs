@@ -31,10 +31,10 @@ impl Loader {
     fn closure(self) -> Option<ClosureBuilder> {
         let arch = self.machine().arch;
         let closure = closure(arch, Root::Ext4)?;
-        Some(match self {
-            Self::UBoot => with_extlinux(closure),
+        match self {
+            Self::UBoot => Some(with_extlinux(closure)),
             Self::SystemdBoot => with_systemd_boot(closure, arch),
-        })
+        }
     }
 
     /// Where the ESP has a file of a store path.

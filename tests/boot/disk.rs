@@ -29,9 +29,9 @@ fn with_large_sectors(closure: ClosureBuilder) -> ClosureBuilder {
 
 fn uefi_boots_large_sectors(root: Root) {
     let machine = Machine { sector_size: 4096, ..Machine::new(Arch::X86_64, Firmware::Uefi) };
-    let Some(closure) = closure(machine.arch, root) else { return };
-    let closure = with_large_sectors(with_systemd_boot(closure, machine.arch));
-    boot(&format!("systemd-boot-4096-{}", root.name()), machine, closure);
+    let closure = closure(machine.arch, root).and_then(|closure| with_systemd_boot(closure, machine.arch));
+    let Some(closure) = closure else { return };
+    boot(&format!("systemd-boot-4096-{}", root.name()), machine, with_large_sectors(closure));
 }
 
 #[test]

@@ -46,8 +46,9 @@ fn grows(root: Root) {
     if !machine.need() || !PROGRAMS.iter().all(|program| need(program)) {
         return;
     }
-    let Some(closure) = closure_with(machine.arch, root, Some("first-boot"), with_script) else { return };
-    let (closure, built) = build(with_systemd_boot(closure, machine.arch));
+    let closure = closure_with(machine.arch, root, Some("first-boot"), with_script);
+    let Some(closure) = closure.and_then(|closure| with_systemd_boot(closure, machine.arch)) else { return };
+    let (closure, built) = build(closure);
     let size = built.image.metadata().unwrap().len();
     File::options().write(true).open(&built.image).unwrap().set_len(size + MORE).unwrap();
     for boot in ["first", "second"] {

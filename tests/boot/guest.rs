@@ -94,10 +94,9 @@ impl Arch {
 
     /// The kernel, its modules and a static busybox, or `None` where they are not here, which has been told.
     fn parts(self) -> Option<(PathBuf, PathBuf, PathBuf)> {
-        let arm64 = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/arm64");
         let (kernel, busybox) = match self {
             Self::X86_64 => (find_kernel(), PathBuf::from("/bin/busybox")),
-            Self::Aarch64 => (kernel_below(&arm64), arm64.join("bin/busybox")),
+            Self::Aarch64 => (kernel_below(&arm64()), arm64().join("bin/busybox")),
         };
         let Some((kernel, modules)) = kernel else {
             skip(&format!("no kernel for {} (.ci/run fetches it)", self.system()));
@@ -105,6 +104,11 @@ impl Arch {
         };
         (busybox.exists() || skip(&format!("no {}", busybox.display()))).then_some((kernel, modules, busybox))
     }
+}
+
+/// Where .ci/run unpacks packages of the other architecture.
+pub(crate) fn arm64() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/arm64")
 }
 
 /// What the store lies on.
