@@ -26,4 +26,5 @@ mod read_btrfs;
 mod read_ext4;
 mod read_vfat;
 mod support;
+mod systemd_boot;
 mod verify;
