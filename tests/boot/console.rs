@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(180);
 /// How long a machine may take to power off after its verdict.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long what is said piles up.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Machines that run at once.
 const MACHINES: usize = 2;
 /// The lines of a console that a failing test shows.
@@ -125,7 +127,9 @@ pub(crate) fn watch_and_type(row: &str, machine: &mut Command, lines: &[(&str, &
             break End::TimeOut;
         }
         let more = said.recv_timeout(LIMIT.saturating_sub(start.elapsed()));
-        bytes.extend(more.iter().flatten());
+        // Serial lines speak byte by byte; a while's worth is looked at as one.
+        std::thread::sleep(PAUSE);
+        bytes.extend(more.iter().cloned().chain(said.try_iter()).flatten());
         let console = plain(&bytes);
         if keyboard.answer(&console) == Answer::Typed {
             continue;
