@@ -1,5 +1,5 @@
-//! An initrd: a cpio archive of the kind "newc", which is all that Linux unpacks, compressed as is usual: by that the
-//! kernel sees where one is cut off.
+//! Archives that Linux unpacks as an initrd: cpio of the kind "newc", compressed as is usual: by that the kernel sees where
+//! one is cut off.
 //!
 //! Format: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 

@@ -161,7 +161,7 @@ struct Keyboard<'a> {
 impl Keyboard<'_> {
     fn answer(&mut self, console: &str) -> Answer {
         let Some(((words, line), rest)) = self.lines.split_first() else { return Answer::None };
-        if !console[self.seen..].contains(words) {
+        if !console.get(self.seen..).is_some_and(|new| new.contains(words)) {
             return Answer::None;
         }
         (self.lines, self.seen) = (rest, console.len());

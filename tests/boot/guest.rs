@@ -5,34 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use walkdir::WalkDir;
 
-use crate::archive::archive;
+use crate::initrd::initrd;
 use crate::support::closure::{BOOT_ID, ClosureBuilder, NIX_UUID};
 use crate::support::machine::{find_kernel, kernel_below};
 use crate::support::tool::skip;
 use crate::support::tree::{Contents, Entry};
 
-/// What the initrd loads, in this order: disks; FAT and the two code pages of its names; btrfs.
-const MODULES: [&str; 17] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "virtio_blk",
-    "fat",
-    "vfat",
-    "nls_cp437",
-    "nls_ascii",
-    "libcrc32c",
-    "zstd_compress",
-    "raid6_pq",
-    "xor-neon",
-    "xor",
-    "blake2b_generic",
-    "btrfs",
-];
 /// What stage 2 runs of busybox.
 const APPLETS: [&str; 16] = [
     "cat",
@@ -160,7 +139,7 @@ pub(crate) fn closure_with(
     let (kernel, modules, busybox) = arch.parts()?;
     let busybox = fs::read(busybox).unwrap();
     let file_systems = root.file_systems();
-    let initrd = archive(&initrd_files(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"])));
+    let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
         .path("busybox", Entry::dir([("bin", busybox_files(&busybox))]))
         .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(fs::read(kernel).unwrap()))]))
@@ -186,33 +165,6 @@ fn fstab(file_systems: &Value, points: &[&str]) -> String {
         Some(format!("{} {point} {} {} 0 0\n", text("device"), text("fsType"), options.join(",")))
     };
     points.iter().filter_map(line).collect()
-}
-
-fn initrd_files(busybox: &[u8], modules: &Path, fstab: &str) -> BTreeMap<Vec<u8>, Entry> {
-    let find = |name: &str| {
-        let file = format!("{name}.ko");
-        let mut files = WalkDir::new(modules).into_iter().map(Result::unwrap);
-        Some((
-            file.clone(),
-            Entry::file(fs::read(files.find(|entry| entry.file_name() == file.as_str())?.path()).unwrap()),
-        ))
-    };
-    // A kernel that lacks one has it built in, or has no use for it: xor-neon.
-    let found: Vec<_> = MODULES.iter().filter_map(|name| Some((name, find(name)?))).collect();
-    let order: String = found.iter().map(|(name, _)| format!("{name}\n")).collect();
-    let modules = found.into_iter().map(|(_, module)| module).chain([("order".to_owned(), Entry::file(order))]);
-    let root = Entry::dir([
-        ("bin", Entry::dir([("busybox", Entry::executable(busybox))])),
-        ("dev", Entry::Dir(BTreeMap::new())),
-        ("fstab", Entry::file(fstab)),
-        ("init", Entry::executable(fixture("stage-1"))),
-        ("mnt-root", Entry::Dir(BTreeMap::new())),
-        ("modules", Entry::dir(modules)),
-        ("proc", Entry::Dir(BTreeMap::new())),
-        ("sys", Entry::Dir(BTreeMap::new())),
-    ]);
-    let Entry::Dir(entries) = root else { unreachable!() };
-    entries
 }
 
 /// A few packages that are odd in what stores allow.

@@ -15,6 +15,7 @@ mod extlinux;
 mod growth;
 mod grub;
 mod guest;
+mod initrd;
 mod machine;
 mod row;
 #[path = "../it/support/mod.rs"]
