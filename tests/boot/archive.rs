@@ -1,8 +1,13 @@
-//! An initrd: a cpio archive of the kind "newc", which is all that Linux unpacks.
+//! Archives that Linux unpacks as an initrd: cpio of the kind "newc", compressed as is usual: by that the kernel sees where
+//! one is cut off.
 //!
 //! Format: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::support::tree::{Contents, Entry};
 
@@ -17,7 +22,9 @@ pub(crate) fn archive(root: &BTreeMap<Vec<u8>, Entry>) -> Vec<u8> {
     let mut archive = Archive { bytes: Vec::new(), inode: 0 };
     archive.directory(b"", root);
     archive.record(b"TRAILER!!!", 0, b"");
-    archive.bytes
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&archive.bytes).unwrap();
+    gzip.finish().unwrap()
 }
 
 struct Archive {

@@ -12,23 +12,30 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(180);
 /// How long a machine may take to power off after its verdict.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long what is said piles up.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Machines that run at once.
 const MACHINES: usize = 2;
 /// The lines of a console that a failing test shows.
 const SHOWN: usize = 40;
 
 /// What a system says that found everything right; the number of store paths follows.
-const VERDICT: &str = "VERDICT ok ";
-/// What only a machine says that will come to no good verdict.
-const FAILURES: [(&str, &str); 7] = [
-    ("VERDICT failed", "the system found a fault"),
+const GOOD: &str = "VERDICT ok ";
+/// What it says otherwise; the reason follows.
+const BAD: &str = "VERDICT failed: ";
+/// What only a machine says that will come to no verdict.
+const FAILURES: [(&str, &str); 5] = [
     ("Kernel panic", "the kernel panicked"),
     ("Initramfs unpacking failed", "the initrd is damaged"),
     ("Shell>", "the firmware found nothing to boot"),
-    ("\n=> ", "U-Boot found nothing to boot"),
-    ("Error loading ", "the boot loader found no kernel"),
-    ("\ngrub>", "GRUB found nothing to boot"),
+    // Its menu, which no image here waits in.
+    ("Reboot Into Firmware Interface", "systemd-boot found nothing to boot"),
+    ("Error loading ", "systemd-boot found no kernel"),
 ];
+
+/// The same of a prompt, which waits for ever.
+const PROMPTS: [(&str, &str); 2] =
+    [("\n=> ", "U-Boot found nothing to boot"), ("\ngrub> ", "GRUB found nothing to boot")];
 
 /// How a machine's run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,13 +69,23 @@ impl Run {
     }
 
     /// # Panics
-    /// Unless the machine came to grief, said so itself, and mentioned `reason`.
+    /// Unless the machine came to grief, said so itself, and mentioned the `reasons`.
     #[track_caller]
-    pub(crate) fn expect_bad(&self, reason: &str) {
-        if !matches!(self.end, End::Bad(_)) || !self.console.contains(reason) {
-            panic!("{}: wanted a failure with \"{reason}\"{}", self.row, self.report());
+    pub(crate) fn expect_bad(&self, reasons: &[&str]) {
+        if !matches!(self.end, End::Bad(_)) {
+            panic!("{}: wanted a failure{}", self.row, self.report());
         }
+        self.expect_said(reasons);
         println!("{}: {:.1} s, as wanted: {:?}", self.row, self.seconds, self.end);
+    }
+
+    /// # Panics
+    /// Unless all these words were said.
+    #[track_caller]
+    pub(crate) fn expect_said(&self, words: &[&str]) {
+        if let Some(missing) = words.iter().find(|words| !self.console.contains(**words)) {
+            panic!("{}: never said {missing:?}{}", self.row, self.report());
+        }
     }
 
     /// All that was said, without what only moves a cursor.
@@ -94,41 +111,79 @@ fn log_path(row: &str) -> PathBuf {
 
 /// Runs a machine whose serial line is its stdin and stdout until there is a verdict.
 pub(crate) fn watch(row: &str, machine: &mut Command) -> Run {
-    watch_and_type(row, machine, |_, _| {})
+    watch_and_type(row, machine, &[])
 }
 
-/// The same; `answer` is given all that was said so far, whenever there is more, and may type.
-pub(crate) fn watch_and_type(row: &str, machine: &mut Command, mut answer: impl FnMut(&str, &mut ChildStdin)) -> Run {
+/// The same; one after the other, a line is typed once the words before it were said.
+pub(crate) fn watch_and_type(row: &str, machine: &mut Command, lines: &[(&str, &str)]) -> Run {
     let _turn = Turn::wait();
     let start = Instant::now();
     let mut running = Running::start(machine);
-    let mut stdin = running.0.stdin.take().unwrap();
+    let mut keyboard = Keyboard { stdin: running.0.stdin.take().unwrap(), lines, seen: 0 };
     let said = listen(&mut running.0);
     let mut bytes = Vec::new();
     let end = loop {
-        let left = LIMIT.saturating_sub(start.elapsed());
-        let more = said.recv_timeout(left);
-        bytes.extend(more.iter().flatten());
-        let console = plain(&bytes);
-        if let Some(end) = judge(&console) {
-            break if matches!(end, End::Good(_)) { power_off(&said, &mut bytes, end) } else { end };
+        if start.elapsed() >= LIMIT {
+            break End::TimeOut;
         }
-        match more {
-            Ok(_) => answer(&console, &mut stdin),
-            Err(RecvTimeoutError::Disconnected) => break End::Silent,
-            Err(RecvTimeoutError::Timeout) => break End::TimeOut,
+        let more = said.recv_timeout(LIMIT.saturating_sub(start.elapsed()));
+        // Serial lines speak byte by byte; a while's worth is looked at as one.
+        std::thread::sleep(PAUSE);
+        bytes.extend(more.iter().cloned().chain(said.try_iter()).flatten());
+        let console = plain(&bytes);
+        if keyboard.answer(&console) == Answer::Typed {
+            continue;
+        }
+        match (judge(&console), more) {
+            (Some(end @ End::Good(_)), _) => break power_off(&said, &mut bytes, end),
+            (Some(end), _) => break end,
+            (None, Err(RecvTimeoutError::Disconnected)) => break End::Silent,
+            (None, _) => {}
         }
     };
     Run { row: row.to_owned(), end, console: plain(&bytes), seconds: start.elapsed().as_secs_f32() }
 }
 
+/// Whether there was something to type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Typed,
+    None,
+}
+
+struct Keyboard<'a> {
+    stdin: ChildStdin,
+    lines: &'a [(&'a str, &'a str)],
+    /// How much of the console the lines before answered.
+    seen: usize,
+}
+
+impl Keyboard<'_> {
+    fn answer(&mut self, console: &str) -> Answer {
+        let Some(((words, line), rest)) = self.lines.split_first() else { return Answer::None };
+        if !console.get(self.seen..).is_some_and(|new| new.contains(words)) {
+            return Answer::None;
+        }
+        (self.lines, self.seen) = (rest, console.len());
+        // A machine that has just ended reads none; its console tells.
+        self.stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.stdin.flush()).ok();
+        Answer::Typed
+    }
+}
+
 /// How a run ends in which this was said, if that can be told already.
 fn judge(console: &str) -> Option<End> {
-    if let Some((_, meaning)) = FAILURES.iter().find(|(words, _)| console.contains(words)) {
+    let failure = FAILURES.iter().find(|(words, _)| console.contains(words));
+    let failure = failure.or_else(|| PROMPTS.iter().find(|(prompt, _)| console.ends_with(prompt)));
+    if let Some((_, meaning)) = failure {
         return Some(End::Bad(meaning));
     }
-    let (paths, _) = console.split_once(VERDICT)?.1.split_once(" paths\n")?;
-    Some(End::Good(paths.parse().ok()?))
+    // Not before the line has ended.
+    let line = |start| Some(console.split_once(start)?.1.split_once('\n')?.0);
+    if line(BAD).is_some() {
+        return Some(End::Bad("the system found a fault"));
+    }
+    Some(End::Good(line(GOOD)?.strip_suffix(" paths")?.parse().ok()?))
 }
 
 /// Waits until the machine has ended by itself, so that its disk is as it left it.
@@ -217,8 +272,23 @@ impl Drop for Turn {
     }
 }
 
-/// Types a line.
-pub(crate) fn type_line(stdin: &mut ChildStdin, line: &str) {
-    // A machine that has just ended takes none; its console tells.
-    stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).ok();
+#[test]
+fn only_whole_verdicts_count() {
+    for (console, end) in [
+        ("Starting kernel ...\n", None),
+        ("VERDICT ok 1", None),
+        ("VERDICT ok 12 paths\n", Some(End::Good(12))),
+        ("VERDICT failed: stage 2", None),
+        ("VERDICT failed: stage 2: 1 faults\n", Some(End::Bad("the system found a fault"))),
+        ("\n=> ", Some(End::Bad("U-Boot found nothing to boot"))),
+        ("\n=> sysboot\n", None),
+        ("Kernel panic - not syncing\nVERDICT ok 12 paths\n", Some(End::Bad("the kernel panicked"))),
+    ] {
+        assert_eq!(judge(console), end, "{console:?}");
+    }
+}
+
+#[test]
+fn cursors_leave_no_trace() {
+    assert_eq!(plain(b"\x1b[2J\x1b[01;01H\x1b[0mVERDICT\r\n"), "VERDICT\n");
 }

@@ -5,41 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use walkdir::WalkDir;
 
-use crate::archive::archive;
+use crate::initrd::initrd;
 use crate::support::closure::{BOOT_ID, ClosureBuilder, NIX_UUID};
 use crate::support::machine::{find_kernel, kernel_below};
 use crate::support::tool::skip;
 use crate::support::tree::{Contents, Entry};
 
-/// What the initrd loads, in this order: disks; FAT and the two code pages of its names; btrfs.
-const MODULES: [&str; 17] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "virtio_blk",
-    "fat",
-    "vfat",
-    "nls_cp437",
-    "nls_ascii",
-    "libcrc32c",
-    "zstd_compress",
-    "raid6_pq",
-    "xor-neon",
-    "xor",
-    "blake2b_generic",
-    "btrfs",
-];
 /// What stage 2 runs of busybox.
 const APPLETS: [&str; 16] = [
     "cat",
-    "cmp",
     "find",
     "findfs",
     "grep",
+    "ln",
     "mkdir",
     "mount",
     "poweroff",
@@ -93,10 +72,9 @@ impl Arch {
 
     /// The kernel, its modules and a static busybox, or `None` where they are not here, which has been told.
     fn parts(self) -> Option<(PathBuf, PathBuf, PathBuf)> {
-        let arm64 = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/arm64");
         let (kernel, busybox) = match self {
             Self::X86_64 => (find_kernel(), PathBuf::from("/bin/busybox")),
-            Self::Aarch64 => (kernel_below(&arm64), arm64.join("bin/busybox")),
+            Self::Aarch64 => (kernel_below(&arm64()), arm64().join("bin/busybox")),
         };
         let Some((kernel, modules)) = kernel else {
             skip(&format!("no kernel for {} (.ci/run fetches it)", self.system()));
@@ -104,6 +82,11 @@ impl Arch {
         };
         (busybox.exists() || skip(&format!("no {}", busybox.display()))).then_some((kernel, modules, busybox))
     }
+}
+
+/// Where .ci/run unpacks packages of the other architecture.
+pub(crate) fn arm64() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/arm64")
 }
 
 /// What the store lies on.
@@ -143,26 +126,26 @@ impl Root {
 /// The closure of a system whose boot loader is still to be chosen, or `None` where its parts are not here, which has
 /// been told.
 pub(crate) fn closure(arch: Arch, root: Root) -> Option<ClosureBuilder> {
-    closure_with(arch, root, |closure| (closure, None))
+    closure_with(arch, root, None, |closure| closure)
 }
 
-/// The same with more store paths, and a program that stage 2 runs once, at the first boot.
+/// The same with more store paths, among them, by name, a program that stage 2 runs at the first boot.
 pub(crate) fn closure_with(
     arch: Arch,
     root: Root,
-    more: impl FnOnce(ClosureBuilder) -> (ClosureBuilder, Option<String>),
+    first_boot: Option<&str>,
+    more: impl FnOnce(ClosureBuilder) -> ClosureBuilder,
 ) -> Option<ClosureBuilder> {
     let (kernel, modules, busybox) = arch.parts()?;
     let busybox = fs::read(busybox).unwrap();
     let file_systems = root.file_systems();
-    let initrd = archive(&initrd_files(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"])));
+    let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
         .path("busybox", Entry::dir([("bin", busybox_files(&busybox))]))
         .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(fs::read(kernel).unwrap()))]))
         .path(INITRD, Entry::dir([("initrd", Entry::file(initrd))]))
         .path("etc", Entry::dir([("fstab", Entry::file(fstab(&file_systems, &["/", "/nix", "/boot"])))]));
-    let (builder, first_boot) = more(packages(builder));
-    Some(systems(builder, arch, first_boot).spec(move |spec| {
+    Some(systems(more(packages(builder)), arch, first_boot).spec(move |spec| {
         spec["fileSystems"] = file_systems;
         spec["bootPartSize"] = BOOT_SIZE.into();
     }))
@@ -182,33 +165,6 @@ fn fstab(file_systems: &Value, points: &[&str]) -> String {
         Some(format!("{} {point} {} {} 0 0\n", text("device"), text("fsType"), options.join(",")))
     };
     points.iter().filter_map(line).collect()
-}
-
-fn initrd_files(busybox: &[u8], modules: &Path, fstab: &str) -> BTreeMap<Vec<u8>, Entry> {
-    let find = |name: &str| {
-        let file = format!("{name}.ko");
-        let mut files = WalkDir::new(modules).into_iter().map(Result::unwrap);
-        Some((
-            file.clone(),
-            Entry::file(fs::read(files.find(|entry| entry.file_name() == file.as_str())?.path()).unwrap()),
-        ))
-    };
-    // A kernel that lacks one has it built in, or has no use for it: xor-neon.
-    let found: Vec<_> = MODULES.iter().filter_map(|name| Some((name, find(name)?))).collect();
-    let order: String = found.iter().map(|(name, _)| format!("{name}\n")).collect();
-    let modules = found.into_iter().map(|(_, module)| module).chain([("order".to_owned(), Entry::file(order))]);
-    let root = Entry::dir([
-        ("bin", Entry::dir([("busybox", Entry::executable(busybox))])),
-        ("dev", Entry::Dir(BTreeMap::new())),
-        ("fstab", Entry::file(fstab)),
-        ("init", Entry::executable(fixture("stage-1"))),
-        ("mnt-root", Entry::Dir(BTreeMap::new())),
-        ("modules", Entry::dir(modules)),
-        ("proc", Entry::Dir(BTreeMap::new())),
-        ("sys", Entry::Dir(BTreeMap::new())),
-    ]);
-    let Entry::Dir(entries) = root else { unreachable!() };
-    entries
 }
 
 /// A few packages that are odd in what stores allow.
@@ -244,21 +200,22 @@ fn packages(builder: ClosureBuilder) -> ClosureBuilder {
 }
 
 /// The toplevel and, in it, that of a specialisation.
-fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<String>) -> ClosureBuilder {
+fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<&str>) -> ClosureBuilder {
     let system = System {
         arch,
         busybox: builder.store_path("busybox").to_owned(),
         kernel: format!("{}/{}", builder.store_path(KERNEL), arch.kernel_file()),
         initrd: format!("{}/initrd", builder.store_path(INITRD)),
         etc: builder.store_path("etc").to_owned(),
-        first_boot,
+        first_boot: first_boot.map(|name| builder.store_path(name).to_owned()),
     };
     let calm = format!("{SYSTEM}-{SPECIALISATION}");
     let names = ["busybox", KERNEL, INITRD, "etc", "hello", "names", "nothing", "plain-file", "sizes"];
     let builder = builder.derived(&calm, |path| Entry::dir(system.files(path, "calm=1", None)), &names);
     let specialisation = builder.store_path(&calm).to_owned();
     let tree = |path: &str| Entry::dir(system.files(path, "calm=0", Some(&specialisation)));
-    builder.derived(SYSTEM, tree, &[&names[..], &[&calm]].concat()).toplevel(SYSTEM)
+    let names: Vec<&str> = names.into_iter().chain([calm.as_str()]).chain(first_boot).collect();
+    builder.derived(SYSTEM, tree, &names).toplevel(SYSTEM)
 }
 
 struct System {
@@ -292,7 +249,8 @@ impl System {
             ("specialisation", Entry::dir(links)),
             ("system", Entry::file(self.arch.system())),
         ];
-        files.extend(self.first_boot.as_ref().map(|program| ("first-boot", Entry::symlink(program))));
+        let first_boot = self.first_boot.as_ref().filter(|_| specialisation.is_some());
+        files.extend(first_boot.map(|program| ("first-boot", Entry::symlink(program))));
         files
     }
 

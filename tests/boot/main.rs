@@ -6,12 +6,16 @@
 
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
+mod agreement;
 mod archive;
 mod console;
+mod damage;
 mod disk;
 mod extlinux;
+mod growth;
 mod grub;
 mod guest;
+mod initrd;
 mod machine;
 mod row;
 #[path = "../it/support/mod.rs"]

@@ -11,7 +11,10 @@ pub(crate) fn boot(row: &str, machine: Machine, closure: ClosureBuilder) -> Opti
         return None;
     }
     let (closure, built) = build(closure);
-    watch(row, &mut machine.command(&built.image, Writes::Forgotten)).expect_good(closure.paths.len());
+    let run = watch(row, &mut machine.command(&built.image, Writes::Forgotten));
+    run.expect_good(closure.paths.len());
+    // Not one of its specialisations.
+    run.expect_said(&[&format!("stage 1: {}/init\n", closure.toplevel)]);
     Some((closure, built))
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn kernel_below(root: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Copies a program of the host with the libraries that it loads.
-fn install(program: &str, root: &Path) {
+pub(crate) fn install(program: &str, root: &Path) {
     let found = run(tool("sh").args(["-c", "command -v \"$0\"", program]));
     let found = PathBuf::from(String::from_utf8(found).unwrap().trim());
     fs::copy(&found, root.join("bin").join(program)).unwrap();
