@@ -48,10 +48,6 @@ impl Faults {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.told.is_empty() && self.inodes.is_empty()
-    }
-
     /// All of them, sorted.
     pub(super) fn into_list(mut self) -> Vec<Fault> {
         self.name_files::<&dyn Bytes>(None);
