@@ -7,7 +7,7 @@ use crate::console::watch;
 use crate::extlinux::with_extlinux;
 use crate::guest::{Arch, INITRD, KERNEL, Root, closure};
 use crate::machine::{Firmware, Machine, Writes};
-use crate::row::build;
+use crate::row::{build, mtool};
 use crate::support::closure::{Closure, ClosureBuilder, NIX_UUID};
 use crate::support::image::Built;
 use crate::support::tool::{need, run, slice, tool, with_suffix};
@@ -64,12 +64,6 @@ fn fails(row: &str, loader: Loader, tools: &[&str], damage: impl FnOnce(&Closure
     let (closure, built) = build(closure);
     damage(&closure, &built);
     watch(row, &mut machine.command(&built.image, Writes::Forgotten)).expect_bad(&[reason]);
-}
-
-/// Runs a tool of mtools on the ESP of an image.
-fn mtool(name: &str, built: &Built, arguments: &[&str]) -> Vec<u8> {
-    let drive = with_suffix(&built.image, &format!("@@{}", built.boot().offset));
-    run(tool(name).arg("-i").arg(drive).args(arguments))
 }
 
 fn kernel_missing(row: &str, loader: Loader, reason: &str) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::console::watch;
-use crate::guest::{Arch, Root, closure_with, fixture};
+use crate::guest::{Arch, Root, Variant, closure_with, fixture};
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::build;
 use crate::support;
@@ -46,7 +46,8 @@ fn grows(root: Root) {
     if !machine.need() || !PROGRAMS.iter().all(|program| need(program)) {
         return;
     }
-    let closure = closure_with(machine.arch, root, Some("first-boot"), with_script);
+    let variant = Variant { first_boot: Some("first-boot"), ..Variant::default() };
+    let closure = closure_with(machine.arch, root, variant, with_script);
     let Some(closure) = closure.and_then(|closure| with_systemd_boot(closure, machine.arch)) else { return };
     let (closure, built) = build(closure);
     let size = built.image.metadata().unwrap().len();

@@ -126,26 +126,39 @@ impl Root {
 /// The closure of a system whose boot loader is still to be chosen, or `None` where its parts are not here, which has
 /// been told.
 pub(crate) fn closure(arch: Arch, root: Root) -> Option<ClosureBuilder> {
-    closure_with(arch, root, None, |closure| closure)
+    closure_with(arch, root, Variant::default(), |closure| closure)
 }
 
-/// The same with more store paths, among them, by name, a program that stage 2 runs at the first boot.
+/// What makes one program of a kernel, an initrd and a command line.
+pub(crate) type Unify = fn(&[u8], &[u8], &str) -> Vec<u8>;
+
+/// What else a toplevel holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Variant<'a> {
+    /// The store path, by name, of a program that stage 2 runs at the first boot.
+    pub(crate) first_boot: Option<&'a str>,
+    /// Makes its unified kernel image, nixos.efi.
+    pub(crate) unify: Option<Unify>,
+}
+
+/// The same of another variant, with more store paths.
 pub(crate) fn closure_with(
     arch: Arch,
     root: Root,
-    first_boot: Option<&str>,
+    variant: Variant<'_>,
     more: impl FnOnce(ClosureBuilder) -> ClosureBuilder,
 ) -> Option<ClosureBuilder> {
     let (kernel, modules, busybox) = arch.parts()?;
-    let busybox = fs::read(busybox).unwrap();
+    let (busybox, kernel) = (fs::read(busybox).unwrap(), fs::read(kernel).unwrap());
     let file_systems = root.file_systems();
     let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
         .path("busybox", Entry::dir([("bin", busybox_files(&busybox))]))
-        .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(fs::read(kernel).unwrap()))]))
-        .path(INITRD, Entry::dir([("initrd", Entry::file(initrd))]))
+        .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(&kernel))]))
+        .path(INITRD, Entry::dir([("initrd", Entry::file(&initrd))]))
         .path("etc", Entry::dir([("fstab", Entry::file(fstab(&file_systems, &["/", "/nix", "/boot"])))]));
-    Some(systems(more(packages(builder)), arch, first_boot).spec(move |spec| {
+    let unified = |line: &str| variant.unify.map(|unify| unify(&kernel, &initrd, line));
+    Some(systems(more(packages(builder)), arch, variant.first_boot, unified).spec(move |spec| {
         spec["fileSystems"] = file_systems;
         spec["bootPartSize"] = BOOT_SIZE.into();
     }))
@@ -199,8 +212,13 @@ fn packages(builder: ClosureBuilder) -> ClosureBuilder {
         )
 }
 
-/// The toplevel and, in it, that of a specialisation.
-fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<&str>) -> ClosureBuilder {
+/// The toplevel and, in it, that of a specialisation. `unified` makes the one program, if there is to be one.
+fn systems(
+    builder: ClosureBuilder,
+    arch: Arch,
+    first_boot: Option<&str>,
+    unified: impl Fn(&str) -> Option<Vec<u8>>,
+) -> ClosureBuilder {
     let system = System {
         arch,
         busybox: builder.store_path("busybox").to_owned(),
@@ -213,7 +231,11 @@ fn systems(builder: ClosureBuilder, arch: Arch, first_boot: Option<&str>) -> Clo
     let names = ["busybox", KERNEL, INITRD, "etc", "hello", "names", "nothing", "plain-file", "sizes"];
     let builder = builder.derived(&calm, |path| Entry::dir(system.files(path, "calm=1", None)), &names);
     let specialisation = builder.store_path(&calm).to_owned();
-    let tree = |path: &str| Entry::dir(system.files(path, "calm=0", Some(&specialisation)));
+    let tree = |path: &str| {
+        let line = format!("init={path}/init {}", system.parameters("calm=0").join(" "));
+        let program = unified(&line).map(|program| ("nixos.efi", Entry::file(program)));
+        Entry::dir(system.files(path, "calm=0", Some(&specialisation)).into_iter().chain(program))
+    };
     let names: Vec<&str> = names.into_iter().chain([calm.as_str()]).chain(first_boot).collect();
     builder.derived(SYSTEM, tree, &names).toplevel(SYSTEM)
 }

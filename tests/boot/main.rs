@@ -21,3 +21,4 @@ mod row;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod systemd_boot;
+mod unified;

@@ -4,6 +4,7 @@ use crate::console::watch;
 use crate::machine::{Machine, Writes};
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::Built;
+use crate::support::tool::{run as run_tool, tool, with_suffix};
 
 /// Builds the image of a closure, and has a machine boot it to a good verdict.
 pub(crate) fn boot(row: &str, machine: Machine, closure: ClosureBuilder) -> Option<(Closure, Built)> {
@@ -23,4 +24,10 @@ pub(crate) fn build(closure: ClosureBuilder) -> (Closure, Built) {
     let closure = closure.write();
     let built = Built::new(&closure, &[]);
     (closure, built)
+}
+
+/// Runs a tool of mtools on the ESP of an image.
+pub(crate) fn mtool(name: &str, built: &Built, arguments: &[&str]) -> Vec<u8> {
+    let drive = with_suffix(&built.image, &format!("@@{}", built.boot().offset));
+    run_tool(tool(name).arg("-i").arg(drive).args(arguments))
 }
