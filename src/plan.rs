@@ -11,11 +11,11 @@ pub use self::room::BootRoom;
 
 use crate::btrfs;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
-use crate::disk::mbr::MbrPartition;
+use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
 use crate::identity::{Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
-use crate::spec::{Activity, FileSystem, FsUuid, PartitionName, Place, Spec};
+use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
 use crate::units::{ByteOffset, SectorSize};
 use crate::vfat::VfatLayout;
@@ -255,9 +255,10 @@ fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result<GptLayout,
         };
         let planned = roles.iter().zip(&gpt.partitions).find(|(other, _)| **other == role);
         let (_, planned) = planned.expect("the spec names only partitions that it asks for");
-        MbrPartition::new(planned, entry.kind, entry.activity == Activity::Active)
+        let sectors = [planned.first, planned.last];
+        MbrPartition::new(&planned.name, planned.number, sectors, entry.kind, entry.activity)
     });
-    let entries = entries.collect::<Result<_, _>>()?;
+    let entries = entries.collect::<Result<_, MbrError>>()?;
     Ok(gpt.with_hybrid(entries))
 }
 

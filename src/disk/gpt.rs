@@ -20,7 +20,7 @@ use ::gpt::partition::Partition;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::mbr::{self, MbrPartition};
+use super::mbr::{self, MbrError, MbrPartition};
 use crate::units::{Lba, MIB, SectorSize, align_up};
 
 /// The number of entries: what all tools expect.
@@ -70,9 +70,9 @@ pub enum GptError {
         /// In its usual notation.
         guid: Uuid,
     },
-    /// A partition that a hybrid MBR cannot name.
-    #[error("hybridMbr: partition {0:?} ends beyond 2^32 sectors, where an MBR cannot reach; take it out")]
-    BeyondMbr(String),
+    /// There is no such MBR.
+    #[error(transparent)]
+    Mbr(#[from] MbrError),
     /// Sizes beyond what a disk can have.
     #[error("the disk would be larger than {} bytes", i64::MAX)]
     TooLarge,
@@ -266,7 +266,7 @@ fn check_name(name: &str) -> Result<(), GptError> {
 /// # Errors
 /// If `disk` cannot be written, or read back for the checksums.
 pub fn write<D: Read + Write + Seek + Debug>(layout: &GptLayout, disk: &mut D) -> Result<(), GptError> {
-    mbr::write(layout, disk)?;
+    mbr::write(layout.backup_header, &layout.hybrid, disk)?;
     write_entries(layout, layout.entries_lba, disk)?;
     write_entries(layout, layout.backup_entries, disk)?;
     let size = block_size(layout.sector_size);

@@ -5,11 +5,13 @@
 //! covers the table alone, and others say where some of the partitions are.
 
 use std::fmt::Debug;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 
 use ::gpt::mbr::{MBRError, PartRecord, ProtectiveMBR};
 
-use super::gpt::{GptError, GptLayout, PartitionPlan};
+use thiserror::Error;
+
+use crate::spec::Activity;
 use crate::units::Lba;
 
 /// The entries of an MBR.
@@ -19,6 +21,20 @@ const ACTIVE: u8 = 0x80;
 /// "Beyond what cylinder, head and sector can tell": head 254, sector 63, cylinder 1023.
 const CHS_BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
 
+/// An MBR that cannot be made as asked.
+#[derive(Debug, Error)]
+pub enum MbrError {
+    /// A partition that a hybrid MBR cannot name.
+    #[error("hybridMbr: partition {0:?} ends beyond 2^32 sectors, where an MBR cannot reach; take it out")]
+    Beyond(String),
+    /// It cannot be written.
+    #[error("cannot write the MBR: {0}")]
+    Io(#[from] io::Error),
+    /// The `gpt` crate refuses: a mistake of this program.
+    #[error("the MBR was refused ({0}); this is a bug of sane-image, please report it")]
+    Refused(String),
+}
+
 /// A partition that a hybrid MBR names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MbrPartition {
@@ -27,7 +43,7 @@ pub struct MbrPartition {
     /// What it is for, as MBRs tell it.
     pub kind: u8,
     /// Whether it has the mark of what a BIOS boots.
-    pub active: bool,
+    pub activity: Activity,
     /// Its first sector.
     pub first: u32,
     /// The number of its sectors.
@@ -35,24 +51,28 @@ pub struct MbrPartition {
 }
 
 impl MbrPartition {
-    /// What an MBR says of `partition`.
+    /// What an MBR says of the partition `name` with the number `number`, from its sector `first` to its sector `last`.
     ///
     /// # Errors
     /// If it reaches past what 32 bits of sectors can tell.
-    pub fn new(partition: &PartitionPlan, kind: u8, active: bool) -> Result<Self, GptError> {
-        let end = u32::try_from(partition.last.0);
-        let (Ok(first), Ok(sectors), Ok(_)) =
-            (u32::try_from(partition.first.0), u32::try_from(partition.sectors()), end)
-        else {
-            return Err(GptError::BeyondMbr(partition.name.clone()));
-        };
-        Ok(Self { number: partition.number, kind, active, first, sectors })
+    pub fn new(
+        name: &str,
+        number: u32,
+        [first, last]: [Lba; 2],
+        kind: u8,
+        activity: Activity,
+    ) -> Result<Self, MbrError> {
+        let sectors = last.0.checked_sub(first.0).and_then(|len| len.checked_add(1));
+        let fits = |number: u64| u32::try_from(number).ok();
+        let found = fits(last.0).and(fits(first.0)).zip(sectors.and_then(fits));
+        let (first, sectors) = found.ok_or_else(|| MbrError::Beyond(name.to_owned()))?;
+        Ok(Self { number, kind, activity, first, sectors })
     }
 
     fn record(self) -> PartRecord {
         let [head, sector, track] = CHS_BEYOND;
         PartRecord {
-            boot_indicator: if self.active { ACTIVE } else { 0 },
+            boot_indicator: if self.activity == Activity::Active { ACTIVE } else { 0 },
             start_head: head,
             start_sector: sector,
             start_track: track,
@@ -66,33 +86,32 @@ impl MbrPartition {
     }
 }
 
-/// Writes the first 512 bytes of `disk`.
-pub(super) fn write<D: Read + Write + Seek + Debug>(layout: &GptLayout, disk: &mut D) -> Result<(), GptError> {
-    let mut mbr = ProtectiveMBR::with_lb_size(protected_sectors(layout));
-    if !layout.hybrid.is_empty() {
+/// Writes the first 512 bytes of `disk`, whose last sector is `last`: for the GPT, and for the partitions `hybrid`.
+pub(super) fn write<D: Read + Write + Seek + Debug>(
+    last: Lba,
+    hybrid: &[MbrPartition],
+    disk: &mut D,
+) -> Result<(), MbrError> {
+    let mut mbr = ProtectiveMBR::with_lb_size(protected_sectors(last, hybrid));
+    if !hybrid.is_empty() {
         // Firmware that knows MBRs alone may look at the first entry alone; whoever knows GPTs looks at all.
         let protective = mbr.partition(0).unwrap_or_else(PartRecord::zero);
-        let named = layout.hybrid.iter().map(|partition| partition.record());
+        let named = hybrid.iter().map(|partition| partition.record());
         let records = named.chain([protective]).chain(std::iter::repeat(PartRecord::zero()));
         for (index, record) in records.take(ENTRIES).enumerate() {
             mbr.set_partition(index, record);
         }
     }
-    mbr.overwrite_lba0(disk).map_err(from_mbr)?;
-    Ok(())
+    match mbr.overwrite_lba0(disk) {
+        Ok(_) => Ok(()),
+        Err(MBRError::Io(error)) => Err(error.into()),
+        Err(other) => Err(MbrError::Refused(other.to_string())),
+    }
 }
 
 /// The sectors of the entry of type EE, which starts at LBA 1: the whole disk or as much as it can tell of one; up to
 /// the first of the partitions that have entries of their own.
-fn protected_sectors(layout: &GptLayout) -> u32 {
-    let first = layout.hybrid.iter().map(|partition| Lba(partition.first.into())).min();
-    let end = first.map_or(layout.backup_header.0 + 1, |first| first.0);
-    u32::try_from(end - 1).unwrap_or(u32::MAX)
-}
-
-fn from_mbr(error: MBRError) -> GptError {
-    match error {
-        MBRError::Io(error) => error.into(),
-        other => GptError::Refused(other.to_string()),
-    }
+fn protected_sectors(last: Lba, hybrid: &[MbrPartition]) -> u32 {
+    let first = hybrid.iter().map(|partition| partition.first).min();
+    first.map_or_else(|| u32::try_from(last.0).unwrap_or(u32::MAX), |first| first.saturating_sub(1))
 }

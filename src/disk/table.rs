@@ -13,6 +13,7 @@ use crate::read::{Bytes, Fault, ReadError, escape};
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 mod check;
+mod findings;
 mod mbr;
 #[cfg(test)]
 mod tests;

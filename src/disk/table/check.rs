@@ -1,7 +1,8 @@
 //! What is wrong with a partition table as a whole.
 
+use super::findings::{Findings, sectors};
 use super::{Header, Table, TableEntry, mbr};
-use crate::read::{Bytes, Fault, ReadError};
+use crate::read::{Bytes, ReadError};
 use crate::units::Lba;
 
 /// Finds all faults of `table`, and what is unusual about it.
@@ -14,28 +15,6 @@ pub(super) fn check(table: &mut Table, disk: &dyn Bytes) -> Result<(), ReadError
     found.faults.dedup();
     (table.faults, table.notes) = (found.faults, found.notes);
     Ok(())
-}
-
-/// What has been found so far.
-#[derive(Default)]
-pub(super) struct Findings {
-    faults: Vec<Fault>,
-    notes: Vec<String>,
-}
-
-impl Findings {
-    pub(super) fn fault(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        self.faults.push(Fault { what: what.into(), why: why.into() });
-    }
-
-    pub(super) fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
-    }
-}
-
-/// The sectors of the disk.
-pub(super) fn sectors(table: &Table) -> u64 {
-    table.disk_size / table.sector_size.bytes()
 }
 
 /// Both headers, each and against the other.

@@ -1,7 +1,7 @@
 //! What is wrong with the MBR before a partition table, and what it says besides.
 
 use super::Table;
-use super::check::{Findings, sectors};
+use super::findings::{Findings, sectors};
 use crate::read::{Bytes, ReadError};
 use crate::units::{ByteOffset, Lba};
 

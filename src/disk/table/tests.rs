@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::disk::gpt::{GptLayout, PartitionRequest, write};
 use crate::disk::mbr::MbrPartition;
+use crate::spec::Activity;
 use crate::units::MIB;
 
 const ESP: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
@@ -175,7 +176,9 @@ fn partitions_have_to_be_apart_and_on_the_disk() {
 #[test]
 fn a_hybrid_names_partitions() {
     let layout = layout(SectorSize::B512, 0);
-    let named = MbrPartition::new(&layout.partitions[1], 0x83, false).unwrap();
+    let named =
+        MbrPartition::new("nix", 2, [layout.partitions[1].first, layout.partitions[1].last], 0x83, Activity::Inactive)
+            .unwrap();
     let hybrid = |partition| {
         let bytes = disk(&layout.clone().with_hybrid(vec![partition])).1;
         (faults(&bytes).join("\n"), read(&bytes).notes.join("\n"))
@@ -184,7 +187,7 @@ fn a_hybrid_names_partitions() {
     assert_eq!(hybrid(named), (String::new(), note.to_owned()));
     let note = "the MBR is a hybrid: it names LBA 9 to 17, which is none of the table's partitions, as type 0c, active";
     assert_eq!(
-        hybrid(MbrPartition { kind: 0x0c, active: true, first: 9, sectors: 9, ..named }),
+        hybrid(MbrPartition { kind: 0x0c, activity: Activity::Active, first: 9, sectors: 9, ..named }),
         (String::new(), note.to_owned())
     );
     // What stands for the GPT ends neither with the disk nor where a partition starts.

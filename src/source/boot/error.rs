@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::systemd_boot::SystemdBootError;
+use super::systemd_boot::error::SystemdBootError;
 use crate::progress::Cancelled;
 use crate::source::command::CommandError;
 use crate::source::tree::TreeError;

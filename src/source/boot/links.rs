@@ -1,12 +1,12 @@
 //! Follows symbolic links on the host, where the store may be below another root.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{PopulateError, io_error};
-use super::merge::special;
 use crate::store::StoreRoot;
 
 /// The most symbolic links on the way to a file, as in Linux.
@@ -119,5 +119,16 @@ fn link_target(path: &Path) -> Result<Option<PathBuf>, Unresolved> {
             Err(Unresolved::Missing(path.to_owned()))
         }
         Err(e) => Err(Unresolved::Io(path.to_owned(), e)),
+    }
+}
+
+/// What a file is that is neither regular nor directory nor symbolic link.
+pub(super) fn special(file_type: FileType) -> Option<&'static str> {
+    match file_type {
+        t if t.is_block_device() => Some("block device"),
+        t if t.is_char_device() => Some("character device"),
+        t if t.is_fifo() => Some("fifo"),
+        t if t.is_socket() => Some("socket"),
+        _ => None,
     }
 }

@@ -5,29 +5,17 @@ use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use super::error::{PopulateError, io_error};
-use super::links::Store;
+use super::links::{Store, special};
 use crate::progress::Cancel;
 use crate::source::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
 
 /// The bytes of two files that are compared at once.
 pub(super) const BLOCK: usize = 64 << 10;
-
-/// What a file is that is neither regular nor directory nor symbolic link.
-pub(super) fn special(file_type: FileType) -> Option<&'static str> {
-    match file_type {
-        t if t.is_block_device() => Some("block device"),
-        t if t.is_char_device() => Some("character device"),
-        t if t.is_fifo() => Some("fifo"),
-        t if t.is_socket() => Some("socket"),
-        _ => None,
-    }
-}
 
 /// What stands at a path of the boot tree, and where it was found first.
 #[derive(Debug)]

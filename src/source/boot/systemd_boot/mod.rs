@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
+pub use self::error::SystemdBootError;
 use self::system::System;
 use super::error::{PopulateError, io_error};
 use super::links::Store;
@@ -20,6 +20,7 @@ use crate::progress::{Cancel, Progress};
 use crate::spec::SystemdBoot;
 
 mod entry;
+pub(super) mod error;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -32,59 +33,6 @@ const MARKERS: &str = "EFI/nixos/.extra-files";
 const UNIFIED_DIR: &str = "EFI/Linux";
 /// Directories that bootctl makes and that may stay empty.
 const DIRECTORIES: [&str; 3] = [UNIFIED_DIR, "loader/entries", "loader/keys"];
-
-/// systemd-boot cannot be laid out.
-#[derive(Debug, Error)]
-pub enum SystemdBootError {
-    /// There is no bootspec.
-    #[error("{}: cannot be read: {source}; systemd-boot's entries are made of it, so set boot.bootspec.enable = true", path.display())]
-    NoBootspec {
-        /// Where it should be.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The bootspec is not one.
-    #[error("{}: {problem}; it is no bootspec of version 1 that an entry can be made of", path.display())]
-    Malformed {
-        /// The bootspec.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// systemd-boot does not exist for such machines.
-    #[error("{}: there is no systemd-boot for {system}; use boot.loader.generic-extlinux-compatible", path.display())]
-    UnknownSystem {
-        /// The bootspec.
-        path: PathBuf,
-        /// Its system, such as "mips-linux".
-        system: String,
-    },
-    /// systemd-boot itself is missing.
-    #[error("systemdBoot.efiStub: {} has no {wanted}, only {found}; set it to lib/systemd/boot/efi of the host's systemd", directory.display())]
-    NoLoader {
-        /// The directory.
-        directory: PathBuf,
-        /// The file looked for.
-        wanted: String,
-        /// What is there instead.
-        found: String,
-    },
-    /// What the installer on the machine would not find a name for.
-    #[error("{}: leads to {}, outside the store; the files of a boot entry must be in it", path.display(), target.display())]
-    OutsideStore {
-        /// The file.
-        path: PathBuf,
-        /// Where it really is.
-        target: PathBuf,
-    },
-    /// A unified kernel image that firmware would not start.
-    #[error("{}: is no program for UEFI; files *.efi of the toplevel are taken for unified kernel images", path.display())]
-    NotAProgram {
-        /// The file.
-        path: PathBuf,
-    },
-}
 
 /// Adds systemd-boot, with an entry for the toplevel and each of its specialisations, to `merge`.
 ///

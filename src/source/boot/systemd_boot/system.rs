@@ -8,7 +8,7 @@ use bootspec::v1::BootSpecV1;
 use bootspec::{Extensions, JSON_FILENAME, Specialisation};
 use serde::Deserialize;
 
-use super::SystemdBootError;
+use super::error::SystemdBootError;
 use crate::source::boot::error::PopulateError;
 use crate::source::boot::links::Store;
 
