@@ -195,8 +195,8 @@ fn removable(boot: &BootFs<'_>, found: &mut BootReport, entries: &mut Vec<BootEn
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::pe::program;
     use super::*;
+    use crate::pe::program;
     use crate::read::fake::Fake;
 
     fn found(fs: &Fake) -> BootReport {

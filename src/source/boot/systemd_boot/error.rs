@@ -50,9 +50,9 @@ pub enum SystemdBootError {
         /// Where it really is.
         target: PathBuf,
     },
-    /// A unified kernel image that firmware would not start.
-    #[error("{}: is no program for UEFI; files *.efi of the toplevel are taken for unified kernel images", path.display())]
-    NotAProgram {
+    /// A program that systemd-boot would not list.
+    #[error("{}: is no unified kernel image, a program for UEFI with a section .linux; name it otherwise than *.efi if it is not meant to be booted", path.display())]
+    NotUnified {
         /// The file.
         path: PathBuf,
     },

@@ -6,7 +6,7 @@
 //! bootctl(1).
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +16,7 @@ use self::system::System;
 use super::error::{PopulateError, io_error};
 use super::links::Store;
 use super::merge::Merge;
+use crate::pe;
 use crate::progress::{Cancel, Progress};
 use crate::spec::SystemdBoot;
 
@@ -31,8 +32,8 @@ const NIXOS_DIR: &str = "EFI/nixos";
 const MARKERS: &str = "EFI/nixos/.extra-files";
 /// Where systemd-boot looks for unified kernel images.
 const UNIFIED_DIR: &str = "EFI/Linux";
-/// Directories that bootctl makes and that may stay empty.
-const DIRECTORIES: [&str; 3] = [UNIFIED_DIR, "loader/entries", "loader/keys"];
+/// Directories that bootctl or the installer makes and that may stay empty.
+const DIRECTORIES: [&str; 4] = [UNIFIED_DIR, MARKERS, "loader/entries", "loader/keys"];
 
 /// Adds systemd-boot, with an entry for the toplevel and each of its specialisations, to `merge`.
 ///
@@ -134,8 +135,8 @@ impl Layout<'_, '_> {
             if is_program {
                 let path = toplevel.join(&name);
                 let (source, _) = self.store.find_file(&path)?;
-                if !starts_like_a_program(&source).map_err(io_error(&source))? {
-                    return Err(SystemdBootError::NotAProgram { path }.into());
+                if !pe::is_unified_kernel_image(&start_of(&source).map_err(io_error(&source))?) {
+                    return Err(SystemdBootError::NotUnified { path }.into());
                 }
                 self.copy(Path::new(UNIFIED_DIR).join(&name), &path)?;
             }
@@ -173,11 +174,11 @@ impl Layout<'_, '_> {
     }
 }
 
-/// "MZ" starts every PE file (Microsoft, "PE Format").
-fn starts_like_a_program(path: &Path) -> io::Result<bool> {
+/// The bytes at the start of a file, as many as hold a program's headers.
+fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, 2), &mut start)?;
-    Ok(start == b"MZ")
+    fs::File::open(path)?.take(4096).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// The names in a directory, for an error.

@@ -38,7 +38,7 @@ impl Host {
         fs::canonicalize(self.0.path()).unwrap().join(path.trim_start_matches('/'))
     }
 
-    fn file(&self, path: &str, contents: &str) {
+    fn file(&self, path: &str, contents: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         fs::write(self.path(path), contents).unwrap();
     }
@@ -56,7 +56,10 @@ impl Host {
             match tree.kind(node) {
                 NodeKind::Directory(_) if tree.children(node).next().is_some() => None,
                 NodeKind::Directory(_) => Some((path + "/", String::new())),
-                _ => Some((path, fs::read_to_string(tree.source_path(node).unwrap()).unwrap())),
+                _ => {
+                    let contents = fs::read(tree.source_path(node).unwrap()).unwrap();
+                    Some((path, String::from_utf8_lossy(&contents).into_owned()))
+                }
             }
         });
         Ok((found.collect(), lines.0.into_inner().unwrap()))
@@ -127,6 +130,7 @@ fn an_esp_is_what_the_installer_makes_of_it() {
     let expected = [
         ("EFI/BOOT/BOOTX64.EFI", "MZ boot"),
         ("EFI/Linux/", ""),
+        ("EFI/nixos/.extra-files/", ""),
         ("EFI/nixos/1q43idch209zsdngl8yl79x0y79aajib-linux-6.12-bzImage.efi", "kernel"),
         ("EFI/nixos/2q43idch209zsdngl8yl79x0y79aajib-initrd-linux-6.12-initrd.efi", "initrd"),
         ("EFI/systemd/systemd-bootx64.efi", "MZ boot"),
@@ -223,10 +227,11 @@ fn an_initrd_with_secrets_has_the_installers_name_and_a_warning() {
 #[test]
 fn unified_kernel_images_of_the_toplevel_are_taken() {
     let host = Host::new(|_| {});
-    host.file(&format!("{TOPLEVEL}/nixos.efi"), "MZ");
-    assert_eq!(host.files()["EFI/Linux/nixos.efi"], "MZ");
-    host.file(&format!("{TOPLEVEL}/notes.efi"), "M");
-    assert!(host.error().contains("notes.efi: is no program for UEFI"), "{}", host.error());
+    let image = pe::program(&[(".linux", b"kernel")]);
+    host.file(&format!("{TOPLEVEL}/nixos.efi"), &image);
+    assert_eq!(host.files()["EFI/Linux/nixos.efi"], String::from_utf8_lossy(&image));
+    host.file(&format!("{TOPLEVEL}/notes.efi"), "MZ");
+    assert!(host.error().contains("notes.efi: is no unified kernel image"), "{}", host.error());
 }
 
 #[test]
