@@ -30,7 +30,7 @@ impl Host {
         host.file(&format!("{STUB}/systemd-bootx64.efi"), "MZ boot");
         let mut document = document("NixOS (Linux 6.12)", TOPLEVEL);
         change(&mut document);
-        host.file(&format!("{TOPLEVEL}/boot.json"), &document.to_string());
+        host.file(&format!("{TOPLEVEL}/boot.json"), document.to_string());
         host
     }
 
