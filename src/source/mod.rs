@@ -5,5 +5,6 @@
 pub mod boot;
 pub mod closure;
 pub mod command;
+mod links;
 pub mod raw;
 pub mod tree;

@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
+use super::links::{self, Unresolved};
 use crate::spec::ExtraPartition;
 use crate::store::StoreRoot;
 
@@ -70,7 +72,12 @@ impl RawContents {
         let Some(contents) = &partition.contents else {
             return Ok(Self { file: None, size: partition.size.unwrap_or_default() });
         };
-        let path = store_root.locate(contents);
+        let io = |path: PathBuf, source: io::Error| RawError::Io { index, path, source };
+        let path = links::find(store_root, contents).map_err(|unresolved| match unresolved {
+            Unresolved::Missing(_) => io(contents.clone(), io::ErrorKind::NotFound.into()),
+            Unresolved::Loop => io(contents.clone(), Errno::LOOP.into()),
+            Unresolved::Io(path, source) => io(path, source),
+        })?;
         let found = measure(index, &path)?;
         let size = partition.size.unwrap_or(found);
         match (found, size) {
@@ -82,7 +89,7 @@ impl RawContents {
 }
 
 fn measure(index: usize, path: &Path) -> Result<u64, RawError> {
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
         Ok(_) => Err(RawError::NotAFile { index, path: path.to_owned() }),
         Err(source) => Err(RawError::Io { index, path: path.to_owned(), source }),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::guest::Arch;
+use crate::support::machine::HEADLESS;
 use crate::support::tool::{need, skip, tool};
 
 /// What a machine starts with.
@@ -59,16 +60,7 @@ impl Machine {
             Arch::Aarch64 => command.args(["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"]),
         };
         command.args(["-m", "1024", "-bios", self.firmware_file()]);
-        command.args([
-            "-nographic",
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-            "-monitor",
-            "none",
-        ]);
+        command.args(HEADLESS);
         let snapshot = match writes {
             Writes::Forgotten => "on",
             Writes::Kept => "off",

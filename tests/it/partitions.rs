@@ -29,7 +29,10 @@ fn kernel() -> Vec<u8> {
 /// A closure whose spec has a platform partition, a swap partition and whatever `change` makes of it.
 fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
     let builder = ClosureBuilder::new().path("platform", Entry::dir([("kernel.bin", Entry::file(kernel()))]));
-    let contents = format!("{}/kernel.bin", builder.store_path("platform"));
+    let kernel = format!("{}/kernel.bin", builder.store_path("platform"));
+    // By way of a link, as toplevels have them.
+    let builder = builder.path("links", Entry::dir([("kernel", Entry::symlink(&kernel))]));
+    let contents = format!("{}/kernel", builder.store_path("links"));
     builder
         .spec(move |spec| {
             spec["extraPartitions"] = json!([

@@ -1,27 +1,17 @@
-//! Follows symbolic links on the host, where the store may be below another root.
+//! Finds the files of the boot tree on the host, whatever links lead to them.
 
-use std::ffi::OsString;
 use std::fs::{self, FileType};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::error::{PopulateError, io_error};
+use crate::source::links::{Unresolved, find, resolve};
 use crate::store::StoreRoot;
-
-/// The most symbolic links on the way to a file, as in Linux.
-const LINKS_MAX: u32 = 40;
 
 /// The store, as one in which paths are to be followed.
 #[derive(Clone, Copy)]
 pub(super) struct Store<'a>(pub(super) &'a StoreRoot);
-
-/// Why a path leads to no file.
-enum Unresolved {
-    Missing(PathBuf),
-    Loop,
-    Io(PathBuf, io::Error),
-}
 
 impl Store<'_> {
     /// The place of an entry of extraBootFiles, free of symbolic links.
@@ -51,7 +41,7 @@ impl Store<'_> {
     }
 
     fn find(&self, path: &Path) -> Result<PathBuf, PopulateError> {
-        self.resolve(self.0.root_of(path), path).map_err(|error| match error {
+        find(self.0, path).map_err(|error| match error {
             Unresolved::Missing(missing) => io_error(&missing)(ErrorKind::NotFound.into()),
             Unresolved::Loop => PopulateError::LinkLoop { link: path.to_owned() },
             Unresolved::Io(path, source) => PopulateError::Io { path, source },
@@ -62,7 +52,7 @@ impl Store<'_> {
     pub(super) fn follow(&self, link: &Path) -> Result<(PathBuf, u64), PopulateError> {
         let directory = link.parent().unwrap_or(Path::new("/"));
         let name = link.file_name().unwrap_or_default();
-        let target = self.resolve(directory, Path::new(name)).map_err(|error| match error {
+        let target = resolve(self.0, directory, Path::new(name)).map_err(|error| match error {
             Unresolved::Missing(target) => PopulateError::DanglingLink { link: link.to_owned(), target },
             Unresolved::Loop => PopulateError::LinkLoop { link: link.to_owned() },
             Unresolved::Io(path, source) => PopulateError::Io { path, source },
@@ -73,52 +63,6 @@ impl Store<'_> {
             None if metadata.is_dir() => Err(PopulateError::LinkToDirectory { link: link.to_owned(), target }),
             None => Ok((target, metadata.len())),
         }
-    }
-
-    /// Follows all links on the way along `path` from `start`, those into the store below the root.
-    ///
-    /// `start` must be free of links.
-    fn resolve(&self, start: &Path, path: &Path) -> Result<PathBuf, Unresolved> {
-        let mut at = start.to_owned();
-        let mut ahead = Vec::new();
-        push_reversed(&mut ahead, path);
-        let mut links = 0;
-        while let Some(name) = ahead.pop() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&name);
-            let Some(target) = link_target(&at)? else { continue };
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(Unresolved::Loop);
-            }
-            at.pop();
-            if target.is_absolute() {
-                at = self.0.root_of(&target).to_owned();
-            }
-            push_reversed(&mut ahead, &target);
-        }
-        Ok(at)
-    }
-}
-
-/// Puts the names along a path on a stack, the first on top.
-fn push_reversed(stack: &mut Vec<OsString>, path: &Path) {
-    let names = path.components().rev().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    stack.extend(names.map(|part| part.as_os_str().to_owned()));
-}
-
-/// What `path` links to, or `None` if it is no link.
-fn link_target(path: &Path) -> Result<Option<PathBuf>, Unresolved> {
-    match fs::read_link(path) {
-        Ok(target) => Ok(Some(target)),
-        Err(e) if e.kind() == ErrorKind::InvalidInput => Ok(None),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(Unresolved::Missing(path.to_owned()))
-        }
-        Err(e) => Err(Unresolved::Io(path.to_owned(), e)),
     }
 }
 

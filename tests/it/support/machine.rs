@@ -12,6 +12,9 @@ use super::tool::{need, run, skip, text, tool};
 /// What a virtio disk needs of the kernel, in the order in which it has to be loaded.
 const MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"];
+/// A QEMU whose serial line is its stdin and stdout, and which ends where a machine would reset.
+pub(crate) const HEADLESS: [&str; 8] =
+    ["-nographic", "-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio", "-monitor", "none"];
 /// What an init prints once all went well.
 const VERDICT: &str = "VERDICT ok";
 
@@ -62,16 +65,7 @@ impl Machine {
         let drive = format!("if=none,id=disk,format=raw,cache=unsafe,file={}", disk.display());
         let output = tool("timeout")
             .args(["120", "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "512"])
-            .args([
-                "-nographic",
-                "-nodefaults",
-                "-no-user-config",
-                "-no-reboot",
-                "-serial",
-                "stdio",
-                "-monitor",
-                "none",
-            ])
+            .args(HEADLESS)
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")

@@ -5,6 +5,7 @@
 //! `nixos/modules/system/boot/loader/systemd-boot` in nixpkgs of July 2026; where files of systemd-boot itself go is
 //! bootctl(1).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ const UNIFIED_DIR: &str = "EFI/Linux";
 /// Directories that bootctl or the installer makes and that may stay empty.
 const DIRECTORIES: [&str; 4] = [UNIFIED_DIR, MARKERS, "loader/entries", "loader/keys"];
 
+const SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come \
+                               into the initrd with the first nixos-rebuild on the machine";
+
 /// Adds systemd-boot, with an entry for the toplevel and each of its specialisations, to `merge`.
 ///
 /// Generated files are written into the empty directory `scratch`.
@@ -48,11 +52,11 @@ pub(super) fn add(
 ) -> Result<(), PopulateError> {
     let store = merge.store;
     let systems = system::read(toplevel, store)?;
-    let mut layout = Layout { store, merge, scratch };
+    let mut layout = Layout { store, merge, scratch, secrets: Secrets::None };
     layout.loader(wanted, &systems[0])?;
     let mut default = None;
     for system in &systems {
-        let id = layout.entry(system, wanted, progress)?;
+        let id = layout.entry(system, wanted)?;
         default.get_or_insert(id);
     }
     layout.text("loader/loader.conf", &entry::loader_conf(wanted, &default.unwrap_or_default()))?;
@@ -61,6 +65,9 @@ pub(super) fn add(
         layout.text(Path::new(MARKERS).join(path), "")?;
     }
     layout.unified_images(toplevel)?;
+    if layout.secrets == Secrets::Missing {
+        progress.warn(SECRETS_WARNING);
+    }
     merge.add(scratch, cancel)
 }
 
@@ -68,6 +75,16 @@ struct Layout<'m, 'a> {
     store: Store<'a>,
     merge: &'m mut Merge<'a>,
     scratch: &'m Path,
+    secrets: Secrets,
+}
+
+/// What is in the initrds of `boot.initrd.secrets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secrets {
+    /// None were asked for.
+    None,
+    /// Nothing, though the host has some: an image is for anyone to read.
+    Missing,
 }
 
 impl Layout<'_, '_> {
@@ -91,14 +108,9 @@ impl Layout<'_, '_> {
     }
 
     /// Adds the files of a system and its entry. Returns the entry's id.
-    fn entry(
-        &mut self,
-        system: &System,
-        wanted: &SystemdBoot,
-        progress: &dyn Progress,
-    ) -> Result<String, PopulateError> {
+    fn entry(&mut self, system: &System, wanted: &SystemdBoot) -> Result<String, PopulateError> {
         let kernel = self.boot_file(&system.bootspec.kernel)?;
-        let initrd = self.initrd(system, progress)?;
+        let initrd = self.initrd(system)?;
         let device_tree = system.device_tree.as_ref().or(wanted.device_tree.as_ref());
         let device_tree = device_tree.map(|path| self.boot_file(path)).transpose()?;
         let text = entry::entry(system, &wanted.distro_name, [&kernel, &initrd], device_tree.as_deref());
@@ -109,17 +121,13 @@ impl Layout<'_, '_> {
     }
 
     /// Adds the initrd. Where secrets are appended to it, it has another name, and is made anew by every installation.
-    fn initrd(&mut self, system: &System, progress: &dyn Progress) -> Result<PathBuf, PopulateError> {
+    fn initrd(&mut self, system: &System) -> Result<PathBuf, PopulateError> {
         let initrd = &system.initrd;
         let Some(secrets) = &system.bootspec.initrd_secrets else { return self.boot_file(initrd) };
         let [pristine, appender] = [self.boot_path(initrd)?, self.boot_path(secrets)?];
         let names = format!("{}\n{}", pristine.display(), appender.display());
         let path = Path::new(NIXOS_DIR).join(format!("{}-initrd.efi", hex(&Sha256::digest(names))));
-        progress.warn(&format!(
-            "{}: the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come with the \
-             first nixos-rebuild on the machine",
-            system.bootspec.toplevel.0.display()
-        ));
+        self.secrets = Secrets::Missing;
         self.copy(&path, initrd)?;
         Ok(path)
     }
@@ -128,7 +136,7 @@ impl Layout<'_, '_> {
     fn unified_images(&mut self, toplevel: &Path) -> Result<(), PopulateError> {
         let directory = self.store.find_directory(toplevel)?;
         let names = fs::read_dir(&directory).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<BTreeSet<_>>>()
         });
         for name in names.map_err(io_error(&directory))? {
             let is_program = Path::new(&name).extension().is_some_and(|extension| extension == "efi");
