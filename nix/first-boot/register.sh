@@ -24,8 +24,9 @@ give_up() {
   exit 0
 }
 
-# The store may be mounted read-only. In the service's own mounts, it is not.
+# The store may be mounted read-only, by itself as well. In the service's own mounts, it is not.
 mount -o remount,bind,rw "$mount_point"
+! mountpoint --quiet "$store" || mount -o remount,bind,rw "$store"
 
 # Nix makes them, where it can.
 can_write() {

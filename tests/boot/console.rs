@@ -23,6 +23,8 @@ const SHOWN: usize = 40;
 const GOOD: &str = "VERDICT ok ";
 /// What it says otherwise; the reason follows.
 const BAD: &str = "VERDICT failed: ";
+/// What it says that wants its power to be cut.
+const CUT: &str = "CUT THE POWER\n";
 /// What only a machine says that will come to no verdict.
 const FAILURES: [(&str, &str); 5] = [
     ("Kernel panic", "the kernel panicked"),
@@ -44,6 +46,8 @@ pub(crate) enum End {
     Good(usize),
     /// What was said rules that out.
     Bad(&'static str),
+    /// The system asked for a power cut, and got one.
+    Cut,
     /// It ended without a verdict.
     Silent,
     TimeOut,
@@ -77,6 +81,16 @@ impl Run {
         }
         self.expect_said(reasons);
         println!("{}: {:.1} s, as wanted: {:?}", self.row, self.seconds, self.end);
+    }
+
+    /// # Panics
+    /// Unless the power was cut, because the system asked for that.
+    #[track_caller]
+    pub(crate) fn expect_cut(&self) {
+        if self.end != End::Cut {
+            panic!("{}: wanted a power cut{}", self.row, self.report());
+        }
+        println!("{}: {:.1} s, and then no more", self.row, self.seconds);
     }
 
     /// # Panics
@@ -177,6 +191,9 @@ fn judge(console: &str) -> Option<End> {
     let failure = failure.or_else(|| PROMPTS.iter().find(|(prompt, _)| console.ends_with(prompt)));
     if let Some((_, meaning)) = failure {
         return Some(End::Bad(meaning));
+    }
+    if console.contains(CUT) {
+        return Some(End::Cut);
     }
     // Not before the line has ended.
     let line = |start| Some(console.split_once(start)?.1.split_once('\n')?.0);
@@ -280,6 +297,8 @@ fn only_whole_verdicts_count() {
         ("VERDICT ok 12 paths\n", Some(End::Good(12))),
         ("VERDICT failed: stage 2", None),
         ("VERDICT failed: stage 2: 1 faults\n", Some(End::Bad("the system found a fault"))),
+        ("CUT THE POWER", None),
+        ("CUT THE POWER\n", Some(End::Cut)),
         ("\n=> ", Some(End::Bad("U-Boot found nothing to boot"))),
         ("\n=> sysboot\n", None),
         ("Kernel panic - not syncing\nVERDICT ok 12 paths\n", Some(End::Bad("the kernel panicked"))),

@@ -24,8 +24,21 @@ const MIB: u64 = 1 << 20;
 /// How much larger the disk is.
 const MORE: u64 = 1 << 30;
 /// What the script runs, the shell among them.
-const PROGRAMS: [&str; 11] =
-    ["bash", "btrfs", "cat", "findmnt", "mount", "partx", "realpath", "resize2fs", "sed", "sfdisk", "tr"];
+const PROGRAMS: [&str; 13] = [
+    "bash",
+    "btrfs",
+    "cat",
+    "findmnt",
+    "head",
+    "mount",
+    "partx",
+    "realpath",
+    "resize2fs",
+    "sed",
+    "sfdisk",
+    "tail",
+    "tr",
+];
 
 /// Adds the script and what it takes to run it.
 fn with_script(closure: ClosureBuilder) -> ClosureBuilder {
@@ -61,8 +74,24 @@ fn grows(root: Root) {
     judge(&closure, root, &built.image, built.nix());
 }
 
-/// The grown partition and its file system are sound, take all the room, and hold every file as it was.
+/// The disk grown, and every file as it was.
 fn judge(closure: &Closure, root: Root, image: &Path, before: Partition) {
+    let after = judge_growth(root, image, before, MORE);
+    let paths = closure.paths.iter().map(|path| (path.base_name(), &path.tree));
+    let expected = Expected::empty().store("", paths);
+    let (store, mount) = match root {
+        Root::Ext4 => ("nix/store", Mount::new(image, after, "ext4", Access::ReadOnly)),
+        Root::Btrfs => ("store", Mount::with_options(image, after, "btrfs", Access::ReadOnly, "subvol=@nix")),
+    };
+    if let Some(mount) = mount {
+        expected.assert_equals(&mount.path().join(store));
+    }
+    run(sane_image().arg("verify").arg(image)).expect_success();
+}
+
+/// The partition of the store and its file system are sound, and take all of the `more` bytes by which the disk has grown.
+/// Where it is now.
+pub(crate) fn judge_growth(root: Root, image: &Path, before: Partition, more: u64) -> Partition {
     if need("sgdisk") {
         // sfdisk grows a partition to the last sector there is, which sgdisk calls unaligned, but sound.
         let said = String::from_utf8(support::tool::run(tool("sgdisk").arg("-v").arg(image))).unwrap();
@@ -75,26 +104,14 @@ fn judge(closure: &Closure, root: Root, image: &Path, before: Partition) {
         Partition { number: 2, offset: found["offset"].as_u64().unwrap(), size: found["size"].as_u64().unwrap() };
     assert_eq!(after.offset, before.offset);
     // What sfdisk aligns and the backup of the table takes less than 2 MiB.
-    assert!(after.size > before.size + MORE - 2 * MIB, "grown from {} to {}", before.size, after.size);
+    assert!(after.size > before.size + more - 2 * MIB, "grown from {} to {}", before.size, after.size);
     let filesystem = found["filesystem"]["size"].as_u64().unwrap();
     assert!(filesystem > after.size - MIB, "{filesystem} of {} bytes are the file system's", after.size);
-
-    let paths = closure.paths.iter().map(|path| (path.base_name(), &path.tree));
-    let expected = Expected::empty().store("", paths);
-    let (store, mount) = match root {
-        Root::Ext4 => {
-            e2fsck(image, after).expect_clean();
-            ("nix/store", Mount::new(image, after, "ext4", Access::ReadOnly))
-        }
-        Root::Btrfs => {
-            btrfs_check(image, after).expect_clean();
-            ("store", Mount::with_options(image, after, "btrfs", Access::ReadOnly, "subvol=@nix"))
-        }
+    match root {
+        Root::Ext4 => e2fsck(image, after).expect_clean(),
+        Root::Btrfs => btrfs_check(image, after).expect_clean(),
     };
-    if let Some(mount) = mount {
-        expected.assert_equals(&mount.path().join(store));
-    }
-    run(sane_image().arg("verify").arg(image)).expect_success();
+    after
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Arch {
         }
     }
 
-    fn console(self) -> &'static str {
+    pub(crate) fn console(self) -> &'static str {
         match self {
             Self::X86_64 => "ttyS0,115200",
             Self::Aarch64 => "ttyAMA0,115200",
@@ -71,7 +71,7 @@ impl Arch {
     }
 
     /// The kernel, its modules and a static busybox, or `None` where they are not here, which has been told.
-    fn parts(self) -> Option<(PathBuf, PathBuf, PathBuf)> {
+    pub(crate) fn parts(self) -> Option<(PathBuf, PathBuf, PathBuf)> {
         let (kernel, busybox) = match self {
             Self::X86_64 => (find_kernel(), PathBuf::from("/bin/busybox")),
             Self::Aarch64 => (kernel_below(&arm64()), arm64().join("bin/busybox")),
@@ -107,7 +107,7 @@ impl Root {
     }
 
     /// As in `config.fileSystems`.
-    fn file_systems(self) -> Value {
+    pub(crate) fn file_systems(self) -> Value {
         let nix = format!("/dev/disk/by-uuid/{NIX_UUID}");
         let mut systems = match self {
             Self::Ext4 => json!({ "/": { "device": nix, "fsType": "ext4", "options": ["noatime"] } }),
@@ -153,7 +153,7 @@ pub(crate) fn closure_with(
     let file_systems = root.file_systems();
     let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
-        .path("busybox", Entry::dir([("bin", busybox_files(&busybox))]))
+        .path("busybox", Entry::dir([("bin", busybox_files(&busybox, &APPLETS))]))
         .path(KERNEL, Entry::dir([(arch.kernel_file(), Entry::file(&kernel))]))
         .path(INITRD, Entry::dir([("initrd", Entry::file(&initrd))]))
         .path("etc", Entry::dir([("fstab", Entry::file(fstab(&file_systems, &["/", "/nix", "/boot"])))]));
@@ -164,13 +164,14 @@ pub(crate) fn closure_with(
     }))
 }
 
-fn busybox_files(busybox: &[u8]) -> Entry {
-    let applets = APPLETS.iter().map(|applet| (*applet, Entry::symlink("busybox")));
+/// A directory of busybox and its applets.
+pub(crate) fn busybox_files(busybox: &[u8], applets: &[&str]) -> Entry {
+    let applets = applets.iter().map(|applet| (*applet, Entry::symlink("busybox")));
     Entry::dir(applets.chain([("busybox", Entry::executable(busybox))]))
 }
 
 /// The table's lines for these mount points, in their order.
-fn fstab(file_systems: &Value, points: &[&str]) -> String {
+pub(crate) fn fstab(file_systems: &Value, points: &[&str]) -> String {
     let line = |point: &&str| {
         let system = file_systems.get(point)?;
         let text = |key: &str| system[key].as_str().unwrap();

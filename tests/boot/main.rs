@@ -12,11 +12,13 @@ mod console;
 mod damage;
 mod disk;
 mod extlinux;
+mod first_boot;
 mod growth;
 mod grub;
 mod guest;
 mod initrd;
 mod machine;
+mod nix_guest;
 mod row;
 #[path = "../it/support/mod.rs"]
 mod support;
