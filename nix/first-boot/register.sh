@@ -43,13 +43,12 @@ mkdir -p "$store/.links" "$database" "${profile%/*}"
 # makes the rest of the database when it is missing.
 [ -s "$database/schema" ] || rm -f "$database/schema"
 
-# Calls $1 for each record of a list: a path, a hash, a size, a deriver, the number of references, and the
-# references, a line each. A record that is cut off is none.
+# Calls $1 for each record of the list $2: a path, a hash, a size, a deriver, the number of references, and the
+# references, a line each, all with a = before: no line is empty then, and so none gets lost. A record that is cut
+# off is none.
 each_record() {
-  local lines line at=0 end=5 IFS=$'\n'
-  # No line is empty then, and so none gets lost.
-  lines=$(sed s/^/=/)
-  for line in $lines; do
+  local line at=0 end=5 IFS=$'\n'
+  for line in $2; do
     line=${line#=}
     case $at in
       0) path=$line record=$line references='' ;;
@@ -98,12 +97,13 @@ drop_incomplete() {
 
 # Prints the records of the paths that are there, and that Nix does not know.
 print_new() {
-  local dump path
+  local list path
   if [ -s "$database/db.sqlite" ]; then
-    dump=$(nix-store --dump-db)
-    each_record remember_known < <(printf '%s\n' "$dump")
+    list=$(nix-store --dump-db | sed s/^/=/)
+    each_record remember_known "$list"
   fi
-  each_record remember_new < "$registration"
+  list=$(sed s/^/=/ "$registration")
+  each_record remember_new "$list"
   drop_incomplete
   for path in "${paths[@]}"; do
     [ -z "${record_of[$path]-}" ] || printf '%s\n' "${record_of[$path]}"
