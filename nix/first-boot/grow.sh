@@ -41,10 +41,13 @@ free_behind() {
 # Whether sfdisk, asked to make the partition as large as can be, would make it any larger. The kinds of tables
 # differ in how far they reach. Of the lines on the partition, the last is on what would be.
 would_grow() {
-  plan=$(echo ', +' | sfdisk --no-act --no-reread --output device,sectors --partno "$number" "$disk" 2> /dev/null)
-  before=$(printf %s "$plan" | sed -n "s|^$device  *||p" | head -n 1)
-  after=$(printf %s "$plan" | sed -n "s|^$device  *||p" | tail -n 1)
-  [ "${after:-0}" -gt "${before:-0}" ]
+  plan=$(echo ', +' | sfdisk --no-act --no-reread --output device,sectors --partno "$number" "$disk" 2>&1) || {
+    echo "$plan" >&2
+    exit 1
+  }
+  before=$(echo "$plan" | sed -n "s|^$device  *||p" | head -n 1)
+  after=$(echo "$plan" | sed -n "s|^$device  *||p" | tail -n 1)
+  [ "$after" -gt "$before" ]
 }
 
 # A filesystem may also be on a whole disk or on a device that something else has made.

@@ -121,9 +121,11 @@ all_are_new() {
 }
 
 # All of them or none: it is one transaction.
+doubtful=
 if all_are_new; then
   nix-store --load-db < "$registration"
 else
+  doubtful=1
   print_new | nix-store --load-db
 fi
 
@@ -136,8 +138,8 @@ esac
 # What nixos-rebuild needs besides. Not again: since then, another system may have become the profile.
 if [ -L "$profile" ]; then
   :
-elif [ -n "$in_memory" ] && ! nix-store --check-validity /run/current-system 2> /dev/null; then
-  echo "$profile is not set: the running system did not come with the image, and Nix' database is in memory"
+elif [ -n "$doubtful$in_memory" ] && ! nix-store --check-validity /run/current-system 2> /dev/null; then
+  echo "the running system does not become the profile: not all of it came with the image and is still there"
 else
   nix-env --profile "$profile" --set /run/current-system
 fi
