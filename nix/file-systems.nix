@@ -136,6 +136,9 @@ in
       "btrfs"
     ]
     ++ (
+      let
+        wrong = mistakeOfDevice (mountedAt elsewhere).device;
+      in
       if elsewhere == null then
         mistakesOf bootFs "/boot" [ "vfat" ]
       else
@@ -149,6 +152,7 @@ in
             )
             + " and ${option elsewhere} the host's FAT, but an image has its FAT at /boot; "
             + "rename ${option elsewhere} to ${option "/boot"}"
+            + lib.optionalString (wrong != null) ", set its device to ${wrong.remedy}${wrong.besides or ""}"
             + lib.optionalString movesEsp '', and set boot.loader.efi.efiSysMountPoint to "/boot"''
           )
         ]

@@ -78,7 +78,7 @@ in
         }
       )
       {
-        "/boot/efi" = vfat;
+        "/boot/efi" = fs "/dev/nvme0n1p1" "vfat";
         "/boot" = fs "/dev/nvme0n1p2" "ext4";
         "/" = fs "/dev/nvme0n1p3" "ext4";
       };
