@@ -34,6 +34,10 @@ in
   generated-by-the-installer = host systemdBoot usual // {
     swapDevices = swap "/dev/disk/by-uuid/0b7ae3ef-c2a1-4cbc-8a9b-6a1ae9a0a001";
   };
+  swap-in-the-image = host systemdBoot usual // {
+    swapDevices = swap "/dev/disk/by-uuid/0b7ae3ef-c2a1-4cbc-8a9b-6a1ae9a0a001";
+    sane.image.swapSize = 8 * 1024 * 1024 * 1024;
+  };
   labels-and-a-swap-file =
     host systemdBoot {
       "/boot" = fs "/dev/disk/by-label/NIXBOOT" "vfat";
