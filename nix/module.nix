@@ -40,15 +40,27 @@ let
   # What sane-image would refuse, but only once the whole system is built; first what the host would have
   # to do without.
   errors =
-    if config.boot.isContainer or false then
-      [ "boot.isContainer is true, and a container has no disk; set sane.image.enable to false" ]
+    if isNoMachine then
+      [
+        (
+          (
+            if config.boot.isContainer or false then
+              "boot.isContainer is true, and a container has no disk"
+            else
+              "boot.kernel.enable is false, and nothing boots without a kernel"
+          )
+          + "; set sane.image.enable to false"
+        )
+      ]
     else
       lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
+  # A container, or a system under another kernel such as WSL.
+  isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
   mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors;
 
   # These are told with the errors, so that the next evaluation brings nothing new.
   warnings =
-    if config.boot.isContainer or false then
+    if isNoMachine then
       [ ]
     else
       lib.optionals (mistakes == [ ]) bootLoaders.unserved ++ bootLoaders.warnings ++ absentDevices.warnings;

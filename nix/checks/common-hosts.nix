@@ -219,4 +219,5 @@ in
   };
   board-with-an-installer-of-its-own = host { external.enable = true; } usual;
   container.boot.isContainer = true;
+  wsl.boot.kernel.enable = false;
 }

@@ -31,6 +31,9 @@ in
         default = false;
       };
     };
+    boot.kernel.enable = no // {
+      default = true;
+    };
     boot.lanzaboote.enable = no;
     boot.loader.external.enable = no;
     boot.loader.limine.enable = no;
