@@ -13,7 +13,8 @@ use crate::support::tool::{self, need, need_root, skip, text, tool};
 
 const MIB: u64 = 1 << 20;
 const SWAP: &str = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
-const LINUX: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+/// Of a home directory: nobody expects a filesystem there yet.
+const HOME: &str = "933ac7e1-2eb4-4f13-b844-0e14e2aef915";
 const UUID: &str = "9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28";
 
 /// A swap partition of 6 MiB with `more` fields.
@@ -125,13 +126,13 @@ fn the_kernel_swaps_on_it() {
 fn what_is_no_swap_area_is_left_alone() {
     // As a host has it that encrypts its swap with a new key at each boot.
     let random = json!({ "swap": false, "swapDevice": format!("/dev/disk/by-partuuid/{UUID}") });
-    for partition in [swap(random), swap(json!({ "typeGuid": LINUX }))] {
+    for partition in [swap(random), swap(json!({ "typeGuid": HOME }))] {
         let (_, found, ours) = built(partition);
         assert_eq!(found.get("swap"), None);
         expect_zeros(ours.path());
     }
     // Of any type, where it is asked for.
-    let (_, found, _) = built(swap(json!({ "typeGuid": LINUX, "swap": true })));
+    let (_, found, _) = built(swap(json!({ "typeGuid": HOME, "swap": true })));
     assert_eq!(found["swap"]["label"], "");
 }
 
