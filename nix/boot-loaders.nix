@@ -3,6 +3,7 @@
 # Options that a nixpkgs may lack, being older or newer, are read with `or`.
 {
   config,
+  fileSystems,
   lib,
   pkgs,
 }:
@@ -18,6 +19,41 @@ let
     || image.platformPartSize != null
     || image.extraBootFiles != [ ]
     || image.installBootloader != null;
+
+  # What the host boots with though an image cannot hold it, and whether that runs on UEFI.
+  others = lib.filter (other: other.enable) [
+    {
+      option = "boot.lanzaboote.enable";
+      name = "Lanzaboote";
+      enable = config.boot.lanzaboote.enable or false;
+      isUefi = true;
+    }
+    {
+      option = "boot.loader.limine.enable";
+      name = "Limine";
+      enable = loader.limine.enable or false;
+      isUefi = loader.limine.efiSupport or false;
+    }
+    {
+      option = "boot.loader.refind.enable";
+      name = "rEFInd";
+      enable = loader.refind.enable or false;
+      isUefi = true;
+    }
+    {
+      option = "boot.loader.external.enable";
+      name = "its boot loader";
+      enable = loader.external.enable or false;
+      isUefi = loader.efi.canTouchEfiVariables or false;
+    }
+    {
+      option = "boot.loader.grub.enable";
+      name = "GRUB";
+      enable = loader.grub.enable;
+      isUefi = loader.grub.efiSupport or false;
+    }
+  ];
+  other = lib.head others;
 
   extraEntries = lib.mapAttrs' (
     name: text: lib.nameValuePair "loader/entries/${name}" (pkgs.writeText name text)
@@ -50,27 +86,34 @@ in
       ''boot.loader.systemd-boot.xbootldrMountPoint is "${host.xbootldrMountPoint}", but an image's only ''
       + "boot partition is its ESP; set it to null, or sane.image.systemdBoot to false"
     )
-    ++ lib.optional (image.systemdBoot && loader.efi.efiSysMountPoint != "/boot") (
+    ++ lib.optional (image.systemdBoot && loader.efi.efiSysMountPoint != "/boot" && !fileSystems.movesEsp) (
       ''boot.loader.efi.efiSysMountPoint is "${loader.efi.efiSysMountPoint}", but an image has its ESP ''
       + ''at /boot; set it to "/boot", or sane.image.systemdBoot to false''
     );
 
-  # What makes an image that may not boot, or not as one might think.
-  warnings =
-    lib.optional (!isInstallable) (
-      (
-        if loader.grub.enable then
-          "the image cannot hold GRUB, whose installer runs on the machine itself, and no other boot loader "
-          + "is enabled"
-        else
-          "the image holds nothing that could boot it"
-      )
-      + "; set boot.loader.systemd-boot.enable for UEFI or boot.loader.generic-extlinux-compatible.enable "
-      + "for U-Boot (and boot.loader.grub.enable to false), or sane.image.systemdBoot, populateCmd, "
+  # Why nothing would boot the image, if so. A boot loader may come from elsewhere, so that is no error.
+  unserved = lib.optional (!isInstallable) (
+    if others == [ ] then
+      "the image holds nothing that could boot it; set boot.loader.systemd-boot.enable for UEFI or "
+      + "boot.loader.generic-extlinux-compatible.enable for U-Boot, or sane.image.systemdBoot, populateCmd, "
       + "extraBootFiles or installBootloader"
-    )
-    ++ lib.optional (image.systemdBoot && host.extraInstallCommands or "" != "") (
-      "boot.loader.systemd-boot.extraInstallCommands do not run for the image, only on the machine; set "
-      + "sane.image.extraBootFiles to what the first boot needs of them"
-    );
+    else
+      "${other.option} is true, but an image cannot hold ${other.name}, whose installer runs on the machine "
+      + "itself; "
+      + (
+        if other.isUefi then
+          "set sane.image.systemdBoot to true, and systemd-boot starts the machine until its first "
+          + "nixos-rebuild installs ${other.name}"
+        else
+          "in its place, set boot.loader.systemd-boot.enable for UEFI, "
+          + "boot.loader.generic-extlinux-compatible.enable for U-Boot or sane.image.populateCmd for others; "
+          + "a PC without UEFI cannot boot an image"
+      )
+  );
+
+  # What makes an image that does not boot as one might think.
+  warnings = lib.optional (image.systemdBoot && host.extraInstallCommands or "" != "") (
+    "boot.loader.systemd-boot.extraInstallCommands do not run for the image, only on the machine; set "
+    + "sane.image.extraBootFiles to what the first boot needs of them"
+  );
 }

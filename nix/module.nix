@@ -16,53 +16,54 @@ let
   cfg = config.sane.image;
   extlinux = config.boot.loader.generic-extlinux-compatible;
   MiB = 1024 * 1024;
-  bootLoaders = import ./boot-loaders.nix { inherit config lib pkgs; };
+  bootLoaders = import ./boot-loaders.nix {
+    inherit
+      config
+      fileSystems
+      lib
+      pkgs
+      ;
+  };
+  fileSystems = import ./file-systems.nix { inherit config lib; };
+  absentDevices = import ./absent-devices.nix {
+    inherit
+      config
+      fileSystems
+      lib
+      partitions
+      ;
+  };
   partitions = import ./partitions.nix { inherit config lib; };
 
-  # The filesystems that an image holds, or null: the ESP, and the nearest at or above the store.
-  mountedAt =
-    mountPoint:
-    lib.findFirst (fs: fs.enable or true && fs.mountPoint == mountPoint) null (
-      lib.attrValues config.fileSystems
-    );
-  bootFs = mountedAt "/boot";
-  nixFs = lib.findFirst (fs: fs != null) null (
-    map mountedAt [
-      "/nix/store"
-      "/nix"
-      "/"
-    ]
-  );
+  inherit (fileSystems) nixFs;
 
-  # What sane-image would refuse, but only once the whole system is built. It judges the details.
+  # What sane-image would refuse, but only once the whole system is built; first what the host would have
+  # to do without.
   errors =
-    mistakesOf bootFs "/boot" [ "vfat" ]
-    ++ mistakesOf nixFs "/" [
-      "ext4"
-      "btrfs"
-    ]
-    ++ bootLoaders.errors
-    ++ partitions.errors;
-
-  mistakesOf =
-    fs: mountPoint: fsTypes:
-    let
-      option = ''fileSystems."${if fs == null then mountPoint else fs.mountPoint}"'';
-      wanted = lib.concatMapStringsSep " or " (fsType: ''"${fsType}"'') fsTypes;
-      isIdentity =
-        device: builtins.match "/dev/disk/by-(uuid|label|partuuid|partlabel)/.+" device != null;
-    in
-    if fs == null then
-      [ "${option} is missing; set ${option}.fsType to ${wanted}, and its device" ]
+    if isNoMachine then
+      [
+        (
+          (
+            if config.boot.isContainer or false then
+              "boot.isContainer is true, and a container has no disk"
+            else
+              "boot.kernel.enable is false, and nothing boots without a kernel"
+          )
+          + "; set sane.image.enable to false"
+        )
+      ]
     else
-      lib.optional (
-        !lib.elem fs.fsType fsTypes
-      ) ''${option}.fsType is "${fs.fsType}", which an image cannot have there; set it to ${wanted}''
-      ++ lib.optional (fs.device == null || !isIdentity fs.device) (
-        "${option}.device is ${if fs.device == null then "null" else ''"${fs.device}"''}, which names no "
-        + "identity that the image could have; set it to a path in /dev/disk/by-uuid, "
-        + "/dev/disk/by-label, /dev/disk/by-partuuid or /dev/disk/by-partlabel"
-      );
+      lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
+  # A container, or a system under another kernel such as WSL.
+  isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
+  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors;
+
+  # These are told with the errors, so that the next evaluation brings nothing new.
+  warnings =
+    if isNoMachine then
+      [ ]
+    else
+      lib.optionals (mistakes == [ ]) bootLoaders.unserved ++ bootLoaders.warnings ++ absentDevices.warnings;
 
   img = import ./image.nix {
     inherit pkgs;
@@ -352,12 +353,15 @@ in
   config = lib.mkIf cfg.enable (
     {
       system.build.img =
-        if errors == [ ] then
-          lib.foldl' (img: warning: lib.warn warning img) img bootLoaders.warnings
-        else
-          throw ''
-            this host cannot have an image:
-            ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}'';
+        builtins.seq (lib.foldl' (told: warning: lib.warn warning told) null warnings)
+          (
+            if errors == [ ] then
+              img
+            else
+              throw ''
+                this host cannot have an image:
+                ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}''
+          );
 
       systemd.services.sane-image-register =
         lib.mkIf (cfg.registerNixPaths && config.nix.enable && nixFs != null)

@@ -20,12 +20,29 @@ let
     place = "beforeBoot";
   };
 
-  extraPartitions = lib.optional (cfg.platformPartSize != null) platform ++ cfg.extraPartitions;
+  extraPartitions =
+    lib.optional (cfg.platformPartSize != null) platform ++ map withSwap cfg.extraPartitions ++ swap.partitions;
   names = [
     "boot"
     "nix"
   ]
-  ++ map (partition: partition.name) extraPartitions;
+  ++ lib.concatMap (partition: lib.optional (partition ? name) partition.name) extraPartitions;
+
+  swap = import ./swap.nix { inherit config lib; };
+  # A partition that the host encrypts anew at each boot gets no signature by which it could be used plain.
+  withSwap =
+    partition:
+    partition
+    // lib.optionalAttrs (
+      partition.swap == null && lib.any swap.isEncrypted (namesOf partition)
+    ) { swap = false; };
+
+  # What udev calls a partition, as far as that is known here.
+  namesOf =
+    partition:
+    lib.optional (partition ? name) "/dev/disk/by-partlabel/${swap.escape partition.name}"
+    ++ lib.optional (partition.uuid or null != null) "/dev/disk/by-partuuid/${lib.toLower partition.uuid}"
+    ++ lib.optional (partition.swapDevice or null != null) partition.swapDevice;
 
   extraPartition.options = {
     name = mkOption {
@@ -61,6 +78,25 @@ let
       default = null;
       example = literalExpression "./data.img";
       description = "The file whose bytes it starts with; null for an empty partition.";
+    };
+    swap = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      example = false;
+      description = ''
+        Whether it starts as a swap area, so that {command}`swapon` takes it; null for yes if it is of
+        the swap type (`0657fd6d-…`), has no contents, and is not one of {option}`swapDevices` with
+        `randomEncryption`.
+      '';
+    };
+    swapDevice = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/dev/disk/by-label/swap";
+      description = ''
+        By what path the host's {option}`swapDevices` know it. As with {option}`fileSystems`, it is given
+        the UUID, the label, the partition's UUID or the partition's name that the path tells.
+      '';
     };
     place = mkOption {
       type = types.enum [
@@ -100,6 +136,9 @@ in
 {
   inherit extraPartitions;
 
+  # All names in /dev/disk that these partitions have for sure.
+  devices = lib.concatMap namesOf extraPartitions;
+
   # What keeps a host from having an image.
   errors =
     lib.optional (cfg.platformPartSize != null && !config.system.build ? platformPartition) (
@@ -110,6 +149,7 @@ in
       partition:
       ''sane.image.extraPartitions: "${partition.name}" has neither a size nor contents; set its size''
     ) (lib.filter (partition: partition.size == null && partition.contents == null) cfg.extraPartitions)
+    ++ swap.errors
     ++ map (
       entry:
       ''sane.image.hybridMbr: there is no partition "${entry.partition}"; set it to one of ''
@@ -130,8 +170,19 @@ in
         ]
       '';
       description = ''
-        More partitions, in this order. They start and end at whole MiB. What is in them beyond their
-        contents is for the running system to make.
+        More partitions, in this order. They start and end at whole MiB. A swap partition is ready for use;
+        what is in others beyond their contents is for the running system to make.
+      '';
+    };
+
+    swapSize = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      example = literalExpression "4 * 1024 * 1024 * 1024";
+      description = ''
+        The size in bytes of a partition for the one of {option}`swapDevices` that is a path in
+        {file}`/dev/disk/by-uuid`, `by-label`, `by-partuuid` or `by-partlabel`; null for none. It is ready
+        for {command}`swapon`, or left empty where the host encrypts it with a new key at each boot.
       '';
     };
 

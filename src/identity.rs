@@ -34,8 +34,17 @@ pub struct Identities {
     pub boot: Identity<u32>,
     /// The filesystem of the store.
     pub nix: Identity<Uuid>,
-    /// The partition UUID of each extra partition.
-    pub extra: Vec<Uuid>,
+    /// Each extra partition.
+    pub extra: Vec<ExtraIdentity>,
+}
+
+/// What an extra partition is known by, besides its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraIdentity {
+    /// The partition's UUID (unique GUID).
+    pub partition: Uuid,
+    /// The swap area's UUID and label, if it is one; the label may be empty.
+    pub swap: Option<(Uuid, String)>,
 }
 
 impl Identities {
@@ -47,8 +56,13 @@ impl Identities {
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
         let seed = format!("{}\n{}\n", describe(&spec.boot), describe(&spec.nix));
         let derive = |what: &str| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes());
-        let extra = spec.extra_partitions.iter();
-        let extra = extra.map(|extra| extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))));
+        let extra = spec.extra_partitions.iter().map(|extra| ExtraIdentity {
+            partition: extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))),
+            swap: extra.swap.as_ref().map(|swap| {
+                let uuid = swap.uuid.unwrap_or_else(|| derive(&format!("swap area {}", extra.name)));
+                (uuid, swap.label.clone())
+            }),
+        });
         let identities = Self {
             disk: derive("disk"),
             boot: boot(&spec.boot.device, derive),
@@ -57,6 +71,7 @@ impl Identities {
         };
         identities.check_distinct(spec)?;
         identities.check_names(spec)?;
+        identities.check_swaps()?;
         Ok(identities)
     }
 
@@ -92,6 +107,32 @@ impl Identities {
                     remedy: "set another, so that the system can tell them apart".to_owned(),
                 }));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Identities {
+    /// `/dev/disk/by-uuid` and `by-label` have swap areas and filesystems side by side.
+    fn check_swaps(&self) -> Result<(), SpecErrors> {
+        let mut uuids = vec![self.nix.filesystem];
+        let mut labels = vec![self.boot.label.as_str(), self.nix.label.as_str()];
+        for (index, extra) in self.extra.iter().enumerate() {
+            let Some((uuid, label)) = &extra.swap else { continue };
+            let shared = match () {
+                () if uuids.contains(uuid) => format!("the UUID {uuid}"),
+                () if labels.contains(&label.as_str()) => format!("the label {label:?}"),
+                () => {
+                    uuids.push(*uuid);
+                    labels.extend((!label.is_empty()).then_some(label.as_str()));
+                    continue;
+                }
+            };
+            return Err(SpecErrors::from(SpecError {
+                path: format!("extraPartitions[{index}].swapDevice"),
+                problem: format!("gives this swap area {shared}, which a filesystem or another swap area has"),
+                remedy: "set another, so that the system can tell them apart".to_owned(),
+            }));
         }
         Ok(())
     }

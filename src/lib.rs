@@ -10,7 +10,7 @@
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
 //! ImagePlan ─ copy ─▶ contents of files to their final offsets, in parallel, once
-//! ImagePlan ─ {vfat,ext4,btrfs} writer, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
+//! ImagePlan ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
 //! ```
 //!
 //! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
@@ -51,6 +51,8 @@ pub mod vfat;
 pub mod ext4;
 
 pub mod btrfs;
+
+pub mod swap;
 
 pub mod plan;
 

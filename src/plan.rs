@@ -79,6 +79,16 @@ pub struct Filesystem {
     pub file_bytes: u64,
 }
 
+/// A swap area as far as its reader needs to know it beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwapArea {
+    /// The UUID as in `/dev/disk/by-uuid`.
+    pub uuid: Uuid,
+    /// The label; empty if it has none.
+    pub label: String,
+}
+
 /// One partition and what is in it. Offsets and sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,6 +109,9 @@ pub struct Partition {
     pub guid: Uuid,
     /// What is in it; `null` where that is not the image's business.
     pub filesystem: Option<Filesystem>,
+    /// The swap area that it is; left out where it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<SwapArea>,
 }
 
 /// Where in the image a store path's contents lie.
@@ -217,7 +230,8 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
     let planned = roles.iter().zip(&gpt.partitions);
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
-            partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents))
+            let partition = partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents));
+            Partition { swap: swap(role, identities), ..partition }
         })
         .collect();
     let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
@@ -280,7 +294,7 @@ fn request(role: Role, spec: &Spec, identities: &Identities, contents: &Contents
             PartitionRequest {
                 name: extra.name.clone(),
                 type_guid: extra.type_guid,
-                guid: identities.extra[index],
+                guid: identities.extra[index].partition,
                 size: contents.extra[index],
                 attributes: extra.attributes,
             }
@@ -309,6 +323,12 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
     }
 }
 
+fn swap(role: Role, identities: &Identities) -> Option<SwapArea> {
+    let Role::Extra(index) = role else { return None };
+    let (uuid, label) = identities.extra[index].swap.clone()?;
+    Some(SwapArea { uuid, label })
+}
+
 fn describe(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {
     let (files, file_bytes) = tree.file_totals();
     Filesystem {
@@ -333,6 +353,7 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
         type_guid: planned.type_guid,
         guid: planned.guid,
         filesystem,
+        swap: None,
     }
 }
 

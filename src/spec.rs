@@ -10,6 +10,7 @@ mod fields;
 mod file_system;
 mod json;
 mod partitions;
+mod swap;
 mod systemd_boot;
 mod validate;
 
@@ -26,6 +27,7 @@ pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub use self::file_system::{FileSystem, FsType};
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
+pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
 pub use self::validate::MAX_SIZE;
 

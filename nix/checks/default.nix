@@ -73,7 +73,7 @@ let
   configOf =
     host:
     (evaluate [
-      ./standin/systemd-boot-today.nix
+      ./standin/today.nix
       host
     ]).config;
   imageOf = host: (configOf host).system.build.img;
@@ -113,6 +113,8 @@ in
   errors = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.errors;
   refused = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.refused;
   warned = lib.mapAttrs (_: host: (imageOf host).drvPath) hosts.warned;
+  common = lib.mapAttrs (_: host: (imageOf host).drvPath) (import ./common-hosts.nix);
+  commonNames = lib.attrNames (import ./common-hosts.nix);
   warnedNames = lib.attrNames hosts.warned;
   errorNames = lib.attrNames hosts.errors;
   refusedNames = lib.attrNames hosts.refused;

@@ -55,6 +55,7 @@ removeAttrs example [ "boot" ]
         name = "swap";
         typeGuid = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
         size = 3 * 1024 * 1024;
+        swapDevice = "/dev/disk/by-label/swap";
       }
       {
         name = "data";

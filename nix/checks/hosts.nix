@@ -33,6 +33,10 @@ let
   baseBy = loader: base // { boot = { inherit loader; }; };
   package = name: pkgs.writeText name "";
 
+  random = device: {
+    inherit device;
+    randomEncryption.enable = true;
+  };
   swap = {
     name = "swap";
     typeGuid = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
@@ -130,6 +134,45 @@ in
       // {
         sane.image.systemdBoot = false;
         sane.image.extraBootFiles = [ (package "firmware") ];
+      };
+    swap = baseWith { swapSize = 1024 * 1024 * 1024; } // {
+      swapDevices = [
+        { device = "/swapfile"; }
+        { device = "/dev/disk/by-label/swap"; }
+      ];
+    };
+    swap-by-partlabel-encrypted = baseWith { swapSize = 1024 * 1024 * 1024; } // {
+      swapDevices = [ (random "/dev/disk/by-partlabel/my\\x20swap") ];
+    };
+    # Told from the host's own names for them.
+    swaps-declared =
+      baseWith {
+        extraPartitions = [
+          (swap // { name = "plain"; })
+          (swap // { name = "random / one"; })
+          (
+            swap
+            // {
+              name = "two";
+              uuid = "9F2C7B44-5A1E-4D0B-8C36-E1D7A0B95F28";
+            }
+          )
+          (
+            swap
+            // {
+              name = "three";
+              swapDevice = "/dev/disk/by-label/three";
+            }
+          )
+        ];
+      }
+      // {
+        swapDevices = [
+          { device = "/dev/disk/by-partlabel/plain"; }
+          { device = "/dev/disk/by-label/three"; }
+          (random "/dev/disk/by-partlabel/random\\x20\\x2f\\x20one")
+          (random "/dev/disk/by-partuuid/9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28")
+        ];
       };
     partitions =
       baseWith {
@@ -264,6 +307,18 @@ in
       systemd-boot.xbootldrMountPoint = "/boot";
       efi.efiSysMountPoint = "/efi";
     };
+    swapSize-without-a-device = baseWith { swapSize = 1024 * 1024; } // {
+      swapDevices = [
+        { device = "/dev/sda2"; }
+        { device = "/swapfile"; }
+      ];
+    };
+    swapSize-of-two = baseWith { swapSize = 1024 * 1024; } // {
+      swapDevices = [
+        { device = "/dev/disk/by-label/one"; }
+        { device = "/dev/disk/by-label/two"; }
+      ];
+    };
     no-platformPartition = baseWith { platformPartSize = 64 * 1024 * 1024; };
     no-partition = baseWith {
       extraPartitions = [
@@ -294,6 +349,7 @@ in
       ];
     };
     platformPartSize = baseWith { platformPartSize = 0; };
+    swapSize = baseWith { swapSize = 0; };
     systemdBoot = baseWith { systemdBoot = { }; };
   };
 

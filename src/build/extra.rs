@@ -1,7 +1,10 @@
-//! The partitions beside the ESP and the nix filesystem: bytes that are copied as they are.
+//! The partitions beside the ESP and the nix filesystem: bytes that are copied as they are, and swap areas.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+
+use zerocopy::IntoBytes;
 
 use super::{BuildError, Context};
 use crate::copy::{self, CopyJobs, Files, Piece};
@@ -9,6 +12,7 @@ use crate::disk::pages::PAGE;
 use crate::plan::{Partition, Role};
 use crate::source::raw::RawContents;
 use crate::spec::Spec;
+use crate::swap;
 use crate::units::ByteOffset;
 
 /// The contents of all extra partitions, in the order of the spec.
@@ -26,7 +30,7 @@ impl ExtraParts {
         self.0.iter().map(|contents| contents.size).collect()
     }
 
-    /// Copies all contents to their partitions. Nothing lies there yet.
+    /// Copies all contents to their partitions, and makes swap areas. Nothing lies there yet.
     pub(super) fn write(&self, image: &File, planned: &[Partition], context: Context<'_>) -> Result<(), BuildError> {
         let Context { options, progress, cancel } = context;
         let files = planned.iter().filter_map(|partition| {
@@ -35,6 +39,12 @@ impl ExtraParts {
             (len > 0).then_some((path, len, ByteOffset(partition.offset)))
         });
         let jobs = Jobs(files.collect());
+        for partition in planned {
+            if let Some(area) = &partition.swap {
+                let page = swap::first_page(partition.size, area.uuid, &area.label);
+                image.write_all_at(page.as_bytes(), partition.offset)?;
+            }
+        }
         if !jobs.is_empty() {
             copy::run(&jobs, image, options.copy, progress, cancel)?;
         }

@@ -77,7 +77,10 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
         Role::Extra(_) => "also:",
     };
     let start = format!("{role} partition {}, {}", partition.number, BinaryBytes(partition.size));
-    let Some(fs) = &partition.filesystem else { return format!("{start}, {:?}", partition.name) };
+    let Some(fs) = &partition.filesystem else {
+        let swap = partition.swap.as_ref().map(|swap| format!(" swap, label {:?}, UUID {}", swap.label, swap.uuid));
+        return format!("{start}{}, {:?}", swap.unwrap_or_default(), partition.name);
+    };
     let room = match plan.boot.more_generations {
         Some(generations) if partition.role == Role::Boot => {
             format!(" (room for {} more generations)", HumanCount(generations))

@@ -41,6 +41,8 @@ pub struct PartitionFacts {
     pub size: u64,
     /// What is in it, if that can be read.
     pub filesystem: Option<FilesystemFacts>,
+    /// The label (escaped) and the UUID of the swap area that it is instead.
+    pub swap: Option<(String, Uuid)>,
 }
 
 /// What is known of a filesystem.
@@ -124,6 +126,7 @@ impl DiskDiff {
                         place_differences(before, after, &mut differences);
                     }
                     filesystem_differences(before.filesystem.as_ref(), after.filesystem.as_ref(), &mut differences);
+                    swap_differences(before.swap.as_ref(), after.swap.as_ref(), &mut differences);
                     if !differences.is_empty() {
                         let (before, number) = (Some(before.number), Some(after.number));
                         partitions.push(PartitionDiff { before, after: number, name: after.name.clone(), differences });
@@ -225,6 +228,17 @@ fn filesystem_differences(
     compare("features", &|fs| Value::Text(fs.features.join(" ")));
 }
 
+fn swap_differences(
+    before: Option<&(String, Uuid)>,
+    after: Option<&(String, Uuid)>,
+    differences: &mut Vec<Difference>,
+) {
+    let label = |swap: Option<&(String, Uuid)>| swap.map_or(Value::None, |(label, _)| Value::Text(label.clone()));
+    let uuid = |swap: Option<&(String, Uuid)>| swap.map_or(Value::None, |(_, uuid)| Value::Text(uuid.to_string()));
+    note(differences, "swapLabel", label(before), label(after));
+    note(differences, "swapUuid", uuid(before), uuid(after));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +261,7 @@ mod tests {
             offset: 100,
             size: 10,
             filesystem: Some(filesystem),
+            swap: None,
         }
     }
 
@@ -301,6 +316,19 @@ mod tests {
         other.partitions[0].filesystem.as_mut().unwrap().free = 4;
         assert_eq!(fields(&DiskDiff::new(&whole, &other)), [(Some(2), Some(1), vec!["free"])]);
         assert_eq!(fields(&DiskDiff::new(&bare, &other)), [(Some(1), Some(1), vec!["free"])]);
+    }
+
+    #[test]
+    fn swap_areas_are_compared() {
+        let swap = |label: &str| {
+            let swap = Some((label.to_owned(), Uuid::from_u128(5)));
+            disk(vec![PartitionFacts { filesystem: None, swap, ..partition(1, 1) }])
+        };
+        assert!(DiskDiff::new(&swap("a"), &swap("a")).is_empty());
+        assert_eq!(fields(&DiskDiff::new(&swap("a"), &swap("b"))), [(Some(1), Some(1), vec!["swapLabel"])]);
+        let mut none = swap("a");
+        none.partitions[0].swap = None;
+        assert_eq!(fields(&DiskDiff::new(&none, &swap("a"))), [(Some(1), Some(1), vec!["swapLabel", "swapUuid"])]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::Registration;
 use crate::store::nar::{OWNER_EXECUTES, size};
 use crate::store::registration::{parse_registration, store_dir_of};
+use crate::swap;
 
 /// The most bytes of a registration that are read from an image.
 const MAX_REGISTRATION: u64 = 64 << 20;
@@ -89,6 +90,10 @@ fn partition(partition: &Partition) -> PartitionFacts {
             features: summary.features.iter().map(|feature| escape::text(feature)).collect(),
         }
     });
+    let swap = match partition.format() {
+        Some(_) => None,
+        None => swap::find(&partition.bytes()).map(|area| (escape::text(&area.label), area.uuid)),
+    };
     PartitionFacts {
         number: partition.number,
         name: escape::text(&partition.name),
@@ -97,6 +102,7 @@ fn partition(partition: &Partition) -> PartitionFacts {
         offset: partition.offset.0,
         size: partition.size,
         filesystem,
+        swap,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use uuid::{Uuid, uuid};
 
-use super::report::{HeaderReport, PartitionReport, Region, RegionKind, TableReport};
+use super::report::{HeaderReport, PartitionReport, Region, RegionKind, SwapReport, TableReport};
 use crate::disk::table::{Header, Table};
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
+use crate::swap;
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 /// Types of partitions that people meet, by the UEFI and the Discoverable Partitions specifications.
@@ -64,6 +65,15 @@ pub(super) fn partition(partition: &Partition) -> PartitionReport {
         offset: partition.offset.0,
         size: partition.size,
         filesystem: None,
+        swap: match partition.format() {
+            Some(_) => None,
+            None => swap::find(&partition.bytes()).map(|area| SwapReport {
+                label: escape::text(&area.label),
+                uuid: area.uuid,
+                size: area.size,
+                page_size: area.page_size,
+            }),
+        },
     }
 }
 

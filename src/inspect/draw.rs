@@ -75,6 +75,9 @@ impl Cell {
 
 /// How full a partition is.
 fn fill(partition: &PartitionReport, width: usize) -> String {
+    if partition.swap.is_some() {
+        return "░".repeat(width);
+    }
     let Some(fs) = &partition.filesystem else { return "?".repeat(width) };
     let share = u128::from(fs.used) * width as u128 / u128::from(fs.size.max(1));
     let full = usize::try_from(share).unwrap_or(width).clamp(usize::from(fs.used > 0), width);
@@ -84,7 +87,8 @@ fn fill(partition: &PartitionReport, width: usize) -> String {
 /// What a partition can be called, from long to short.
 fn labels(partition: &PartitionReport) -> Vec<String> {
     let number = partition.number;
-    let format = partition.filesystem.as_ref().map_or("unknown", |fs| fs.format);
+    let other = if partition.swap.is_some() { "swap" } else { "unknown" };
+    let format = partition.filesystem.as_ref().map_or(other, |fs| fs.format);
     vec![format!("{number} {format}"), number.to_string()]
 }
 

@@ -117,6 +117,23 @@ pub struct PartitionReport {
     pub size: u64,
     /// Its filesystem, if it is one that can be read.
     pub filesystem: Option<FilesystemReport>,
+    /// The swap area that it is; left out where it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<SwapReport>,
+}
+
+/// A swap area.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwapReport {
+    /// Its label.
+    pub label: String,
+    /// Its UUID as in /dev/disk/by-uuid.
+    pub uuid: Uuid,
+    /// Its size.
+    pub size: u64,
+    /// The size of its pages: a kernel with others does not take it.
+    pub page_size: u64,
 }
 
 /// A filesystem.

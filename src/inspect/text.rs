@@ -114,9 +114,13 @@ fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result
     if !is_bare {
         writeln!(out, "  GUID {}", partition.guid)?;
     }
-    match &partition.filesystem {
-        Some(fs) => write_filesystem(out, fs),
-        None => writeln!(out, "  no filesystem that can be read"),
+    match (&partition.filesystem, &partition.swap) {
+        (Some(fs), _) => write_filesystem(out, fs),
+        (None, Some(swap)) => {
+            writeln!(out, "  swap, label \"{}\", UUID {}", swap.label, swap.uuid)?;
+            writeln!(out, "  {} in pages of {}", human(swap.size), human(swap.page_size))
+        }
+        (None, None) => writeln!(out, "  no filesystem that can be read"),
     }
 }
 

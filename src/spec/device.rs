@@ -10,6 +10,8 @@ use super::file_system::FsType;
 const EXT4_LABEL_MAX: usize = 16;
 /// The longest label of a btrfs in bytes.
 const BTRFS_LABEL_MAX: usize = 255;
+/// The longest label of a swap area in bytes.
+const SWAP_LABEL_MAX: usize = 15;
 /// The longest label of a FAT filesystem in characters.
 const VFAT_LABEL_MAX: usize = 11;
 /// What a FAT label may not hold, besides control characters and whatever is not ASCII.
@@ -54,10 +56,24 @@ impl fmt::Display for FsUuid {
 impl Device {
     /// The identity that the path `text` of a device means for a filesystem of type `fs_type`.
     pub(super) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
+        Self::parse_with(text, |id| parse_fs_uuid(id, fs_type), |label| check_fs_label(label, fs_type))
+    }
+
+    /// The identity that the path `text` of a device means for a swap area.
+    pub(super) fn parse_swap(text: &str) -> Result<Self, String> {
+        let check = |label: &str| check_len(label.len(), SWAP_LABEL_MAX, "bytes", "a swap area");
+        Self::parse_with(text, |id| parse_uuid(id).map(FsUuid::Uuid), check)
+    }
+
+    fn parse_with(
+        text: &str,
+        parse_id: impl FnOnce(&str) -> Result<FsUuid, String>,
+        check_label: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<Self, String> {
         let link = text.strip_prefix("/dev/disk/by-").and_then(|link| link.split_once('/'));
         let device = match link {
-            Some(("uuid", id)) => parse_fs_uuid(id, fs_type).map(Self::FsUuid),
-            Some(("label", label)) => parse_label(label, |label| check_fs_label(label, fs_type)).map(Self::Label),
+            Some(("uuid", id)) => parse_id(id).map(Self::FsUuid),
+            Some(("label", label)) => parse_label(label, check_label).map(Self::Label),
             Some(("partuuid", id)) => parse_uuid(id).map(Self::PartUuid),
             Some(("partlabel", name)) => parse_label(name, check_partition_name).map(Self::PartLabel),
             _ => Err("is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel".to_owned()),

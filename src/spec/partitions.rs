@@ -7,6 +7,7 @@ use serde_json::{Number, Value};
 use uuid::Uuid;
 
 use super::fields::{Object, as_is};
+use super::swap::{Swap, SwapFields};
 use super::{device, validate};
 
 /// The most partitions that an MBR names beside the one of type EE that stands for the GPT.
@@ -17,7 +18,7 @@ const MBR_PROTECTIVE: u8 = 0xee;
 const BOOT: &str = "boot";
 const NIX: &str = "nix";
 
-/// A partition whose bytes are given, or which is empty.
+/// A partition whose bytes are given, or which is a swap area, or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraPartition {
     /// Its name in the table; no other extra partition has it.
@@ -30,8 +31,10 @@ pub struct ExtraPartition {
     pub attributes: u64,
     /// Its size in bytes, not zero; that of its contents if there is none.
     pub size: Option<u64>,
-    /// The file whose bytes it starts with; absolute. Without one, it is all zeros, and has a size.
+    /// The file whose bytes it starts with; absolute. Without one, it has a size.
     pub contents: Option<PathBuf>,
+    /// The swap area that it is; not with contents.
+    pub swap: Option<Swap>,
     /// Where it is.
     pub place: Place,
 }
@@ -96,7 +99,8 @@ pub(super) fn read_extra(top: &mut Object<'_>) -> Option<Vec<ExtraPartition>> {
 }
 
 fn read_one(mut entry: Object<'_>, path: &str) -> Option<ExtraPartition> {
-    let name = entry.required("name", "a name of 1 to 36 characters", device::partition_name);
+    let swap = SwapFields::read(&mut entry);
+    let name = read_name(&mut entry, &swap, path);
     let type_guid = entry.required("typeGuid", "the GUID of a partition type", |text: String| device::guid(&text));
     let guid = entry
         .optional("uuid", "a UUID or null", None, |text: Option<String>| text.map(|t| device::guid(&t)).transpose());
@@ -113,16 +117,44 @@ fn read_one(mut entry: Object<'_>, path: &str) -> Option<ExtraPartition> {
         let remedy = format!("set {path}.size to a number of bytes, or {path}.contents to a file");
         entry.note(path.to_owned(), "has neither a size nor contents", remedy);
     }
+    let guid = guid.map(|guid| check_guid(guid, &swap, path, &mut entry));
+    let has_contents = contents.as_ref().is_some_and(Option::is_some);
+    let swap = type_guid.and_then(|type_guid| swap.area(type_guid, has_contents, path, &mut entry));
     entry.finish();
     Some(ExtraPartition {
         name: name?,
         type_guid: type_guid?,
         guid: guid?,
+        swap,
         attributes: attributes?,
         size: size?,
         contents: contents?,
         place: place?,
     })
+}
+
+/// The partition's name, which the path of its swap device may tell as well.
+fn read_name(entry: &mut Object<'_>, swap: &SwapFields, path: &str) -> Option<String> {
+    const WANTED: &str = "a name of 1 to 36 characters";
+    let Some(known) = swap.partition_name() else { return entry.required("name", WANTED, device::partition_name) };
+    let name = entry.optional("name", WANTED, known.to_owned(), device::partition_name)?;
+    if name != known {
+        let remedy = format!("set {path}.name to {known:?}, or leave it out");
+        entry.note(format!("{path}.name"), format!("{name:?} is not what swapDevice says"), remedy);
+    }
+    Some(name)
+}
+
+/// The partition's UUID, which the path of its swap device may tell as well.
+fn check_guid(guid: Option<Uuid>, swap: &SwapFields, path: &str, entry: &mut Object<'_>) -> Option<Uuid> {
+    let known = swap.partition_uuid();
+    if let (Some(guid), Some(known)) = (guid, known)
+        && guid != known
+    {
+        let remedy = format!("set {path}.uuid to \"{known}\" or null");
+        entry.note(format!("{path}.uuid"), format!("\"{guid}\" is not what swapDevice says"), remedy);
+    }
+    guid.or(known)
 }
 
 fn place(text: String) -> Result<Place, String> {

@@ -637,6 +637,7 @@ fn extra_partitions_have_bytes_or_a_size() {
         attributes: 1 << 56 | 5 << 52 | 10 << 48,
         size: None,
         contents: Some("/x".into()),
+        swap: None,
         place: Place::BeforeBoot,
     };
     let second = ExtraPartition {
@@ -645,6 +646,7 @@ fn extra_partitions_have_bytes_or_a_size() {
         attributes: 5,
         size: Some(4096),
         contents: None,
+        swap: Some(Swap::default()),
         place: Place::AfterBoot,
         ..first.clone()
     };
@@ -669,8 +671,50 @@ fn extra_partitions_have_bytes_or_a_size() {
     extraPartitions[3].place: "end" is no place; set extraPartitions[3].place to "beforeBoot" or "afterBoot"
     extraPartitions[4].name: " z" has a space at an end of its label; set extraPartitions[4].name to a name of 1 to 36 characters
     extraPartitions[4].attributes: -1 is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[4].attributes to 64 bits as a number or as "0x…"
-    extraPartitions[4].sise: is not a known field; remove it, or use one of: name, typeGuid, uuid, attributes, size, contents, place
+    extraPartitions[4].sise: is not a known field; remove it, or use one of: swap, swapDevice, name, typeGuid, uuid, attributes, size, contents, place
     extraPartitions[5]: 7 is not an object; set extraPartitions[5] to an object
+    "#);
+}
+
+/// What `swapDevice` says decides identities, as that of a filesystem does.
+#[test]
+fn swap_areas_are_known_by_their_device() {
+    let partition = |more: Value| {
+        let mut partition = json!({ "name": "swap", "typeGuid": SWAP, "size": 1 });
+        partition.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        partition
+    };
+    let device = |link: &str| json!({ "swapDevice": format!("/dev/disk/{link}") });
+    let read = |more: Value| {
+        let [found] =
+            <[_; 1]>::try_from(good(&with("/extraPartitions", json!([partition(more)]))).extra_partitions).unwrap();
+        (found.guid, found.swap)
+    };
+    let uuid = uuid!("9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28");
+    let plain = Some(Swap::default());
+    assert_eq!(read(json!({})), (None, plain.clone()));
+    assert_eq!(read(json!({ "swap": false })), (None, None));
+    assert_eq!(read(device(&format!("by-uuid/{uuid}"))), (None, Some(Swap { uuid: Some(uuid), label: String::new() })));
+    assert_eq!(read(device("by-label/a\\x20b")), (None, Some(Swap { uuid: None, label: "a b".into() })));
+    assert_eq!(read(device(&format!("by-partuuid/{uuid}"))), (Some(uuid), plain.clone()));
+    assert_eq!(read(device("by-partlabel/swap")), (None, plain));
+
+    let bad_ones = json!([
+        partition(json!({ "swap": true, "contents": "/x", "name": "a" })),
+        partition(json!({ "swap": false, "swapDevice": "/dev/disk/by-label/b", "name": "b" })),
+        partition(json!({ "swapDevice": "/dev/disk/by-label/0123456789abcdef", "name": "c" })),
+        partition(json!({ "swapDevice": "/dev/sda2", "swap": "yes", "name": "d" })),
+        partition(json!({ "swapDevice": "/dev/disk/by-partlabel/f", "name": "e" })),
+        partition(json!({ "swapDevice": format!("/dev/disk/by-partuuid/{uuid}"), "name": "f", "uuid": SWAP })),
+    ]);
+    insta::assert_snapshot!(bad(&with("/extraPartitions", bad_ones)), @r#"
+    extraPartitions[0].swap: is true, but its bytes are those of its contents; set extraPartitions[0].swap to null or false, or extraPartitions[0].contents to null
+    extraPartitions[1].swapDevice: is found by a swap area, but swap is false; set extraPartitions[1].swap to null or true, or extraPartitions[1].swapDevice to null
+    extraPartitions[2].swapDevice: "/dev/disk/by-label/0123456789abcdef" has a label of 16 bytes; a swap area holds 15; set extraPartitions[2].swapDevice to a path such as "/dev/disk/by-label/swap", or null
+    extraPartitions[3].swap: invalid type: string "yes", expected a boolean; set extraPartitions[3].swap to true, false or null
+    extraPartitions[3].swapDevice: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set extraPartitions[3].swapDevice to a path such as "/dev/disk/by-label/swap", or null
+    extraPartitions[4].name: "e" is not what swapDevice says; set extraPartitions[4].name to "f", or leave it out
+    extraPartitions[5].uuid: "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f" is not what swapDevice says; set extraPartitions[5].uuid to "9f2c7b44-5a1e-4d0b-8c36-e1d7a0b95f28" or null
     "#);
 }
 

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{Fault, Place, Report};
 use crate::image::{ESP, Image, Partition};
 use crate::read;
+use crate::swap;
 
 /// Partition types that promise a filesystem of those that are read here, as far as NixOS images have them. A type of
 /// "Linux filesystem" may hold another one, but then nobody can tell whether that is right.
@@ -31,9 +32,15 @@ pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partiti
                 let fault = read::Fault { what: "filesystem".to_owned(), why };
                 report.faults.push(Fault::structure(Place::Partition(number), fault));
             }
-            (None, None) => report
-                .notes
-                .push(format!("partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked")),
+            (None, None) => match swap::find(&partition.bytes()) {
+                Some(area) => {
+                    let faults = area.faults(partition.size).into_iter();
+                    report.faults.extend(faults.map(|fault| Fault::structure(Place::Partition(number), fault)));
+                }
+                None => report
+                    .notes
+                    .push(format!("partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked")),
+            },
         }
     }
     checks

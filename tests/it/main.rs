@@ -27,5 +27,6 @@ mod read_btrfs;
 mod read_ext4;
 mod read_vfat;
 mod support;
+mod swap;
 mod systemd_boot;
 mod verify;

@@ -68,7 +68,8 @@ fn extra_partitions_lie_before_and_after_the_esp() {
     let mut expected = kernel();
     expected.resize(4 << 20, 0);
     assert!(read(&built, platform["offset"].as_u64().unwrap(), 4 << 20) == expected, "the contents as they are");
-    assert!(read(&built, swap["offset"].as_u64().unwrap(), 6 << 20).iter().all(|&byte| byte == 0));
+    let swap = read(&built, swap["offset"].as_u64().unwrap(), 6 << 20);
+    assert!(swap[..4096].ends_with(b"SWAPSPACE2") && swap[4096..].iter().all(|&byte| byte == 0));
 
     if need("fdisk") {
         let columns = ["-o", "Device,Type-UUID,UUID,Attrs", "-l"];

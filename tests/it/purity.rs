@@ -19,7 +19,7 @@ const EDGES: [&str; 11] = [
     "vfat/reader.rs",
     "vfat/tests.rs",
 ];
-const PURE: [&str; 24] = [
+const PURE: [&str; 25] = [
     "units.rs",
     "pe.rs",
     "store/nar.rs",
@@ -33,6 +33,7 @@ const PURE: [&str; 24] = [
     "ext4",
     "btrfs",
     "vfat",
+    "swap",
     "diff/boot.rs",
     "diff/disk.rs",
     "diff/files.rs",

@@ -3,6 +3,7 @@
 let
   inherit (builtins)
     all
+    any
     attrNames
     attrValues
     concatLists
@@ -38,6 +39,8 @@ let
   optionalAttrs = condition: set: if condition then set else { };
   unique = foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
   optional = condition: x: if condition then [ x ] else [ ];
+  optionals = condition: list: if condition then list else [ ];
+  optionalString = condition: text: if condition then text else "";
   findFirst =
     wanted: default: list:
     let
@@ -49,6 +52,13 @@ let
   concatMapStringsSep =
     separator: f: list:
     concatStringsSep separator (map f list);
+  toLower =
+    let
+      characters = text: builtins.genList (i: substring i 1 text) (stringLength text);
+    in
+    builtins.replaceStrings (characters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (
+      characters "abcdefghijklmnopqrstuvwxyz"
+    );
   removeSuffix =
     suffix: text:
     let
@@ -326,11 +336,14 @@ let
 
   lib = {
     inherit
+      any
       attrNames
       attrValues
+      concatMap
       concatMapStringsSep
       concatStringsSep
       elem
+      elemAt
       escapeShellArg
       evalModules
       filter
@@ -339,6 +352,8 @@ let
       foldl'
       genAttrs
       getAttrs
+      head
+      length
       mapAttrs'
       max
       mkDefault
@@ -348,7 +363,10 @@ let
       nameValuePair
       optional
       optionalAttrs
+      optionalString
+      optionals
       removeSuffix
+      toLower
       types
       unique
       warn

@@ -40,6 +40,39 @@ in
       );
     };
 
+    swapDevices = mkOption {
+      default = [ ];
+      type = types.listOf (
+        types.submodule {
+          options = {
+            device = mkOption { type = types.str; };
+            options = mkOption {
+              type = types.listOf types.str;
+              default = [ "defaults" ];
+            };
+            size = mkOption {
+              type = types.nullOr types.ints.unsigned;
+              default = null;
+            };
+            randomEncryption.enable = mkOption {
+              type = types.bool;
+              default = false;
+            };
+          };
+        }
+      );
+    };
+    boot.initrd.luks.devices = mkOption {
+      default = { };
+      type = types.attrsOf (
+        types.submodule { options.device = mkOption { type = types.str; }; }
+      );
+    };
+    boot.isContainer = mkOption {
+      type = types.bool;
+      default = false;
+    };
+
     boot.loader.timeout = mkOption {
       type = types.nullOr types.ints.unsigned;
       default = 5;
@@ -48,11 +81,19 @@ in
       type = types.str;
       default = "/boot";
     };
+    boot.loader.efi.canTouchEfiVariables = mkOption {
+      type = types.bool;
+      default = false;
+    };
     boot.loader.grub.enable = mkOption {
       type = types.bool;
       default = false;
     };
-    # What it had in all versions; systemd-boot-today.nix has the rest.
+    boot.loader.grub.efiSupport = mkOption {
+      type = types.bool;
+      default = false;
+    };
+    # What it had in all versions; today.nix has the rest.
     boot.loader.systemd-boot = {
       enable = mkOption {
         type = types.bool;

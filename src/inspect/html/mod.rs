@@ -149,7 +149,14 @@ fn write_partitions(out: &mut String, report: &Report) -> fmt::Result {
                 writeln!(out, "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>", human(fs.free), count(fs.files))?;
             }
             None => {
-                write!(out, "<td colspan=\"3\" class=\"muted\">none that can be read</td>")?;
+                match &partition.swap {
+                    Some(swap) => {
+                        let title = format!("{} in pages of {}", human(swap.size), human(swap.page_size));
+                        write!(out, "<td title=\"{title}\">swap</td><td>{}</td>", esc(&swap.label))?;
+                        write!(out, "<td><code>{}</code></td>", swap.uuid)?;
+                    }
+                    None => write!(out, "<td colspan=\"3\" class=\"muted\">none that can be read</td>")?,
+                }
                 writeln!(out, "<td class=\"n\">{offset}</td><td class=\"n\">{size}</td><td></td><td></td></tr>")?;
             }
         }

@@ -1,7 +1,11 @@
-# A stand-in for the options of NixOS that ../../boot-loaders.nix reads where there are such.
+# A stand-in for the options of NixOS and of other projects that ../../module.nix reads where there are such.
 { lib, ... }:
 let
   inherit (lib) mkOption types;
+  no = mkOption {
+    type = types.bool;
+    default = false;
+  };
 in
 {
   options = {
@@ -27,6 +31,15 @@ in
         default = false;
       };
     };
+    boot.kernel.enable = no // {
+      default = true;
+    };
+    boot.lanzaboote.enable = no;
+    boot.loader.external.enable = no;
+    boot.loader.limine.enable = no;
+    boot.loader.limine.efiSupport = no;
+    boot.loader.refind.enable = no;
+    systemd.repart.enable = no;
     system.nixos.distroName = mkOption {
       type = types.str;
       default = "NixOS";

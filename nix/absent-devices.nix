@@ -1,0 +1,88 @@
+# The devices that the host needs at boot though the image does not have them. It is NOT a NixOS module:
+# module.nix asks it. They may be on another disk of the machine, so they are warned of only.
+{
+  config,
+  lib,
+  fileSystems,
+  partitions,
+}:
+let
+  inherit (fileSystems) bootFs nixFs;
+  isIn = list: element: lib.elem element list;
+
+  ### What the image has, by the names that udev gives it
+
+  own = lib.filter (fs: fs != null) [
+    bootFs
+    nixFs
+  ];
+  identities =
+    map (fs: fs.device) own
+    # Where no device names another.
+    ++ [
+      "/dev/disk/by-label/ESP"
+      "/dev/disk/by-label/NIXOS_SYSTEM"
+      "/dev/disk/by-partlabel/EFI\\x20System"
+      "/dev/disk/by-partlabel/Linux\\x20filesystem"
+    ]
+    ++ partitions.devices;
+  hasContents = lib.filter (partition: partition.contents or null != null) partitions.extraPartitions != [ ];
+  isPresent =
+    device:
+    isIn identities device
+    # What a partition's contents are called, nobody knows before they are read.
+    || hasContents && builtins.match "/dev/disk/by-(uuid|label)/.+" device != null;
+
+  ### What the host needs, as sets of `device` and the `option` that names it
+
+  tag = builtins.match "(UUID|LABEL|PARTUUID|PARTLABEL)=(.+)";
+  ofFs = fs: {
+    option = ''fileSystems."${fs.mountPoint}"'';
+    device = if tag fs.device == null then fs.device else fileSystems.ofTag (tag fs.device);
+  };
+  isLocal =
+    fs:
+    fs.device != null
+    && (builtins.match "/dev/.+" fs.device != null || tag fs.device != null || fs.fsType == "zfs");
+  isNeeded = options: !lib.elem "nofail" options && !lib.elem "noauto" options;
+  isOwn = fs: isIn (map (fs: fs.mountPoint) own ++ [ fileSystems.elsewhere ]) fs.mountPoint;
+
+  mounts = map ofFs (
+    lib.filter (
+      fs: fs.enable or true && !isOwn fs && isLocal fs && isNeeded fs.options && !lib.elem "bind" fs.options
+    ) (lib.attrValues config.fileSystems)
+  );
+  luks = config.boot.initrd.luks.devices or { };
+  # What holds a filesystem of the image is an error already.
+  encrypted = map (name: {
+    option = ''boot.initrd.luks.devices."${name}"'';
+    inherit (luks.${name}) device;
+  }) (lib.filter (name: !isIn identities "/dev/mapper/${name}") (lib.attrNames luks));
+  # What one of `encrypted` opens is told by that.
+  isOpened = device: builtins.match "/dev/mapper/.+" device != null && luks ? ${baseNameOf device};
+
+  swaps = lib.filter (
+    swap: builtins.match "/dev/.+" swap.device != null && isNeeded (swap.options or [ ])
+  ) (config.swapDevices or [ ]);
+
+  # Those may come into being at the first boot.
+  isPartitioned =
+    config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false;
+  absent = lib.filter (needed: !isPresent needed.device && !isOpened needed.device);
+  needed = absent (encrypted ++ mounts);
+in
+{
+  warnings = lib.optionals (!isPartitioned) (
+    map (
+      device:
+      ''the image has no "${device}", without which the machine does not boot (''
+      + lib.concatMapStringsSep ", " (one: one.option) (lib.filter (one: one.device == device) needed)
+      + ''); unless another disk has it, remove that or, for a filesystem, add "nofail" to its options''
+    ) (lib.unique (map (one: one.device) needed))
+    ++ map (
+      swap:
+      ''the image has no "${swap.device}", for which the machine waits 90 s at each boot (swapDevices); ''
+      + "unless another disk has it, set sane.image.swapSize to its size, or remove it"
+    ) (absent swaps)
+  );
+}

@@ -1,0 +1,77 @@
+//! Whether an extra partition is a swap area, and what the running system finds that by.
+
+use uuid::{Uuid, uuid};
+
+use super::device::{Device, FsUuid};
+use super::fields::{Object, as_is};
+
+/// Discoverable Partitions Specification: swap.
+const TYPE_SWAP: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+
+/// A swap area to make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swap {
+    /// Its UUID, unless that is to be derived.
+    pub uuid: Option<Uuid>,
+    /// Its label; empty if it has none.
+    pub label: String,
+}
+
+/// What could be read of the two fields on swap.
+pub(super) struct SwapFields {
+    /// Whether it is to be a swap area, if that is said.
+    wanted: Option<Option<bool>>,
+    /// As in the host's `swapDevices`.
+    pub(super) device: Option<Option<Device>>,
+}
+
+impl SwapFields {
+    pub(super) fn read(entry: &mut Object<'_>) -> Self {
+        let wanted = entry.optional("swap", "true, false or null", None, as_is);
+        let path = "a path such as \"/dev/disk/by-label/swap\", or null";
+        let device = entry.optional("swapDevice", path, None, |text: Option<String>| {
+            text.map(|text| Device::parse_swap(&text)).transpose()
+        });
+        Self { wanted, device }
+    }
+
+    /// The partition's own name that the device tells.
+    pub(super) fn partition_name(&self) -> Option<&str> {
+        match &self.device {
+            Some(Some(Device::PartLabel(name))) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The partition's own UUID that the device tells.
+    pub(super) fn partition_uuid(&self) -> Option<Uuid> {
+        match self.device {
+            Some(Some(Device::PartUuid(uuid))) => Some(uuid),
+            _ => None,
+        }
+    }
+
+    /// The swap area, or none, of a partition of this type; `has_contents` tells whether its bytes are given.
+    pub(super) fn area(self, type_guid: Uuid, has_contents: bool, path: &str, entry: &mut Object<'_>) -> Option<Swap> {
+        let device = self.device.flatten();
+        match (self.wanted.flatten(), has_contents) {
+            (Some(true), true) => {
+                let remedy = format!("set {path}.swap to null or false, or {path}.contents to null");
+                entry.note(format!("{path}.swap"), "is true, but its bytes are those of its contents", remedy);
+                None
+            }
+            (Some(false), _) if matches!(device, Some(Device::FsUuid(_) | Device::Label(_))) => {
+                let remedy = format!("set {path}.swap to null or true, or {path}.swapDevice to null");
+                entry.note(format!("{path}.swapDevice"), "is found by a swap area, but swap is false", remedy);
+                None
+            }
+            (Some(false), _) | (None, true) => None,
+            (None, false) if type_guid != TYPE_SWAP && device.is_none() => None,
+            _ => Some(match device {
+                Some(Device::FsUuid(FsUuid::Uuid(uuid))) => Swap { uuid: Some(uuid), ..Swap::default() },
+                Some(Device::Label(label)) => Swap { label, ..Swap::default() },
+                _ => Swap::default(),
+            }),
+        }
+    }
+}
