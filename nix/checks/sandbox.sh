@@ -22,6 +22,10 @@ is_refused chmod g+s file
 is_refused touch "$source/file"
 is_refused touch "$target/file"
 
+# Debian's programs, which mtools is one of, look for character sets in /usr.
+GCONV_PATH=$(echo /lib/*/gconv)
+export GCONV_PATH
+
 cd "$source"
 for test in $tests; do
   echo "Running $(basename "$test")"
