@@ -7,7 +7,7 @@
   tool ? null,
 }:
 let
-  lib = if nixpkgs == null then import ./standin/lib.nix else import "${nixpkgs}/lib";
+  lib = if nixpkgs == null then import ./standin/lib.nix else import (nixpkgs + "/lib");
   pkgs = import ./standin/pkgs.nix { inherit lib system; };
   hosts = import ./hosts.nix { inherit lib pkgs; };
 

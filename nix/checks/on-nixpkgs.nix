@@ -22,6 +22,7 @@ in
 {
   inherit imgs;
   inherit (inputs.self) checks;
+  package = packages.${builtins.currentSystem}.default;
   cross = crossBoard.config.system.build.img;
 
   # Each is to be true.

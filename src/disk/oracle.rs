@@ -1,9 +1,12 @@
 //! Tools that judge images, for the tests of this crate.
 
-use std::io::Write;
 use std::process::{Command, Output};
 
-/// Whether `tool` is installed. Says so if not, past the test harness's capture.
+#[allow(dead_code, clippy::print_stdout, reason = "shared with the integration tests, which use all of it")]
+#[path = "../../tests/it/support/skip.rs"]
+mod skip;
+
+/// Whether `tool` is installed. If not, the running test skips what it would judge.
 ///
 /// # Panics
 /// If it is not while SANE_IMAGE_REQUIRE_ORACLES=1.
@@ -12,13 +15,7 @@ pub(crate) fn available(tool: &str) -> bool {
     let found = std::env::split_paths(&directories)
         .chain(["/usr/sbin", "/sbin"].map(Into::into))
         .any(|directory| directory.join(tool).is_file());
-    if !found {
-        let required = std::env::var_os("SANE_IMAGE_REQUIRE_ORACLES").is_some_and(|value| value == "1");
-        assert!(!required, "{tool} is not installed, and SANE_IMAGE_REQUIRE_ORACLES=1");
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        writeln!(std::io::stderr(), "SKIPPED {test}: {tool} is not installed").ok();
-    }
-    found
+    found || skip::skip(skip::Lack::program(tool))
 }
 
 /// Runs a tool with its messages in English. Returns what it says.

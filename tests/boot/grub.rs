@@ -9,7 +9,8 @@ use crate::guest::{Arch, Root, closure, fixture_path};
 use crate::machine::{Firmware, Machine};
 use crate::row::boot;
 use crate::support::closure::ClosureBuilder;
-use crate::support::tool::{need, run, skip, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, run, tool};
 use crate::support::tree::Entry;
 
 /// What it takes to find, read and start what extlinux.conf names, and to talk on the serial line.
@@ -18,7 +19,7 @@ const MODULES: &str = "part_gpt fat search search_fs_file syslinuxcfg normal lin
 /// GRUB as one file that UEFI starts, or `None` where it is not here, which has been told.
 fn grub() -> Option<Vec<u8>> {
     let modules = std::path::Path::new("/usr/lib/grub/x86_64-efi/syslinuxcfg.mod");
-    if !need("grub-mkstandalone") || !(modules.exists() || skip("grub-efi-amd64-bin not installed")) {
+    if !need("grub-mkstandalone") || !(modules.exists() || skip(Lack::other("no grub-efi-amd64-bin"))) {
         return None;
     }
     let scratch = tempfile::tempdir().unwrap();

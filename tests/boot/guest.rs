@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::initrd::initrd;
 use crate::support::closure::{BOOT_ID, ClosureBuilder, NIX_UUID};
 use crate::support::machine::{find_kernel, kernel_below};
-use crate::support::tool::skip;
+use crate::support::skip::{Lack, skip};
 use crate::support::tree::{Contents, Entry};
 
 /// What stage 2 runs of busybox.
@@ -77,10 +77,11 @@ impl Arch {
             Self::Aarch64 => (kernel_below(&arm64()), arm64().join("bin/busybox")),
         };
         let Some((kernel, modules)) = kernel else {
-            skip(&format!("no kernel for {} (.ci/run fetches it)", self.system()));
+            skip(Lack::Other(format!("no kernel for {} (.ci/run fetches it)", self.system())));
             return None;
         };
-        (busybox.exists() || skip(&format!("no {}", busybox.display()))).then_some((kernel, modules, busybox))
+        (busybox.exists() || skip(Lack::Other(format!("no {}", busybox.display()))))
+            .then_some((kernel, modules, busybox))
     }
 }
 

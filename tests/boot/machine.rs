@@ -5,7 +5,8 @@ use std::process::Command;
 
 use crate::guest::Arch;
 use crate::support::machine::HEADLESS;
-use crate::support::tool::{need, skip, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, tool};
 
 /// What a machine starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Machine {
 
     /// Whether such a machine can be had. If not, says that the test skips what needs it.
     pub(crate) fn need(&self) -> bool {
-        let here = |firmware: &str| Path::new(firmware).exists() || skip(&format!("no {firmware}"));
+        let here = |firmware: &str| Path::new(firmware).exists() || skip(Lack::Other(format!("no {firmware}")));
         need(self.program()) && self.firmware_file().is_none_or(here)
     }
 

@@ -9,7 +9,7 @@ use crate::guest::{Arch, Root, arm64, closure};
 use crate::machine::{Firmware, Machine};
 use crate::row::boot;
 use crate::support::closure::ClosureBuilder;
-use crate::support::tool::skip;
+use crate::support::skip::{Lack, skip};
 use crate::support::tree::Entry;
 
 /// The closure with a boot partition for UEFI, or `None` where systemd-boot is not here, which has been told.
@@ -19,7 +19,7 @@ pub(crate) fn with_systemd_boot(closure: ClosureBuilder, arch: Arch) -> Option<C
         Arch::Aarch64 => (arm64().join("usr/lib/systemd/boot/efi"), "systemd-bootaa64.efi"),
     };
     let Ok(program) = fs::read(directory.join(file)) else {
-        skip(&format!("no {file} (systemd-boot-efi)"));
+        skip(Lack::Other(format!("no {file} (systemd-boot-efi)")));
         return None;
     };
     let closure = closure.path("systemd-efi", Entry::dir([(file, Entry::file(program))]));

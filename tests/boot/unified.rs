@@ -9,7 +9,8 @@ use crate::console::watch;
 use crate::guest::{Arch, Root, Variant, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::{build, mtool};
-use crate::support::tool::{need, run, skip, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, run, tool};
 use crate::systemd_boot::with_systemd_boot;
 
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
@@ -44,7 +45,7 @@ fn add_section(command: &mut Command, scratch: &Path, name: &str, address: u32, 
 #[test]
 fn of_the_toplevel_x86_64() {
     let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
-    let has_stub = Path::new(STUB).exists() || skip("no linuxx64.efi.stub (systemd-boot-efi)");
+    let has_stub = Path::new(STUB).exists() || skip(Lack::other("no linuxx64.efi.stub (systemd-boot-efi)"));
     if !machine.need() || !has_stub || !["objcopy", "mcopy"].iter().all(|tool| need(tool)) {
         return;
     }

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use crate::judge::numbered;
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{self, Built, build_command};
-use crate::support::tool::{need, need_root, run, skip, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, need_root, run, tool};
 use crate::support::tree::{Contents, Entry, Host};
 
 /// A closure with all that a host might show through: equal files, holes, many entries, odd names.
@@ -55,7 +56,7 @@ fn of_engines_and_jobs() {
 fn need_direct(directory: &Path) -> bool {
     let probe = directory.join("probe");
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::DIRECT;
-    rustix::fs::open(probe, flags, rustix::fs::Mode::RUSR).is_ok() || skip("no O_DIRECT here")
+    rustix::fs::open(probe, flags, rustix::fs::Mode::RUSR).is_ok() || skip(Lack::other("no O_DIRECT here"))
 }
 
 #[test]
@@ -122,8 +123,10 @@ fn of_the_hosts_filesystem() {
 #[test]
 fn no_engine_stands_in_for_another() {
     let closure = closure(Host::CANONICAL).write();
-    let out = tempfile::tempdir_in("/dev/shm");
-    let Ok(out) = out else { return };
+    let Ok(out) = tempfile::tempdir_in("/dev/shm") else {
+        skip(Lack::other("no /dev/shm"));
+        return;
+    };
     let target = out.path().join("out");
     let reflink = ["--io", "reflink"];
     let run = image::run(&mut build_command(&closure.spec_path(), closure.root(), &target, &reflink)).expect_failure(1);

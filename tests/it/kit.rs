@@ -15,6 +15,7 @@ use crate::support::image::Partition;
 use crate::support::mount::{Access, LoopDevice, Mount};
 use crate::support::nar::NarHash;
 use crate::support::oracle::{self, Verdict, field, whole};
+use crate::support::skip::{Lack, Skipped, summary};
 use crate::support::tool::{need, run, slice, tool};
 use crate::support::tree::{Contents, Entry, Host, index, set_mtime};
 use crate::support::walk::Expected;
@@ -93,11 +94,11 @@ fn hash_ignores_the_host() {
 
 #[test]
 fn hosts_are_as_told() {
-    let host = Host { directory_mode: 0o2750, ..Host::umask(0o027).with_links() };
+    let host = Host { directory_mode: 0o1750, ..Host::umask(0o027).with_links() };
     let closure = ClosureBuilder::new().path("sample", sample()).host(host).write();
     let top = closure.on_host(&closure.path("sample").path);
     let metadata = |path: &str| fs::symlink_metadata(top.join(path)).unwrap();
-    assert_eq!(metadata("").mode() & 0o7777, 0o2750);
+    assert_eq!(metadata("").mode() & 0o7777, 0o1750);
     assert_eq!(metadata("bin/run").mode() & 0o7777, 0o750);
     assert_eq!(metadata("twin-a").mode() & 0o7777, 0o640);
     assert_eq!(metadata("twin-a").ino(), metadata("twin-b").ino());
@@ -166,12 +167,31 @@ fn missing_tools_are_told() {
     }
     for (required, succeeds) in [("0", true), ("1", false)] {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", TEST]).env(INNER, "").env("SANE_IMAGE_REQUIRE_ORACLES", required);
+        command.args(["--exact", TEST, "--show-output"]).env(INNER, "").env("SANE_IMAGE_REQUIRE_ORACLES", required);
         let output = command.output().unwrap();
         assert_eq!(output.status.success(), succeeds, "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(said.contains(&format!("SKIPPED {TEST}: no-such-tool not installed")), succeeds, "{said}");
+        let lines: Vec<_> = said.lines().filter(|line| line.starts_with("SKIPPED")).collect();
+        let line = "SKIPPED in part or whole: 1 test. Not installed: no-such-tool (1). -- --show-output names them.";
+        assert_eq!(lines, if succeeds { vec![line] } else { vec![] }, "{said}");
+        let named = String::from_utf8_lossy(&output.stdout).contains("skipped in part: no-such-tool not installed");
+        assert!(named, "{output:?}");
     }
+}
+
+#[test]
+fn one_line_tells_what_is_missing() {
+    assert_eq!(summary(&Skipped::new()), None);
+    let tests = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let skipped = Skipped::from([
+        (Lack::other("no /dev/shm"), tests(&["c"])),
+        (Lack::program("btrfs"), tests(&["a", "b"])),
+        (Lack::program("mdir"), tests(&["b"])),
+        (Lack::Root, tests(&["a", "d", "e"])),
+    ]);
+    let line = "SKIPPED in part or whole: 5 tests. Not root: 3. Not installed: btrfs (2), mdir (1). Else: no /dev/shm (1). \
+                -- --show-output names them.";
+    assert_eq!(summary(&skipped).unwrap(), line);
 }
 
 #[track_caller]

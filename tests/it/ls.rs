@@ -218,7 +218,7 @@ fn failures_are_one_clear_line() {
     fails(&["cat", image, "nix"], 2, "PATH");
     fails(&["ls", broken.to_str().unwrap(), "1"], 1, "neither a GUID partition table nor a FAT, ext4 or btrfs");
     fails(&["ls", "/does/not/exist", "1"], 1, "/does/not/exist: cannot be opened: No such file");
-    fails(&["ls", "/tmp", "1"], 1, "is a directory");
+    fails(&["ls", closure.root().to_str().unwrap(), "1"], 1, "is a directory");
     let several = run(sane_image().args(["ls", image, "nix", "none", "nix"])).expect_failure(1);
     assert_eq!(several.stdout.trim(), "nix:\nstore");
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sane_image::btrfs::csum;
 use sane_image::btrfs::format::{
-    BlockGroupItem, DirItem, DiskKey, Header, InodeItem, Item, KeyPtr, RootItem, kind, object,
+    BlockGroupItem, DirItem, DiskKey, Header, InodeItem, Item, KeyPtr, RootItem, Superblock, kind, object,
 };
 use sane_image::read::{Bytes, FileSystem, ReadError};
 use sane_image::units::ByteOffset;
@@ -97,18 +97,54 @@ fn tree() -> TempDir {
         fs::write(at(&format!("dir/{i}-{}", "n".repeat(i % 200))), "c".repeat(i * 20)).unwrap();
     }
     fs::write(at("big"), (0..400_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
-    fs::set_permissions(at("big"), fs::Permissions::from_mode(0o4711)).unwrap();
+    fs::set_permissions(at("big"), fs::Permissions::from_mode(0o711)).unwrap();
     symlink("x".repeat(2_000), at("link")).unwrap();
     tree
 }
 
+/// An image that mkfs.btrfs made of a [`tree`], or `None` where that is not here. `big` is setuid there alone: a sandbox
+/// refuses the bit to files of its own.
 fn mkfs(tree: &Path, options: &[&str]) -> Option<NamedTempFile> {
     need("mkfs.btrfs").then(|| {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(400 * MIB).unwrap();
         run(tool("mkfs.btrfs").args(["-q", "-f"]).args(options).arg("--rootdir").arg(tree).arg(image.path()));
+        make_big_setuid(image.as_file());
         image
     })
+}
+
+/// Sets the mode of `big` in every copy of the leaf that has it.
+fn make_big_setuid(image: &File) {
+    let mut superblock = vec![0; size_of::<Superblock>()];
+    image.read_exact_at(&mut superblock, SUPERBLOCK as u64).unwrap();
+    let superblock = Superblock::read_from_bytes(&superblock).unwrap();
+    let mut node = vec![0; superblock.nodesize.get() as usize];
+    let end = image.metadata().unwrap().len() - node.len() as u64;
+    let mut changed = 0;
+    for at in (MIB..end).step_by(4096) {
+        image.read_exact_at(&mut node[..size_of::<Header>()], at).unwrap();
+        let head = header(&node, 0);
+        if head.fsid != superblock.fsid || head.owner.get() != object::FS_TREE || head.level != 0 {
+            continue;
+        }
+        image.read_exact_at(&mut node, at).unwrap();
+        let set_mode = &mut |_: &mut DiskKey, data: &mut [u8]| {
+            let mut inode = InodeItem::read_from_bytes(data).unwrap();
+            let is_it = inode.mode.get() == 0o100_711;
+            if is_it {
+                inode.mode = 0o104_711.into();
+                data.copy_from_slice(inode.as_bytes());
+            }
+            is_it
+        };
+        if edit(&mut node, kind::INODE_ITEM, set_mode) {
+            mend(&mut node);
+            image.write_all_at(&node, at).unwrap();
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "no leaf has the file");
 }
 
 #[test]
@@ -117,6 +153,7 @@ fn images_of_mkfs() {
     for options in MKFS {
         println!("{options:?}");
         if let Some(image) = mkfs(tree.path(), options) {
+            assert_eq!(open(image.path()).metadata(Path::new("big")).unwrap().permissions, 0o4711);
             agree_with_the_kernel(image.path());
         }
     }
@@ -210,9 +247,9 @@ fn header(bytes: &[u8], at: usize) -> Header {
 }
 
 /// Makes the checksum of a node right.
-fn mend(bytes: &mut [u8], at: usize) {
-    let sum = csum::field(csum::of_block(&bytes[at + 32..at + NODE]));
-    bytes[at..at + 32].copy_from_slice(&sum);
+fn mend(node: &mut [u8]) {
+    let sum = csum::field(csum::of_block(&node[32..]));
+    node[..32].copy_from_slice(&sum);
 }
 
 #[test]
@@ -254,7 +291,7 @@ fn faults_after(
         header.owner.get() == tree && header.level == 0 && edit(&mut bytes[at..at + NODE], kind, &mut change)
     });
     let leaf = leaf.expect("there is such an item");
-    mend(&mut bytes, leaf);
+    mend(&mut bytes[leaf..leaf + NODE]);
     let (address, node) = (header(&bytes, leaf).bytenr, bytes[leaf..leaf + NODE].to_vec());
     for at in places.into_iter().filter(|&at| at != leaf) {
         if header(&bytes, at).bytenr == address {
@@ -449,7 +486,7 @@ fn shared_nodes_do_not_multiply() {
         };
         let at = usize::try_from(place(level, i)).unwrap();
         bytes[at..at + NODE].copy_from_slice(&node);
-        mend(&mut bytes, at);
+        mend(&mut bytes[at..at + NODE]);
     }
     assert!(edit(&mut bytes[root_leaf..root_leaf + NODE], kind::ROOT_ITEM, &mut |key, data| {
         let mut root = RootItem::read_from_bytes(data).unwrap();
@@ -460,7 +497,7 @@ fn shared_nodes_do_not_multiply() {
         }
         is_it
     }));
-    mend(&mut bytes, root_leaf);
+    mend(&mut bytes[root_leaf..root_leaf + NODE]);
     let told = faults(&bytes);
     let found = reading::open(Arc::new(bytes)).unwrap().list(Path::new(""));
     assert!(matches!(&found, Err(ReadError::Corrupt(_))), "{:?}", found.map(|entries| entries.len()));

@@ -68,7 +68,7 @@ type Seen = BTreeSet<([String; 5], bool)>;
 
 /// The entries of an ESP that was unpacked to `directory`, by systemd's own tool, or `None` where it is not here.
 fn bootctl(directory: &Path) -> Option<Seen> {
-    if !need("bootctl") || !need_root() {
+    if !need_root() || !need("bootctl") {
         return None;
     }
     // It takes no directory for an ESP that is not mounted.

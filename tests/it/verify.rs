@@ -159,7 +159,7 @@ fn host_tree(closure: &Closure) -> TempDir {
 }
 
 fn mkfs_ext4(root: &Path) -> Option<(TempDir, PathBuf)> {
-    if !need("mke2fs") || !need_root() {
+    if !need_root() || !need("mke2fs") {
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ fn images_of_others_are_right() {
 
 #[test]
 fn btrfs_of_others_is_right() {
-    if !need("mkfs.btrfs") || !need_root() {
+    if !need_root() || !need("mkfs.btrfs") {
         return;
     }
     let closure = closure();

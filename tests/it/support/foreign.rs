@@ -69,7 +69,7 @@ pub(crate) fn debian_cloud(root: &Path, esp: &Path) -> Option<NamedTempFile> {
 
 /// What systemd-repart makes: an ESP, and an ext4 with `directory` of `root` copied into it. It needs loop devices.
 pub(crate) fn repart(root: &Path, directory: &str) -> Option<NamedTempFile> {
-    if !need("systemd-repart") || !need_root() || !need("mkfs.ext4") || !need("mkfs.vfat") {
+    if !need_root() || !need("systemd-repart") || !need("mkfs.ext4") || !need("mkfs.vfat") {
         return None;
     }
     let definitions = tempfile::tempdir().unwrap();

@@ -7,7 +7,8 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use super::tool::{need, run, skip, text, tool};
+use super::skip::{Lack, skip};
+use super::tool::{need, run, text, tool};
 
 /// What a virtio disk needs of the kernel, in the order in which it has to be loaded.
 const MODULES: [&str; 6] =
@@ -33,7 +34,7 @@ impl Machine {
             return None;
         }
         let Some((kernel, modules)) = find_kernel() else {
-            skip("no kernel for virtual machines (SANE_IMAGE_TEST_KERNEL)");
+            skip(Lack::other("no kernel for virtual machines (SANE_IMAGE_TEST_KERNEL)"));
             return None;
         };
         let scratch = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ pub(crate) mod closure;
 
 pub(crate) mod image;
 
+pub(crate) mod skip;
+
 pub(crate) mod tool;
 
 pub(crate) mod oracle;

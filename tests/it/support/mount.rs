@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 use super::image::Partition;
-use super::tool::{need, need_root, run, skip, tool};
+use super::skip::{Lack, skip};
+use super::tool::{need, need_root, run, tool};
 
 /// Whether a mount may be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl LoopDevice {
 
     fn attach(image: &Path, access: Access, options: impl IntoIterator<Item = String>) -> Option<Self> {
         let control = Path::new("/dev/loop-control").exists();
-        if !need_root() || !need("losetup") || !(control || skip("no loop devices")) {
+        if !need_root() || !need("losetup") || !(control || skip(Lack::other("no loop devices"))) {
             return None;
         }
         let read_only = (access == Access::ReadOnly).then_some("--read-only");
@@ -116,7 +117,7 @@ impl Drop for Mount {
     }
 }
 
-/// Whether the kernel knows a filesystem. If not, says that the test skips it.
+/// Whether the kernel knows a filesystem. If not, the test skips it.
 fn need_filesystem(fs_type: &str) -> bool {
     let known = || {
         let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
@@ -125,7 +126,7 @@ fn need_filesystem(fs_type: &str) -> bool {
     if !known() {
         tool("modprobe").args(["-q", fs_type]).status().ok();
     }
-    known() || skip(&format!("the kernel cannot mount {fs_type}"))
+    known() || skip(Lack::Other(format!("the kernel cannot mount {fs_type}")))
 }
 
 /// Runs what a drop has to run; tells of failure, since it cannot panic.

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -11,32 +10,24 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::image::Partition;
+use super::skip::{Lack, skip};
 use super::tree::{BLOCK, index};
 
-/// Whether `tool` is installed. If not, says that the running test skips what it would judge.
+/// Whether `tool` is installed. If not, the running test skips what it would judge.
 ///
 /// # Panics
 /// If it is not while SANE_IMAGE_REQUIRE_ORACLES=1.
 pub(crate) fn need(tool: &str) -> bool {
     let found = search_path().iter().any(|directory| directory.join(tool).is_file());
-    found || skip(&format!("{tool} not installed"))
+    found || skip(Lack::program(tool))
 }
 
-/// Whether the test runs as root. If not, says that it skips what needs it.
+/// Whether the test runs as root. If not, it skips what needs it.
 ///
 /// # Panics
 /// If it does not while SANE_IMAGE_REQUIRE_ORACLES=1.
 pub(crate) fn need_root() -> bool {
-    rustix::process::geteuid().is_root() || skip("not root")
-}
-
-/// Says, past the test harness's capture, what the running test skips; always false.
-pub(crate) fn skip(reason: &str) -> bool {
-    let required = std::env::var_os("SANE_IMAGE_REQUIRE_ORACLES").is_some_and(|value| value == "1");
-    assert!(!required, "{reason}, and SANE_IMAGE_REQUIRE_ORACLES=1");
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").ok();
-    false
+    rustix::process::geteuid().is_root() || skip(Lack::Root)
 }
 
 /// A tool that speaks English, found where only root's PATH leads, too.
