@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::judge;
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, Partition, build_command, run, sane_image};
-use crate::support::tool::{self, need, need_root, skip, text, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{self, need, need_root, text, tool};
 
 const MIB: u64 = 1 << 20;
 const SWAP: &str = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
@@ -114,7 +115,7 @@ fn the_kernel_swaps_on_it() {
     let off = tool("swapoff").arg(&device).output().unwrap();
     tool::run(tool("losetup").args(["--detach", &device]));
     if text(&on).contains("Operation not permitted") {
-        skip("swapon is not permitted");
+        skip(Lack::other("swapon is not permitted"));
         return;
     }
     assert!(on.status.success() && off.status.success(), "{}{}", text(&on), text(&off));
