@@ -109,20 +109,20 @@ fn database_in(fs: &dyn FileSystem, location: &StoreLocation) -> Option<PathBuf>
 /// The first database of Nix in a filesystem, whatever store it is of: on the levels that [`locate`] looks at, for
 /// systems that mount /nix or /nix/var by itself.
 pub fn find_database(fs: &dyn FileSystem) -> Option<PathBuf> {
+    const FROM_MOUNT_POINT: [&str; 3] = ["nix/var/nix/db/db.sqlite", DATABASE, "nix/db/db.sqlite"];
+    let is_store_path = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| check_base_name(name).is_ok())
+    };
     let mut level = vec![PathBuf::new()];
-    for _ in 0..3 {
-        let mut places = level.iter().flat_map(|root| {
-            ["nix/var/nix/db/db.sqlite", DATABASE, "nix/db/db.sqlite"]
-                .map(|from_mount_point| root.join(from_mount_point))
-        });
+    for depth in 0..3 {
+        if depth > 0 {
+            let below = level.iter().flat_map(|directory| directories(fs, directory));
+            level = below.filter(|path| !is_store_path(path)).take(MAX_DIRECTORIES).collect();
+        }
+        let mut places = level.iter().flat_map(|root| FROM_MOUNT_POINT.map(|path| root.join(path)));
         if let Some(path) = places.find(|path| kind(fs, path) == Some(Kind::File)) {
             return Some(path);
         }
-        let below = level.iter().flat_map(|directory| directories(fs, directory));
-        let is_store_path = |path: &PathBuf| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| check_base_name(name).is_ok())
-        };
-        level = below.filter(|path| !is_store_path(path)).take(MAX_DIRECTORIES).collect();
     }
     None
 }
