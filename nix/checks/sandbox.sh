@@ -29,6 +29,6 @@ export GCONV_PATH
 cd "$source"
 for test in $tests; do
   echo "Running $(basename "$test")"
-  "$test"
+  "$test" --color=never
 done
 touch "$out"
