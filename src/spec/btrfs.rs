@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::fields::{Object, member_path};
 use super::file_system::FileSystem;
-use super::mount_options::{self, Mounted};
+use super::mount_options::Mounted;
 use super::validate::check_component;
 use crate::store::StoreDir;
 use crate::store::path::check_base_name;
@@ -151,7 +151,7 @@ fn subvolume(mounted: &Mounted<'_>, top: &mut Object<'_>) -> Option<String> {
 /// How a mount compresses new files; the last option counts, as it does for the kernel.
 fn compression(mounted: &Mounted<'_>) -> Option<Compression> {
     let options = mounted.options.iter().filter(|option| matches!(option.key, "compress" | "compress-force"));
-    options.filter_map(|option| parse_compression(option.value)).last().flatten()
+    options.filter_map(|option| parse_compression(option.value)).next_back().flatten()
 }
 
 /// The value of `subvol=`: with or without a slash before it.
@@ -186,9 +186,7 @@ pub(super) fn parse_compression(value: Option<&str>) -> Option<Option<Compressio
     }
 }
 
-/// A whole number in any of C's notations, as the kernel reads one.
+/// A decimal number, with a sign or without.
 fn parse_level(text: &str) -> Option<i32> {
-    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let number = i32::try_from(mount_options::number(digits)?).ok()?;
-    Some(if negative { -number } else { number })
+    text.parse().ok()
 }

@@ -172,7 +172,7 @@ fn judge_value(option: &MountOption<'_>, takes: &Takes, fs_type: FsType) -> Opti
 }
 
 /// A number as the kernel reads one: decimal, `0x…`, or octal after a zero; with or without a plus.
-pub(super) fn number(text: &str) -> Option<u32> {
+fn number(text: &str) -> Option<u32> {
     let digits = text.strip_prefix('+').unwrap_or(text);
     let (radix, digits) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(digits) => (16, digits),

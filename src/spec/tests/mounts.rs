@@ -75,7 +75,7 @@ fn compression() {
     // Since Linux 6.15: fast levels below zero, and those beyond the last count as it.
     assert_eq!(of("compress=zstd:-15"), Some(Compression::Zstd(-15)));
     assert_eq!(of("compress=zstd:-16"), Some(Compression::Zstd(-15)));
-    assert_eq!(of("compress=zstd:+0x10"), Some(Compression::Zstd(15)));
+    assert_eq!(of("compress=zstd:+16"), Some(Compression::Zstd(15)));
     assert_eq!(of("compress=zstd:0"), Some(Compression::Zstd(3)));
     assert_eq!(of("compress=zlib:10"), Some(Compression::Zlib(9)));
     assert_eq!(of("compress=zlib:-1"), Some(Compression::Zlib(1)));
