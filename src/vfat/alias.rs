@@ -1,7 +1,8 @@
 //! The short names of files that are known by long ones; pure.
 //!
 //! Each is the file's name in capitals if that is a short name, else `TEXTFI~1.TXT` up to `~4`, then `TE021F~1.TXT` with
-//! a checksum of the name in the middle. Finding one takes a few look-ups, however many names a directory has.
+//! a checksum of the name in the middle. Finding one takes a few look-ups, but where many thousands of names share a
+//! prefix, whose checksums are near each other.
 
 use std::collections::BTreeSet;
 
