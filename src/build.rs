@@ -135,6 +135,20 @@ pub enum BuildError {
     Cancelled(#[from] Cancelled),
 }
 
+impl BuildError {
+    /// Whether it is the spec that has to be mended: it contradicts itself or its closure, or a size in it will not do.
+    pub fn is_bad_spec(&self) -> bool {
+        match self {
+            Self::Spec(_) => true,
+            Self::Vfat(error) => error.is_bad_size(),
+            Self::Ext4Layout(error) => matches!(error, ext4::layout::LayoutError::TooLarge),
+            Self::BtrfsLayout(error) => matches!(error, btrfs::layout::LayoutError::TooLarge),
+            Self::Plan(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// As many faults as fit on a screen, each on a line of its own.
 fn lines(faults: &[verify::Fault]) -> String {
     const SHOWN: usize = 20;
@@ -191,7 +205,7 @@ pub struct Context<'a> {
 
 /// Plans an image: reads the closure, runs populateCmd, lays everything out.
 pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError> {
-    let identities = Identities::new(spec)?;
+    let identities = identify(spec, context)?;
     let nix = NixPart::prepare(spec, &identities, context)?;
     let boot = BootPart::prepare(spec, &identities, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
@@ -200,6 +214,12 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
         context.progress.warn(&warning);
     }
     Ok(Prepared { spec: spec.clone(), identities, boot, extra, nix, plan })
+}
+
+/// All identities of an image. Tells what may be wrong with its spec.
+fn identify(spec: &Spec, context: Context<'_>) -> Result<Identities, BuildError> {
+    spec.warnings.iter().for_each(|warning| context.progress.warn(warning));
+    Ok(Identities::new(spec)?)
 }
 
 fn plan(
@@ -277,7 +297,7 @@ pub fn build_partition(
     out: &Path,
     context: Context<'_>,
 ) -> Result<Built, BuildError> {
-    let identities = Identities::new(spec)?;
+    let identities = identify(spec, context)?;
     let start = ByteOffset(0);
     let (parent, name) = image::split_file_path(out)?;
     let (copied, proved) = match which {

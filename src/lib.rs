@@ -36,7 +36,7 @@ pub mod store;
 
 pub mod spec;
 
-pub mod identity;
+pub use spec::identity;
 
 pub mod source;
 

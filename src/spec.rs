@@ -8,7 +8,9 @@ mod btrfs;
 mod device;
 mod fields;
 mod file_system;
+pub mod identity;
 mod json;
+mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
@@ -20,7 +22,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use self::btrfs::{Btrfs, Compression, around, below};
@@ -53,9 +55,9 @@ const SHELL_COMMAND: &str = "a shell command or null";
 
 /// One mistake in a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{path}: {problem}; {remedy}")]
+#[error("{path}{}{problem}; {remedy}", if path.is_empty() { "" } else { ": " })]
 pub struct SpecError {
-    /// Where it stands, such as `fileSystems."/boot".device`; `spec` for the whole.
+    /// Where it stands, such as `fileSystems."/boot".device`; empty for the whole.
     pub path: String,
     /// What is wrong there.
     pub problem: String,
@@ -125,6 +127,8 @@ pub struct Spec {
     pub hybrid_mbr: Vec<HybridEntry>,
     /// A shell command to run last on the finished image.
     pub install_bootloader: Option<String>,
+    /// What may be wrong, but need not be: a line each, with the JSON path at which it stands.
+    pub warnings: Vec<String>,
 }
 
 impl Spec {
@@ -225,6 +229,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
         install_bootloader: install_bootloader?,
+        warnings: mounts.warnings,
     })
 }
 
@@ -247,14 +252,13 @@ fn default_gap(sector_size: SectorSize, extra_gpt_padding: u64) -> u64 {
 impl Sizes {
     fn read(top: &mut Object<'_>) -> Self {
         let sector_size = top.optional("sectorSize", "512 or 4096", 512.into(), validate::sector_size);
-        let extra_gpt_padding = top.optional("extraGPTPadding", "a multiple of sectorSize", 0.into(), |number| {
-            validate::padding(number, sector_size)
+        let extra_gpt_padding = top.optional("extraGPTPadding", "a multiple of sectorSize", 0.into(), |value| {
+            validate::padding(value, sector_size)
         });
         let gap = Some(default_gap(sector_size.unwrap_or_default(), extra_gpt_padding.unwrap_or_default()).into());
-        let first_part_gap =
-            top.optional("firstPartGap", "a number of bytes or null", gap, |number: Option<Number>| {
-                number.map_or(Ok(0), validate::size)
-            });
+        let first_part_gap = top.optional("firstPartGap", "a number of bytes or null", gap, |value: Option<Value>| {
+            value.map_or(Ok(0), validate::size)
+        });
         let boot_part_size =
             top.optional("bootPartSize", "a number of bytes", DEFAULT_BOOT_PART_SIZE.into(), validate::nonzero_size);
         let nix_free_space =

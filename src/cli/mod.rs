@@ -1,6 +1,7 @@
 //! The command line: the only place that parses arguments, prints, and turns errors into exit codes.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -15,6 +16,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
+use self::input::BadInput;
 use self::look::Outcome;
 
 mod args;
@@ -44,7 +46,16 @@ pub(crate) fn main() -> ExitCode {
     match run(&cli, &cancel) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
-        Err(error) => fail(&error, &cancel),
+        Err(error) => fail(&error, spec(&cli), &cancel),
+    }
+}
+
+/// The spec that a command takes.
+fn spec(cli: &Cli) -> Option<&Path> {
+    match &cli.command {
+        Command::Build(args) => Some(&args.input.spec),
+        Command::Plan(args) => Some(&args.input.spec),
+        _ => None,
     }
 }
 
@@ -81,24 +92,28 @@ fn watch_signals(cancel: &Arc<Cancel>) -> Result<()> {
 }
 
 /// Tells the error, one line each where there are several, and chooses the exit code.
-fn fail(error: &anyhow::Error, cancel: &Cancel) -> ExitCode {
+fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode {
     let broken_pipe = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(broken_pipe) {
         // Whoever read our output has had enough.
         return ExitCode::SUCCESS;
     }
-    let bad_spec = error.is::<SpecErrors>() || matches!(error.downcast_ref(), Some(BuildError::Spec(_)));
+    let bad_spec = error.is::<SpecErrors>() || error.downcast_ref().is_some_and(BuildError::is_bad_spec);
+    let is_a_line_each = error.is::<SpecErrors>() || matches!(error.downcast_ref(), Some(BuildError::Spec(_)));
+    let place = spec.filter(|_| bad_spec).map_or_else(String::new, |spec| format!("{}: ", input::name(spec)));
     let mut stderr = io::stderr().lock();
     for (i, line) in describe(error).lines().enumerate() {
         // A spec has an error a line; of any other error the later lines are details.
-        let prefix = if i == 0 || bad_spec { "sane-image: error: " } else { "" };
-        let _ = writeln!(stderr, "{prefix}{line}");
+        match i == 0 || is_a_line_each {
+            true => drop(writeln!(stderr, "sane-image: error: {place}{line}")),
+            false => drop(writeln!(stderr, "{line}")),
+        }
     }
     if let Err(Cancelled { signal }) = cancel.check() {
         // Die of the signal, as the shell that waits for us needs to see.
         let _ = emulate_default_handler(signal);
     }
-    ExitCode::from(if bad_spec { BAD_SPEC } else { FAILED })
+    ExitCode::from(if bad_spec || error.is::<BadInput>() { BAD_SPEC } else { FAILED })
 }
 
 /// The error and its causes, as far as it does not name them itself.

@@ -7,7 +7,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::fields::{Object, member_path};
-use super::file_system::{FileSystem, Other};
+use super::file_system::FileSystem;
+use super::mount_options::Mounted;
 use super::validate::check_component;
 use crate::store::StoreDir;
 use crate::store::path::check_base_name;
@@ -31,12 +32,12 @@ pub enum Compression {
     Zlib(u8),
     /// LZO.
     Lzo,
-    /// zstd at a level from 1 to 15.
-    Zstd(u8),
+    /// zstd at a level from -15 to 15, but not 0; those below it are faster and weaker than 1.
+    Zstd(i8),
 }
 
 /// The level of zlib and zstd if none is named: the kernel's.
-const DEFAULT_LEVEL: u8 = 3;
+const DEFAULT_LEVEL: i8 = 3;
 
 impl Btrfs {
     /// The subvolumes directly in the one with the store, as paths from its root.
@@ -58,40 +59,17 @@ pub fn below<'a>(outer: &str, path: &'a str) -> &'a str {
     path.strip_prefix(outer).unwrap_or(path).trim_start_matches('/')
 }
 
-/// One mount option, and where in the spec it stands.
-struct MountOption<'a> {
-    path: String,
-    key: &'a str,
-    value: Option<&'a str>,
-}
-
-/// The single options of the list `options` of the entry at `path`; an element may hold several, as in fstab.
-fn single_options<'a>(path: &'a str, options: &'a [String]) -> impl Iterator<Item = MountOption<'a>> {
-    let list = member_path(path, "options");
-    options.iter().enumerate().flat_map(move |(i, element)| {
-        let list = list.clone();
-        element.split(',').map(move |option| {
-            let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
-            MountOption { path: format!("{list}[{i}]"), key, value }
-        })
-    })
-}
-
-/// Reads the mounts of the store's filesystem `nix`, and of `others` those on the same device.
-pub(super) fn read(nix: &FileSystem, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> Btrfs {
-    let nix_path = member_path(&top.member("fileSystems"), &nix.mount_point.to_string_lossy());
-    let store = Mounted { path: nix_path.clone(), options: &nix.options };
-    let store_subvolume = store.subvolume(top).unwrap_or_default();
-    let mut subvolumes = vec![(store_subvolume.clone(), nix_path)];
-    for other in others.iter().filter(|other| other.is_on(nix)) {
-        let mounted = Mounted { path: other.path.clone(), options: &other.options };
-        subvolumes.extend(mounted.subvolume(top).map(|name| (name, other.path.clone())));
-    }
+/// Reads `mounts` of one filesystem, of which the first is `nix`, that of the store.
+pub(super) fn read(nix: &FileSystem, mounts: &[Mounted<'_>], store_dir: &StoreDir, top: &mut Object<'_>) -> Btrfs {
+    let found: Vec<_> = mounts.iter().map(|mounted| (subvolume(mounted, top), mounted.path.clone())).collect();
+    let store_subvolume = found.first().and_then(|(name, _)| name.clone()).unwrap_or_default();
+    let mut subvolumes: Vec<_> = found.into_iter().filter_map(|(name, path)| Some((name?, path))).collect();
     subvolumes.retain(|(name, _)| !name.is_empty());
     subvolumes.sort();
     subvolumes.dedup_by(|a, b| a.0 == b.0);
     let (names, paths): (Vec<_>, Vec<_>) = subvolumes.into_iter().unzip();
-    let btrfs = Btrfs { store_subvolume, subvolumes: names, compression: store.compression(top) };
+    let compression = mounts.first().and_then(compression);
+    let btrfs = Btrfs { store_subvolume, subvolumes: names, compression };
     let in_nix = store_dir.as_path().strip_prefix(&nix.mount_point).unwrap_or(Path::new(""));
     for (name, path) in btrfs.subvolumes.iter().zip(paths) {
         if let Some(problem) = btrfs.collision(name, in_nix) {
@@ -139,64 +117,41 @@ impl Btrfs {
     }
 }
 
-/// An entry of `fileSystems` on the store's device.
-struct Mounted<'a> {
-    path: String,
-    options: &'a [String],
+/// The path of the subvolume that a mount shows, empty for the top level; `None` after noting a mistake.
+fn subvolume(mounted: &Mounted<'_>, top: &mut Object<'_>) -> Option<String> {
+    let mut name = None;
+    let mut is_good = true;
+    for option in &mounted.options {
+        let found = match (option.key, option.value) {
+            ("subvol", Some(value)) => subvolume_path(value).map(Some),
+            ("subvolid", Some("0" | "5")) => Ok(Some(String::new())),
+            ("subvolid", Some(id)) => Err(format!(
+                "\"subvolid={id}\" names a subvolume by a number that only the finished filesystem can give"
+            )),
+            ("subvol" | "subvolid", None) => Err(format!("{:?} has no value", option.key)),
+            _ => Ok(None),
+        };
+        let found = match (found, &name) {
+            (Ok(Some(other)), Some(first)) if other != *first => Err("names a second subvolume".to_owned()),
+            (found, _) => found,
+        };
+        match found {
+            Ok(Some(found)) => name = Some(found),
+            Ok(None) => {}
+            Err(problem) => {
+                let remedy = format!("set {} to \"subvol=NAME\", or remove it", option.path);
+                top.note(option.path.clone(), problem, remedy);
+                is_good = false;
+            }
+        }
+    }
+    is_good.then(|| name.unwrap_or_default())
 }
 
-impl Mounted<'_> {
-    /// The path of the subvolume that it mounts, empty for the top level; `None` after noting a mistake.
-    fn subvolume(&self, top: &mut Object<'_>) -> Option<String> {
-        let mut name = None;
-        let mut is_good = true;
-        for option in single_options(&self.path, self.options) {
-            let found = match (option.key, option.value) {
-                ("subvol", Some(value)) => subvolume_path(value).map(Some),
-                ("subvolid", Some("0" | "5")) => Ok(Some(String::new())),
-                ("subvolid", Some(id)) => Err(format!(
-                    "\"subvolid={id}\" names a subvolume by a number that only the finished filesystem can give"
-                )),
-                ("subvol" | "subvolid", None) => Err(format!("{:?} has no value", option.key)),
-                _ => Ok(None),
-            };
-            let found = match (found, &name) {
-                (Ok(Some(other)), Some(first)) if other != *first => Err("names a second subvolume".to_owned()),
-                (found, _) => found,
-            };
-            match found {
-                Ok(Some(found)) => name = Some(found),
-                Ok(None) => {}
-                Err(problem) => {
-                    let remedy = format!("set {} to \"subvol=NAME\", or remove it", option.path);
-                    top.note(option.path, problem, remedy);
-                    is_good = false;
-                }
-            }
-        }
-        is_good.then(|| name.unwrap_or_default())
-    }
-
-    /// How new files are compressed; the last option counts, as it does for the kernel.
-    fn compression(&self, top: &mut Object<'_>) -> Option<Compression> {
-        let mut compression = None;
-        for option in single_options(&self.path, self.options) {
-            if !matches!(option.key, "compress" | "compress-force") {
-                continue;
-            }
-            match parse_compression(option.value) {
-                Ok(found) => compression = found,
-                Err(problem) => {
-                    let remedy = format!(
-                        "set {} to \"{}=zstd:3\", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no",
-                        option.path, option.key
-                    );
-                    top.note(option.path, problem, remedy);
-                }
-            }
-        }
-        compression
-    }
+/// How a mount compresses new files; the last option counts, as it does for the kernel.
+fn compression(mounted: &Mounted<'_>) -> Option<Compression> {
+    let options = mounted.options.iter().filter(|option| matches!(option.key, "compress" | "compress-force"));
+    options.filter_map(|option| parse_compression(option.value)).next_back().flatten()
 }
 
 /// The value of `subvol=`: with or without a slash before it.
@@ -211,21 +166,27 @@ fn subvolume_path(value: &str) -> Result<String, String> {
     }
 }
 
-fn parse_compression(value: Option<&str>) -> Result<Option<Compression>, String> {
-    let Some(value) = value else { return Ok(Some(Compression::Zlib(DEFAULT_LEVEL))) };
+/// The value of `compress`, as the kernel takes it: no compression is one, too.
+///
+/// Since Linux 6.15 a level beyond those that there are counts as the nearest, and 0 as none.
+pub(super) fn parse_compression(value: Option<&str>) -> Option<Option<Compression>> {
+    let Some(value) = value else { return Some(Some(Compression::Zlib(DEFAULT_LEVEL.unsigned_abs()))) };
     let (method, level) = value.split_once(':').map_or((value, None), |(method, level)| (method, Some(level)));
-    let level = |most: u8| match level {
-        None => Ok(DEFAULT_LEVEL),
-        Some(text) => match text.parse() {
-            Ok(level) if (1..=most).contains(&level) && !text.starts_with('+') => Ok(level),
-            _ => Err(format!("{value:?} has a level other than 1 to {most}")),
-        },
+    let level = level.map_or(Some(0), parse_level)?;
+    let level = |least: i8, most: i8| match level {
+        0 => DEFAULT_LEVEL,
+        level => i8::try_from(level.clamp(least.into(), most.into())).unwrap_or(DEFAULT_LEVEL),
     };
     match method {
-        "zstd" => level(15).map(|level| Some(Compression::Zstd(level))),
-        "zlib" => level(9).map(|level| Some(Compression::Zlib(level))),
-        "lzo" if value == method => Ok(Some(Compression::Lzo)),
-        "no" | "none" if value == method => Ok(None),
-        _ => Err(format!("{value:?} is no compression that btrfs has")),
+        "zstd" => Some(Some(Compression::Zstd(level(-15, 15)))),
+        "zlib" => Some(Some(Compression::Zlib(level(1, 9).unsigned_abs()))),
+        "lzo" => Some(Some(Compression::Lzo)),
+        "no" | "none" if value == method => Some(None),
+        _ => None,
     }
+}
+
+/// A decimal number, with a sign or without.
+fn parse_level(text: &str) -> Option<i32> {
+    text.parse().ok()
 }

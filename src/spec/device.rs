@@ -20,6 +20,12 @@ const VFAT_LABEL_ILLEGAL: &str = "\"*+,./:;<=>?[\\]|";
 const VFAT_NO_LABEL: &str = "NO NAME";
 /// The longest name of a GPT partition in UTF-16 units.
 const GPT_NAME_MAX: usize = 36;
+/// The longest spelling of a label in bytes: udev's buffer of 256 has to have room for one more escape and its end.
+const SPELLING_MAX: usize = 252;
+/// What udev writes as it is, besides ASCII letters and digits and whatever is beyond ASCII.
+const PLAIN: &str = "#+-.:=@_";
+/// Where udev makes the links.
+const LINKS: &str = "/dev/disk/by-";
 
 /// An identity of a filesystem or of its partition, from one of the folders of `/dev/disk`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +59,21 @@ impl fmt::Display for FsUuid {
     }
 }
 
-impl Device {
-    /// The identity that the path `text` of a device means for a filesystem of type `fs_type`.
+/// A device as a path names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) device: Device,
+    /// The path as udev spells it. The system waits for ever for a path that is spelled otherwise.
+    pub(super) path: String,
+}
+
+impl Named {
+    /// What the path `text` of a device means for a filesystem of type `fs_type`, however it is spelled.
     pub(super) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
         Self::parse_with(text, |id| parse_fs_uuid(id, fs_type), |label| check_fs_label(label, fs_type))
     }
 
-    /// The identity that the path `text` of a device means for a swap area.
+    /// What the path `text` of a device means for a swap area, however it is spelled.
     pub(super) fn parse_swap(text: &str) -> Result<Self, String> {
         let check = |label: &str| check_len(label.len(), SWAP_LABEL_MAX, "bytes", "a swap area");
         Self::parse_with(text, |id| parse_uuid(id).map(FsUuid::Uuid), check)
@@ -70,15 +84,43 @@ impl Device {
         parse_id: impl FnOnce(&str) -> Result<FsUuid, String>,
         check_label: impl FnOnce(&str) -> Result<(), String>,
     ) -> Result<Self, String> {
-        let link = text.strip_prefix("/dev/disk/by-").and_then(|link| link.split_once('/'));
+        let link = text.strip_prefix(LINKS).and_then(|link| link.split_once('/'));
         let device = match link {
-            Some(("uuid", id)) => parse_id(id).map(Self::FsUuid),
-            Some(("label", label)) => parse_label(label, check_label).map(Self::Label),
-            Some(("partuuid", id)) => parse_uuid(id).map(Self::PartUuid),
-            Some(("partlabel", name)) => parse_label(name, check_partition_name).map(Self::PartLabel),
+            Some(("uuid", id)) => parse_id(id).map(Device::FsUuid),
+            Some(("label", label)) => parse_label(label, check_label).map(Device::Label),
+            Some(("partuuid", id)) => parse_uuid(id).map(Device::PartUuid),
+            Some(("partlabel", name)) => parse_label(name, check_partition_name).map(Device::PartLabel),
             _ => Err("is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel".to_owned()),
         };
-        device.map_err(|problem| format!("{text:?} {problem}"))
+        let device = device.map_err(|problem| format!("{text:?} {problem}"))?;
+        let path = device.path();
+        Ok(Self { device, path })
+    }
+}
+
+/// The path that fstab(5)'s text of a device stands for: itself, or that of a tag such as `LABEL=…`.
+pub(super) fn path_of(text: &str) -> String {
+    let Some((tag, value)) = text.split_once('=') else { return text.to_owned() };
+    let value =
+        ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value);
+    match tag {
+        "UUID" => format!("{LINKS}uuid/{value}"),
+        "LABEL" => format!("{LINKS}label/{}", spell(value)),
+        "PARTUUID" => format!("{LINKS}partuuid/{value}"),
+        "PARTLABEL" => format!("{LINKS}partlabel/{}", spell(value)),
+        _ => text.to_owned(),
+    }
+}
+
+impl Device {
+    /// Its path, as udev spells it.
+    fn path(&self) -> String {
+        match self {
+            Self::FsUuid(uuid) => format!("{LINKS}uuid/{uuid}"),
+            Self::Label(label) => format!("{LINKS}label/{}", spell(label)),
+            Self::PartUuid(uuid) => format!("{LINKS}partuuid/{uuid}"),
+            Self::PartLabel(name) => format!("{LINKS}partlabel/{}", spell(name)),
+        }
     }
 }
 
@@ -94,7 +136,7 @@ fn parse_volume_id(text: &str) -> Result<u32, String> {
     match halves.and_then(|(high, low)| parse_hex(&format!("{high}{low}"))) {
         None => Err("is not a FAT volume id of the form XXXX-XXXX".to_owned()),
         Some(0) => Err("has the volume id zero, which stands for none".to_owned()),
-        Some(id) => check_spelling(text, &FsUuid::VolumeId(id).to_string()).map(|()| id),
+        Some(id) => Ok(id),
     }
 }
 
@@ -103,13 +145,13 @@ fn parse_uuid(text: &str) -> Result<Uuid, String> {
     match Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED_LEN) {
         None => Err("is not a UUID of the form XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX".to_owned()),
         Some(uuid) if uuid.is_nil() => Err("has the nil UUID, which stands for none".to_owned()),
-        Some(uuid) => check_spelling(text, &uuid.to_string()).map(|()| uuid),
+        Some(uuid) => Ok(uuid),
     }
 }
 
 /// A GUID of a partition table, in any case.
 pub(super) fn guid(text: &str) -> Result<Uuid, String> {
-    parse_uuid(&text.to_ascii_lowercase()).map_err(|problem| format!("{text:?} {problem}"))
+    parse_uuid(text).map_err(|problem| format!("{text:?} {problem}"))
 }
 
 /// The name of a partition.
@@ -118,17 +160,17 @@ pub(super) fn partition_name(name: String) -> Result<String, String> {
     Ok(name)
 }
 
-/// Device links are case-sensitive: a system that waits for one in another case waits for ever.
-fn check_spelling(text: &str, canonical: &str) -> Result<(), String> {
-    if text == canonical { Ok(()) } else { Err(format!("is not how udev spells it, which is {canonical}")) }
-}
-
 /// A label that udev can name and that readers give back as it is, once `check` finds it fit.
 fn parse_label(text: &str, check: impl FnOnce(&str) -> Result<(), String>) -> Result<String, String> {
     let label = unescape(text)?;
     check_label(&label)?;
     check(&label)?;
-    Ok(label)
+    match spell(&label).len() {
+        len if len > SPELLING_MAX => {
+            Err(format!("has a label that udev would spell with {len} bytes; it has room for {SPELLING_MAX}"))
+        }
+        _ => Ok(label),
+    }
 }
 
 /// Refuses what no kind of label can be.
@@ -139,11 +181,19 @@ fn check_label(label: &str) -> Result<(), String> {
     if label.contains(char::is_control) {
         return Err("has a control character in its label".to_owned());
     }
+    if let Some(c) = label.chars().find(|&c| is_noncharacter(c)) {
+        return Err(format!("has {c:?} in its label, which Unicode gives to no character"));
+    }
     // libblkid trims labels before it tells udev of them.
     if label.trim() != label {
         return Err("has a space at an end of its label".to_owned());
     }
     Ok(())
+}
+
+/// What libblkid and udev do not take for text.
+fn is_noncharacter(c: char) -> bool {
+    matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff) || ('\u{fdd0}'..='\u{fdef}').contains(&c)
 }
 
 fn check_fs_label(label: &str, fs_type: FsType) -> Result<(), String> {
@@ -172,22 +222,37 @@ fn check_len(len: usize, max: usize, unit: &str, format: &str) -> Result<(), Str
     if len <= max { Ok(()) } else { Err(format!("has a label of {len} {unit}; {format} holds {max}")) }
 }
 
-/// Undoes udev's escapes: `\x20` is a space.
+/// The label as udev spells it: `\x20` for a space.
+fn spell(label: &str) -> String {
+    let is_plain = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || PLAIN.contains(c);
+    label.chars().map(|c| if is_plain(c) { c.to_string() } else { format!("\\x{:02x}", u32::from(c)) }).collect()
+}
+
+/// The label that is meant: `\x20`, as udev spells it, and `\040`, as fstab(5) does, are spaces; anything else stands
+/// for itself.
 fn unescape(text: &str) -> Result<String, String> {
-    if text.contains('/') {
-        return Err("has a slash in its label, where udev writes \\x2f".to_owned());
-    }
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let escape = part.strip_prefix('x').and_then(|part| part.split_at_checked(2));
-        let (byte, rest) = escape
-            .and_then(|(digits, rest)| Some((u8::try_from(parse_hex(digits)?).ok()?, rest)))
-            .ok_or("has a backslash in its label that does not start an escape such as \\x20")?;
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, from) = rest.split_at(at);
+        let escape = from.split_at_checked(4).and_then(|(escape, after)| Some((escaped(escape)?, after)));
+        let (byte, after) = escape.unwrap_or((b'\\', &from[1..]));
+        bytes.extend_from_slice(before.as_bytes());
         bytes.push(byte);
-        bytes.extend_from_slice(rest.as_bytes());
+        rest = after;
     }
+    bytes.extend_from_slice(rest.as_bytes());
     String::from_utf8(bytes).map_err(|_| "has a label that is not UTF-8".to_owned())
+}
+
+/// The byte that an escape of four characters stands for.
+fn escaped(escape: &str) -> Option<u8> {
+    let digits = escape.strip_prefix('\\')?;
+    match digits.strip_prefix('x') {
+        Some(digits) => u8::try_from(parse_hex(digits)?).ok(),
+        None if digits.bytes().all(|byte| matches!(byte, b'0'..=b'7')) => u8::from_str_radix(digits, 8).ok(),
+        None => None,
+    }
 }
 
 /// A number of hexadecimal digits alone, without the sign that the standard library would take.
@@ -200,18 +265,26 @@ fn parse_hex(digits: &str) -> Option<u32> {
 mod tests {
     use uuid::uuid;
 
-    use super::FsType::{Ext4, Vfat};
+    use super::FsType::{Btrfs, Ext4, Vfat};
     use super::*;
 
     const UUID: &str = "0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11";
 
     fn good(link: &str, fs_type: FsType) -> Device {
-        Device::parse(&format!("/dev/disk/{link}"), fs_type).unwrap()
+        let path = format!("/dev/disk/{link}");
+        let named = Named::parse(&path, fs_type).unwrap();
+        assert_eq!(named.path, path);
+        named.device
+    }
+
+    /// The label of a btrfs, however it is spelled.
+    fn good_label(label: &str) -> Device {
+        Named::parse(&format!("/dev/disk/by-label/{label}"), Btrfs).unwrap().device
     }
 
     /// What is wrong with each of `names` in a folder of `/dev/disk`, a line each.
     fn bad<const N: usize>(folder: &str, fs_type: FsType, names: [&str; N]) -> String {
-        let problem = |name| Device::parse(&format!("/dev/disk/{folder}/{name}"), fs_type).unwrap_err();
+        let problem = |name| Named::parse(&format!("/dev/disk/{folder}/{name}"), fs_type).unwrap_err();
         names.map(problem).join("\n").replace("/dev/disk/", "")
     }
 
@@ -222,7 +295,7 @@ mod tests {
         assert_eq!(good(&format!("by-uuid/{UUID}"), Ext4), Device::FsUuid(FsUuid::Uuid(uuid)));
         assert_eq!(good(&format!("by-partuuid/{UUID}"), Vfat), Device::PartUuid(uuid));
         assert_eq!(good("by-label/MY\\x20ESP", Vfat), Device::Label("MY ESP".into()));
-        assert_eq!(good("by-partlabel/a\\x2fb\\xc3\\xa4ö", Ext4), Device::PartLabel("a/bäö".into()));
+        assert_eq!(good("by-partlabel/a\\x2fbäö", Ext4), Device::PartLabel("a/bäö".into()));
     }
 
     #[test]
@@ -243,7 +316,7 @@ mod tests {
     fn only_identities_are_devices() {
         for text in ["", "/dev/sda1", "UUID=2178-694E", "/dev/disk/by-id/ata-X", "/dev/disk/by-uuid"] {
             let problem = "is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel";
-            assert_eq!(Device::parse(text, Vfat), Err(format!("{text:?} {problem}")));
+            assert_eq!(Named::parse(text, Vfat), Err(format!("{text:?} {problem}")));
         }
     }
 
@@ -278,23 +351,51 @@ mod tests {
     }
 
     #[test]
-    fn another_spelling_than_udevs_would_never_be_found() {
-        insta::assert_snapshot!(bad("by-uuid", Vfat, ["00ab-CDef"]), @r#""by-uuid/00ab-CDef" is not how udev spells it, which is 00AB-CDEF"#);
-        insta::assert_snapshot!(bad("by-partuuid", Vfat, [&UUID.to_uppercase()]), @r#""by-partuuid/0D0F3B5E-6C6E-4A51-9D7A-3F6B5F5A9C11" is not how udev spells it, which is 0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11"#);
+    fn other_spellings_than_udevs_are_understood() {
+        let spelled = |link: &str, fs_type| Named::parse(&format!("/dev/disk/{link}"), fs_type).unwrap().path;
+        assert_eq!(spelled("by-uuid/00ab-CDef", Vfat), "/dev/disk/by-uuid/00AB-CDEF");
+        assert_eq!(
+            spelled(&format!("by-partuuid/{}", UUID.to_uppercase()), Vfat),
+            format!("/dev/disk/by-partuuid/{UUID}")
+        );
+        for (label, wanted) in [
+            ("MY ESP", r"MY\x20ESP"),
+            (r"MY\040ESP", r"MY\x20ESP"),
+            (r"\x41bc", "Abc"),
+            ("a(b)!", r"a\x28b\x29\x21"),
+            ("a/b", r"a\x2fb"),
+            (r"a\x2Fb", r"a\x2fb"),
+            (r"a\b", r"a\x5cb"),
+            (r"a\x2", r"a\x5cx2"),
+            (r"a\x+2", r"a\x5cx+2"),
+            (r"\xc3\xa4", "ä"),
+            ("#+-.:=@_9zZ", "#+-.:=@_9zZ"),
+        ] {
+            assert_eq!(spelled(&format!("by-label/{label}"), Ext4), format!("/dev/disk/by-label/{wanted}"));
+            assert_eq!(spelled(&format!("by-partlabel/{label}"), Vfat), format!("/dev/disk/by-partlabel/{wanted}"));
+        }
+    }
+
+    #[test]
+    fn tags_stand_for_paths() {
+        assert_eq!(path_of("LABEL=MY ESP"), r"/dev/disk/by-label/MY\x20ESP");
+        assert_eq!(path_of("PARTLABEL=\"a/b\""), r"/dev/disk/by-partlabel/a\x2fb");
+        assert_eq!(path_of("UUID='2178-694e'"), "/dev/disk/by-uuid/2178-694e");
+        assert_eq!(path_of("PARTUUID=x"), "/dev/disk/by-partuuid/x");
+        for other in ["/dev/sda1", "ID=x", "tmpfs", ""] {
+            assert_eq!(path_of(other), other);
+        }
     }
 
     #[test]
     fn labels_are_what_udev_and_the_format_can_hold() {
-        let labels = ["", "\\x20esp", "a\\x00", "a/b", "a\\b", "a\\x2", "a\\x+2", "\\xff"];
+        let labels = ["", "\\x20esp", "a\\x00", "\\xff", "a\u{fdd0}"];
         insta::assert_snapshot!(bad("by-label", Ext4, labels), @r#"
         "by-label/" has an empty label
         "by-label/\\x20esp" has a space at an end of its label
         "by-label/a\\x00" has a control character in its label
-        "by-label/a/b" has a slash in its label, where udev writes \x2f
-        "by-label/a\\b" has a backslash in its label that does not start an escape such as \x20
-        "by-label/a\\x2" has a backslash in its label that does not start an escape such as \x20
-        "by-label/a\\x+2" has a backslash in its label that does not start an escape such as \x20
         "by-label/\\xff" has a label that is not UTF-8
+        "by-label/a\u{fdd0}" has '\u{fdd0}' in its label, which Unicode gives to no character
         "#);
         insta::assert_snapshot!(bad("by-label", Vfat, ["aä", "a.b", "NO\\x20NAME", "123456789012"]), @r#"
         "by-label/aä" has 'ä' in its label, which FAT does not allow
@@ -306,6 +407,10 @@ mod tests {
         "by-label/12345678901234567" has a label of 17 bytes; ext4 holds 16
         "by-label/123456789012345ä" has a label of 17 bytes; ext4 holds 16
         "#);
+        let [fits, too_long] = [32, 33].map(|count| "! ".repeat(count).trim_end().to_owned());
+        assert_eq!(good_label(&fits), Device::Label(fits.clone()));
+        let told = bad("by-label", Btrfs, [&too_long]);
+        assert!(told.ends_with("has a label that udev would spell with 260 bytes; it has room for 252"), "{told}");
         insta::assert_snapshot!(bad("by-partlabel", Ext4, ["1234567890123456789012345678901234567"]), @r#""by-partlabel/1234567890123456789012345678901234567" has a label of 37 UTF-16 units; GPT holds 36"#);
     }
 }

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::SpecError;
 
+/// What is wrong with a member that is not there.
+const MISSING: &str = "is missing";
+
 /// A JSON object that is being read.
 ///
 /// Each method that takes a member says what is `wanted` there (it completes the remedy "set … to")
@@ -52,7 +55,7 @@ impl<'e> Object<'e> {
             Some(value) => self.convert(path, value, wanted, convert),
             None => {
                 let remedy = format!("set {path} to {wanted}");
-                self.note(path, "is missing", remedy);
+                self.note(path, MISSING, remedy);
                 None
             }
         }
@@ -108,10 +111,21 @@ impl<'e> Object<'e> {
         self.take(key);
     }
 
-    /// Notes every member that nothing asked for.
+    /// Notes every member that nothing asked for, with the field that may have been meant.
     pub(super) fn finish(mut self) {
+        let mut are_told = false;
         for key in std::mem::take(&mut self.members).keys() {
-            let remedy = format!("remove it, or use one of: {}", self.known.join(", "));
+            let meant = nearest(key, self.known.iter().copied());
+            let remedy = match meant {
+                Some(name) => format!("did you mean {name}?"),
+                None if are_told => "remove it".to_owned(),
+                None => format!("remove it, or use one of: {}", self.known.join(", ")),
+            };
+            are_told |= meant.is_none();
+            if let Some(path) = meant.map(|name| self.member(name)) {
+                // A mistyped field is not missing as well.
+                self.errors.retain(|error| error.path != path || error.problem != MISSING);
+            }
             self.note(self.member(key), "is not a known field", remedy);
         }
     }
@@ -152,6 +166,14 @@ impl<'e> Object<'e> {
             })
             .ok()
     }
+}
+
+/// The one of `names` that a mistyped `text` most likely means.
+pub(super) fn nearest<'n>(text: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let text = text.to_lowercase();
+    let most = text.chars().count() / 3;
+    let distances = names.into_iter().map(|name| (strsim::osa_distance(&text, &name.to_lowercase()), name));
+    distances.filter(|&(distance, _)| distance <= most).min().map(|(_, name)| name)
 }
 
 /// Any value of the right type is good.

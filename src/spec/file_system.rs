@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::btrfs::{self, Btrfs};
-use super::device::Device;
+use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
+use super::identity;
+use super::mount_options::{self, Mounted};
 use crate::store::StoreDir;
 
 /// Where the ESP is mounted.
 const BOOT: &str = "/boot";
+/// The type of a filesystem whose format is found out when it is mounted.
+const AUTO: &str = "auto";
 
 /// A filesystem of the image as the running system will mount it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,22 +61,34 @@ pub(super) struct Mounts {
     pub(super) nix_mount_point: Option<PathBuf>,
     /// What the mounts of a btrfs ask for, if that is what holds the store.
     pub(super) btrfs: Option<Btrfs>,
+    /// What may be wrong, a line each.
+    pub(super) warnings: Vec<String>,
 }
 
-/// A filesystem that is none of the image's business, unless it is another mount of the store's.
-pub(super) struct Other {
+/// A filesystem that is none of the image's business, unless it is another mount of one of the image's.
+struct Other {
     /// Its JSON path.
-    pub(super) path: String,
+    path: String,
+    mount_point: PathBuf,
     fs_type: Option<String>,
     device: Option<String>,
-    pub(super) options: Vec<String>,
+    options: Vec<String>,
 }
 
 impl Other {
-    /// Whether it mounts the same filesystem as `nix` does.
-    pub(super) fn is_on(&self, nix: &FileSystem) -> bool {
-        let device = self.device.as_deref().and_then(|device| Device::parse(device, nix.fs_type).ok());
-        device.as_ref() == Some(&nix.device) && self.fs_type.as_deref() == Some(&nix.fs_type.to_string())
+    /// Whether it mounts the filesystem of format `fs_type` that is found by any of `devices`.
+    ///
+    /// Notes a name of it that is spelled otherwise than udev does.
+    fn is_on(&self, devices: &[Device], fs_type: FsType, top: &mut Object<'_>) -> bool {
+        let is_format = self.fs_type.as_deref().is_none_or(|text| text == AUTO || text == fs_type.to_string());
+        let Some(text) = self.device.as_deref().filter(|_| is_format) else { return false };
+        let path = device::path_of(text);
+        let named = Named::parse(&path, fs_type).ok().filter(|named| devices.contains(&named.device));
+        if let Some(named) = &named {
+            let place = member_path(&self.path, "device");
+            check_spelling([text, &path], &named.path, place, top);
+        }
+        named.is_some()
     }
 }
 
@@ -126,7 +142,7 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
         } else if nix_mount_point.as_deref() == Some(Path::new(&mount_point)) {
             mounts.nix = read(entry, mount_point, Role::Nix);
         } else {
-            others.push(skim(entry, member_path(&path, &mount_point)));
+            others.push(skim(entry, mount_point, &path));
         }
     }
     if let (Some(boot), Some(nix)) = (&mounts.boot, &mounts.nix)
@@ -136,10 +152,32 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
         let remedy = format!("set {device} to another filesystem's");
         top.note(device, format!("is the same as that of {BOOT}"), remedy);
     }
-    if let Some(nix) = mounts.nix.as_ref().filter(|nix| nix.fs_type == FsType::Btrfs) {
-        mounts.btrfs = Some(btrfs::read(nix, &others, store_dir, top));
-    }
+    judge_options(&mut mounts, &others, store_dir, top);
     Mounts { nix_mount_point, ..mounts }
+}
+
+/// Judges the options of all mounts of the image's filesystems, and learns from them what a btrfs has to have.
+fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) {
+    let path = top.member("fileSystems");
+    // What is derived follows from both.
+    let [of_boot, of_nix] = match (&mounts.boot, &mounts.nix) {
+        (Some(boot), Some(nix)) => identity::devices(boot, nix).map(|devices| devices.to_vec()),
+        (boot, nix) => [boot, nix].map(|filesystem| filesystem.iter().map(|fs| fs.device.clone()).collect()),
+    };
+    for (devices, filesystem) in [(of_boot, &mounts.boot), (of_nix, &mounts.nix)] {
+        let Some(filesystem) = filesystem else { continue };
+        let same = others.iter().filter(|other| other.is_on(&devices, filesystem.fs_type, top));
+        let mut all = vec![Mounted::new(
+            member_path(&path, &filesystem.mount_point.to_string_lossy()),
+            &filesystem.mount_point,
+            &filesystem.options,
+        )];
+        all.extend(same.map(|other| Mounted::new(other.path.clone(), &other.mount_point, &other.options)));
+        mount_options::check(&all, filesystem.fs_type, top, &mut mounts.warnings);
+        if filesystem.fs_type == FsType::Btrfs {
+            mounts.btrfs = Some(btrfs::read(filesystem, &all, store_dir, top));
+        }
+    }
 }
 
 /// The mount point of the filesystem that holds the store: the nearest at or above it.
@@ -168,18 +206,33 @@ fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSy
     let wanted = wanted.join(" or ");
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
     let device = entry.required("device", role.example_device(), |text: String| {
-        Device::parse(&text, fs_type.unwrap_or(role.fs_types()[0]))
+        Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])).map(|named| (text, named))
+    });
+    let device = device.map(|(text, named)| {
+        let place = entry.member("device");
+        check_spelling([&text, &text], &named.path, place, &mut entry);
+        named.device
     });
     let options = entry.list("options", "a string", as_is);
     entry.finish();
     Some(FileSystem { mount_point: mount_point.into(), fs_type: fs_type?, device: device?, options: options? })
 }
 
-/// A filesystem that is none of the image's business, but a mistyped field would be.
-fn skim(mut entry: Object<'_>, path: String) -> Other {
-    let fs_type = entry.optional("fsType", "a string", None::<String>, as_is);
-    let device = entry.optional("device", "a string or null", None::<String>, as_is);
-    let options = entry.list("options", "a string", as_is);
+/// Notes a device that the system would wait for in vain: at the JSON path `place`, a text that means `path`, which
+/// udev spells `spelled`.
+pub(super) fn check_spelling([text, path]: [&str; 2], spelled: &str, place: String, object: &mut Object<'_>) {
+    if path != spelled {
+        let remedy = format!("set {place} to {spelled:?}");
+        object.note(place, format!("{text:?} is not how udev spells it, so that it would never appear"), remedy);
+    }
+}
+
+/// A filesystem that is none of the image's business, but a mistyped field would be. `path` is that of all entries.
+fn skim(mut entry: Object<'_>, mount_point: String, path: &str) -> Other {
+    let path = member_path(path, &mount_point);
+    let fs_type = entry.optional("fsType", "a string", None::<String>, as_is).flatten();
+    let device = entry.optional("device", "a string or null", None::<String>, as_is).flatten();
+    let options = entry.list("options", "a string", as_is).unwrap_or_default();
     entry.finish();
-    Other { path, fs_type: fs_type.flatten(), device: device.flatten(), options: options.unwrap_or_default() }
+    Other { path, mount_point: mount_point.into(), fs_type, device, options }
 }

@@ -25,7 +25,6 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, SpecError> {
 }
 
 fn error(path: String, problem: String) -> SpecError {
-    let path = if path.is_empty() { "spec".to_owned() } else { path };
     SpecError { path, problem, remedy: "let the NixOS module write the spec, or mend it there".to_owned() }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::fields::{Object, as_is};
@@ -12,6 +12,8 @@ use super::{device, validate};
 
 /// The most partitions that an MBR names beside the one of type EE that stands for the GPT.
 const HYBRID_MAX: usize = 3;
+/// The MBR's types of entries that hold more partitions: they would be read as a chain of such tables.
+const MBR_EXTENDED: [u8; 6] = [0x05, 0x0f, 0x15, 0x1f, 0x85, 0x91];
 /// The MBR's type of the entry that protects a GPT (UEFI specification 2.10, section 5.2.3).
 const MBR_PROTECTIVE: u8 = 0xee;
 /// What `hybridMbr` calls the two partitions that every image has.
@@ -53,7 +55,7 @@ pub enum Place {
 pub struct HybridEntry {
     /// Which.
     pub partition: PartitionName,
-    /// The MBR's type of it, neither 0 nor EE.
+    /// The MBR's type of it: neither 0, nor EE, nor one of an extended partition.
     pub kind: u8,
     /// Whether it is marked active.
     pub activity: Activity,
@@ -106,8 +108,8 @@ fn read_one(mut entry: Object<'_>, path: &str) -> Option<ExtraPartition> {
         .optional("uuid", "a UUID or null", None, |text: Option<String>| text.map(|t| device::guid(&t)).transpose());
     let attributes =
         entry.optional("attributes", "64 bits as a number or as \"0x…\"", 0.into(), |value| bits(&value, u64::MAX));
-    let size = entry.optional("size", "a number of bytes or null", None, |number: Option<Number>| {
-        number.map(validate::nonzero_size).transpose()
+    let size = entry.optional("size", "a number of bytes or null", None, |value: Option<Value>| {
+        value.map(validate::nonzero_size).transpose()
     });
     let contents = entry.optional("contents", "the absolute path of a file, or null", None, |text: Option<String>| {
         text.map(validate::absolute_path).transpose()
@@ -173,6 +175,7 @@ pub(super) fn read_hybrid(top: &mut Object<'_>, extra: Option<&[ExtraPartition]>
         fits.then_some(values).ok_or("names more than the 3 partitions for which an MBR has room beside the GPT")
     })?;
     let mut seen = Vec::new();
+    let mut active = None;
     let read = values.into_iter().enumerate().map(|(i, value)| {
         let path = format!("{path}[{i}]");
         let entry = read_hybrid_entry(top.nested(path.clone(), value)?, extra)?;
@@ -182,6 +185,14 @@ pub(super) fn read_hybrid(top: &mut Object<'_>, extra: Option<&[ExtraPartition]>
             top.note(path, "is named twice", remedy);
         }
         seen.push(entry.partition);
+        if entry.activity == Activity::Active
+            && let Some(first) = active.replace(i)
+        {
+            let problem = format!("is a second active entry besides hybridMbr[{first}]; a BIOS boots none of two");
+            let path = format!("{path}.bootable");
+            let remedy = format!("set {path} to false");
+            top.note(path, problem, remedy);
+        }
         Some(entry)
     });
     let read: Vec<_> = read.collect();
@@ -216,6 +227,9 @@ fn mbr_type(value: &Value) -> Result<u8, String> {
     match u8::try_from(bits(value, u8::MAX.into())?) {
         Ok(0) => Err("0 stands for an unused entry".to_owned()),
         Ok(MBR_PROTECTIVE) => Err("0xee is the type of the entry that stands for the GPT".to_owned()),
+        Ok(kind) if MBR_EXTENDED.contains(&kind) => {
+            Err(format!("{kind:#04x} is the type of an extended partition, whose contents are a table of partitions"))
+        }
         Ok(kind) => Ok(kind),
         Err(error) => Err(error.to_string()),
     }

@@ -2,8 +2,9 @@
 
 use uuid::{Uuid, uuid};
 
-use super::device::{Device, FsUuid};
+use super::device::{Device, FsUuid, Named};
 use super::fields::{Object, as_is};
+use super::file_system::check_spelling;
 
 /// Discoverable Partitions Specification: swap.
 const TYPE_SWAP: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
@@ -30,7 +31,15 @@ impl SwapFields {
         let wanted = entry.optional("swap", "true, false or null", None, as_is);
         let path = "a path such as \"/dev/disk/by-label/swap\", or null";
         let device = entry.optional("swapDevice", path, None, |text: Option<String>| {
-            text.map(|text| Device::parse_swap(&text)).transpose()
+            let named = text.map(|text| Named::parse_swap(&text).map(|named| (text, named)));
+            named.transpose()
+        });
+        let device = device.map(|device| {
+            device.map(|(text, named)| {
+                let place = entry.member("swapDevice");
+                check_spelling([&text, &text], &named.path, place, entry);
+                named.device
+            })
         });
         Self { wanted, device }
     }

@@ -12,6 +12,10 @@ const DEFAULT_TIMEOUT: u64 = 5;
 /// Those of loader.conf(5).
 const CONSOLE_MODES: [&str; 7] = ["0", "1", "2", "5", "auto", "max", "keep"];
 const FILE: &str = "the absolute path of a file";
+/// Where nixpkgs' installer keeps note of extra files; nixpkgs refuses any that lies there.
+const MARKERS: [&str; 2] = ["nixos", ".extra-files"];
+/// The seed of random numbers that systemd-boot hands to the kernel.
+const RANDOM_SEED: [&str; 2] = ["loader", "random-seed"];
 
 /// systemd-boot as the boot loader of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ fn read_extra_files(fields: &mut Object<'_>) -> Option<Vec<(PathBuf, PathBuf)>> 
     // The map's order is that of its keys, which are all different.
     let read = files.keys().map(|key| {
         let target = relative_path(key).map_err(|problem| {
-            let remedy = "use a path from the root of the ESP, such as EFI/tools/shell.efi".to_owned();
+            let remedy = "use another path from the root of the ESP, such as EFI/tools/shell.efi".to_owned();
             members.note(members.member(key), problem, remedy);
         });
         let source = members.named(key, FILE, validate::absolute_path);
@@ -94,6 +98,15 @@ fn read_extra_files(fields: &mut Object<'_>) -> Option<Vec<(PathBuf, PathBuf)>> 
 
 fn relative_path(text: &str) -> Result<PathBuf, String> {
     text.split('/').try_for_each(validate::check_component).map_err(|problem| format!("has {problem}"))?;
+    // FAT ignores case.
+    let lower = text.to_ascii_lowercase();
+    let names: Vec<_> = lower.split('/').collect();
+    if names.windows(2).any(|pair| *pair == MARKERS) {
+        return Err("is where the installer keeps note of extra files".to_owned());
+    }
+    if names == RANDOM_SEED {
+        return Err("would give all machines the same random numbers".to_owned());
+    }
     Ok(Path::new(text).to_owned())
 }
 

@@ -1,5 +1,7 @@
 //! Specs, good and bad, and all that is told of the bad ones.
 
+mod mounts;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::uuid;
@@ -89,6 +91,7 @@ fn what_is_left_out_has_its_default() {
         extra_partitions: vec![],
         hybrid_mbr: vec![],
         install_bootloader: None,
+        warnings: vec![],
     };
     assert_eq!(good(&minimal()), expected);
 }
@@ -206,16 +209,38 @@ fn all_errors_are_told_at_once() {
     sectorSize: 520 is not a sector size of disks; set sectorSize to 512 or 4096
     extraGPTPadding: 1.5 is not a whole number from 0 to 9223372036854775807; set extraGPTPadding to a multiple of sectorSize
     firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
-    extraGptPadding: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
+    extraGptPadding: is not a known field; did you mean extraGPTPadding?
+    "#);
+}
+
+#[test]
+fn a_mistyped_field_is_told_once() {
+    let mut spec = minimal();
+    for (old, new) in [("toplevel", "topLevel"), ("closureInfo", "closureinfos")] {
+        let value = spec.as_object_mut().unwrap().remove(old).unwrap();
+        spec[new] = value;
+    }
+    spec["bootPartsize"] = json!(1);
+    spec["colour"] = json!(1);
+    spec["flavour"] = json!(1);
+    spec["fileSystems"]["/boot"]["fstype"] = json!("vfat");
+    spec["fileSystems"]["/boot"].as_object_mut().unwrap().remove("fsType");
+    insta::assert_snapshot!(bad(&spec), @r#"
+    fileSystems."/boot".fstype: is not a known field; did you mean fsType?
+    bootPartsize: is not a known field; did you mean bootPartSize?
+    closureinfos: is not a known field; did you mean closureInfo?
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
+    flavour: is not a known field; remove it
+    topLevel: is not a known field; did you mean toplevel?
     "#);
 }
 
 #[test]
 fn text_that_is_no_spec_is_told_alone() {
-    insta::assert_snapshot!(parse("").unwrap_err(), @"spec: cannot be read: EOF while parsing a value at line 1 column 0; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("[]").unwrap_err(), @"spec: is not a JSON object; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("{} {}").unwrap_err(), @"spec: cannot be read: trailing characters at line 1 column 4; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("{\n \"name\": \"a\"\n \"version\": 1 }").unwrap_err(), @"spec: cannot be read: expected `,` or `}` at line 3 column 2; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("").unwrap_err(), @"cannot be read: EOF while parsing a value at line 1 column 0; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("[]").unwrap_err(), @"is not a JSON object; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("{} {}").unwrap_err(), @"cannot be read: trailing characters at line 1 column 4; let the NixOS module write the spec, or mend it there");
+    insta::assert_snapshot!(parse("{\n \"name\": \"a\"\n \"version\": 1 }").unwrap_err(), @"cannot be read: expected `,` or `}` at line 3 column 2; let the NixOS module write the spec, or mend it there");
     insta::assert_snapshot!(parse(r#"{ "fileSystems": { "/": {}, "/boot": {}, "/": {} } }"#).unwrap_err(), @r#"fileSystems: cannot be read: the key "/" comes twice at line 1 column 44; let the NixOS module write the spec, or mend it there"#);
     insta::assert_snapshot!(parse(r#"{ "a": [{ "b": 1, "b": 1 }] }"#).unwrap_err(), @r#"a[0]: cannot be read: the key "b" comes twice at line 1 column 21; let the NixOS module write the spec, or mend it there"#);
 }
@@ -295,29 +320,44 @@ fn names_and_paths() {
 
 #[test]
 fn sizes() {
-    let numbers = || [json!(-1), json!(0.5), json!(1e30), json!(u64::MAX), json!(1_u64 << 63), json!("512M")];
+    let numbers =
+        || [json!(-1), json!(0.5), json!(1e30), json!(u64::MAX), json!(1_u64 << 63), json!("512M"), json!("much")];
     insta::assert_snapshot!(each_bad("/nixFreeSpace", numbers()), @r#"
     nixFreeSpace: -1 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
     nixFreeSpace: 0.5 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
     nixFreeSpace: 1e+30 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
     nixFreeSpace: 18446744073709551615 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
     nixFreeSpace: 9223372036854775808 is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
-    nixFreeSpace: invalid type: string "512M", expected a JSON number; set nixFreeSpace to a number of bytes
+    nixFreeSpace: "512M" is a text, where 536870912 is the number of bytes; set nixFreeSpace to a number of bytes
+    nixFreeSpace: "much" is not a whole number from 0 to 9223372036854775807; set nixFreeSpace to a number of bytes
+    "#);
+    let texts =
+        ["536870912", "1.5 GiB", "8 GB", "64kB", "1t", "0.0001K", "1.2.3G", "99999P", "G"].map(|text| json!(text));
+    insta::assert_snapshot!(each_bad("/bootPartSize", texts), @r#"
+    bootPartSize: "536870912" is a text, where 536870912 is the number of bytes; set bootPartSize to a number of bytes
+    bootPartSize: "1.5 GiB" is a text, where 1610612736 is the number of bytes; set bootPartSize to a number of bytes
+    bootPartSize: "8 GB" is a text, where 8000000000 is the number of bytes; set bootPartSize to a number of bytes
+    bootPartSize: "64kB" is a text, where 64000 is the number of bytes; set bootPartSize to a number of bytes
+    bootPartSize: "1t" is a text, where 1099511627776 is the number of bytes; set bootPartSize to a number of bytes
+    bootPartSize: "0.0001K" is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
+    bootPartSize: "1.2.3G" is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
+    bootPartSize: "99999P" is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
+    bootPartSize: "G" is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
     "#);
     insta::assert_snapshot!(each_bad("/bootPartSize", [json!(0), json!(-1), json!(null)]), @"
     bootPartSize: is zero; set bootPartSize to a number of bytes
     bootPartSize: -1 is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
-    bootPartSize: invalid type: null, expected a JSON number; set bootPartSize to a number of bytes
+    bootPartSize: null is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
     ");
     insta::assert_snapshot!(each_bad("/firstPartGap", [json!(-1), json!(false)]), @"
     firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
-    firstPartGap: invalid type: boolean `false`, expected a JSON number; set firstPartGap to a number of bytes or null
+    firstPartGap: false is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
     ");
     insta::assert_snapshot!(each_bad("/sectorSize", [json!(0), json!(513), json!(-512), json!("512")]), @r#"
     sectorSize: 0 is not a sector size of disks; set sectorSize to 512 or 4096
     sectorSize: 513 is not a sector size of disks; set sectorSize to 512 or 4096
     sectorSize: -512 is not a sector size of disks; set sectorSize to 512 or 4096
-    sectorSize: invalid type: string "512", expected a JSON number; set sectorSize to 512 or 4096
+    sectorSize: "512" is not a sector size of disks; set sectorSize to 512 or 4096
     "#);
     insta::assert_snapshot!(each_bad("/extraGPTPadding", [json!(511), json!(-512)]), @"
     extraGPTPadding: 511 is not a multiple of sectorSize, which is 512; set extraGPTPadding to a multiple of sectorSize
@@ -340,87 +380,6 @@ fn sums_of_sizes() {
         spec[key] = json!(MAX_SIZE);
     }
     insta::assert_snapshot!(bad(&spec), @"firstPartGap: is over 9223372036854775807 bytes together with extraGPTPadding, bootPartSize, nixFreeSpace; set firstPartGap to fewer bytes");
-}
-
-/// A spec whose store is on a btrfs at `/` with these options, beside `/home` on the same device with those.
-fn btrfs(options: Value, home: Value) -> Value {
-    let mut spec = minimal();
-    set(&mut spec, "/fileSystems/~1", json!({ "device": NIX_UUID, "fsType": "btrfs", "options": options }));
-    set(&mut spec, "/fileSystems/~1home", json!({ "device": NIX_UUID, "fsType": "btrfs", "options": home }));
-    spec
-}
-
-#[test]
-fn subvolumes() {
-    let of = |options: Value, home: Value| good(&btrfs(options, home)).btrfs.unwrap();
-    let names = |store: &str, all: &[&str]| Btrfs {
-        store_subvolume: store.into(),
-        subvolumes: all.iter().map(|&name| name.into()).collect(),
-        compression: None,
-    };
-    assert_eq!(of(json!([]), json!([])), names("", &[]));
-    assert_eq!(of(json!(["subvolid=5"]), json!(["subvol=/"])), names("", &[]));
-    assert_eq!(of(json!(["subvol=@"]), json!(["noatime,subvol=/@home/"])), names("@", &["@", "@home"]));
-    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@/home"])), names("@", &["@", "@/home"]));
-    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@/home"])).nested_in_store(), ["home"]);
-    assert_eq!(of(json!([]), json!(["subvol=a/b"])).nested_in_store(), ["a/b"]);
-    assert_eq!(of(json!(["subvol=@"]), json!(["subvol=@"])), names("@", &["@"]));
-    // An ext4, and another device, have no say.
-    assert_eq!(good(&minimal()).btrfs, None);
-    let mut spec = btrfs(json!([]), json!(["subvol=@home"]));
-    set(&mut spec, "/fileSystems/~1home/device", json!("/dev/disk/by-label/other"));
-    assert_eq!(good(&spec).btrfs, Some(names("", &[])));
-}
-
-#[test]
-fn bad_subvolumes() {
-    let told = |options: Value, home: Value| bad(&btrfs(options, home));
-    let lines = [
-        told(json!(["subvolid=256"]), json!([])),
-        told(json!([]), json!(["noatime", "subvol=a/../b"])),
-        told(json!([]), json!(["subvol"])),
-        told(json!(["subvol=a", "subvol=b"]), json!([])),
-        told(json!([]), json!(["subvol=nix"])),
-        told(json!(["subvol=@"]), json!(["subvol=@/nix/store/x"])),
-        told(json!([]), json!(["subvol=nix-path-registration"])),
-    ];
-    insta::assert_snapshot!(lines.join("\n"), @r#"
-    fileSystems."/".options[0]: "subvolid=256" names a subvolume by a number that only the finished filesystem can give; set fileSystems."/".options[0] to "subvol=NAME", or remove it
-    fileSystems."/home".options[1]: "subvol=a/../b" has a "." or ".." component; set fileSystems."/home".options[1] to "subvol=NAME", or remove it
-    fileSystems."/home".options[0]: "subvol" has no value; set fileSystems."/home".options[0] to "subvol=NAME", or remove it
-    fileSystems."/".options[1]: names a second subvolume; set fileSystems."/".options[1] to "subvol=NAME", or remove it
-    fileSystems."/home".options: the subvolume "nix" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
-    fileSystems."/home".options: the subvolume "@/nix/store/x" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
-    fileSystems."/home".options: the subvolume "nix-path-registration" collides with "nix-path-registration", which every image has there; set fileSystems."/home".options to mount another subvolume
-    "#);
-    let mut spec = btrfs(json!([]), json!(["subvol=home"]));
-    set(&mut spec, "/extraDirectories", json!(["/home", "/var"]));
-    good(&spec);
-    set(&mut spec, "/extraDirectories", json!(["/home/user", "/var"]));
-    insta::assert_snapshot!(bad(&spec), @r#"extraDirectories: "home/user" lies in the subvolume "home", not in the store's; remove it there, and let systemd.tmpfiles make it"#);
-}
-
-#[test]
-fn compression() {
-    let of = |option: &str| good(&btrfs(json!([option]), json!(["compress=lzo"]))).btrfs.unwrap().compression;
-    assert_eq!(of("noatime"), None);
-    assert_eq!(of("compress=no"), None);
-    assert_eq!(of("compress"), Some(Compression::Zlib(3)));
-    assert_eq!(of("compress=zstd"), Some(Compression::Zstd(3)));
-    assert_eq!(of("compress=zlib,compress-force=zstd:15"), Some(Compression::Zstd(15)));
-    assert_eq!(of("compress=zlib:9"), Some(Compression::Zlib(9)));
-    assert_eq!(of("compress=lzo"), Some(Compression::Lzo));
-    let wrong = ["zstd:16", "zstd:0", "zstd:", "zlib:10", "lzo:1", "lz4", ""];
-    let lines = wrong.map(|value| bad(&btrfs(json!([format!("compress={value}")]), json!([]))));
-    insta::assert_snapshot!(lines.join("\n"), @r#"
-    fileSystems."/".options[0]: "zstd:16" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "zstd:0" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "zstd:" has a level other than 1 to 15; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "zlib:10" has a level other than 1 to 9; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "lzo:1" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "lz4" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    fileSystems."/".options[0]: "" is no compression that btrfs has; set fileSystems."/".options[0] to "compress=zstd:3", or another of zstd:1 to zstd:15, zlib:1 to zlib:9, lzo, no
-    "#);
 }
 
 #[test]
@@ -604,7 +563,8 @@ fn systemd_boot() {
     assert_eq!(good(&with("/systemdBoot", all)).systemd_boot, Some(all_read));
     let wrong = json!({
         "timeout": "menu-force", "editor": 0, "consoleMode": 1, "distroName": "a\nb", "bootCountingTries": -1,
-        "extraFiles": { "/a": "/b", "a/../b": "/b", "c": "c" }, "sortKey": "x",
+        "extraFiles": { "/a": "/b", "a/../b": "/b", "c": "c", "efi/NixOS/.Extra-Files/x": "/x",
+            "Loader/random-seed": "/x" }, "sortKey": "x",
     });
     insta::assert_snapshot!(bad(&with("/systemdBoot", wrong)), @r#"
     systemdBoot.efiStub: is missing; set systemdBoot.efiStub to lib/systemd/boot/efi of the host's systemd
@@ -613,9 +573,11 @@ fn systemd_boot() {
     systemdBoot.consoleMode: invalid type: integer `1`, expected a string; set systemdBoot.consoleMode to one of 0, 1, 2, 5, auto, max, keep
     systemdBoot.distroName: "a\nb" is no title; set systemdBoot.distroName to a title of one line
     systemdBoot.bootCountingTries: -1 is not a whole number from 0 to 4294967295; set systemdBoot.bootCountingTries to a whole number or null
-    systemdBoot.extraFiles."/a": has an empty component; use a path from the root of the ESP, such as EFI/tools/shell.efi
-    systemdBoot.extraFiles."a/../b": has a "." or ".." component; use a path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles."/a": has an empty component; use another path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles."Loader/random-seed": would give all machines the same random numbers; use another path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles."a/../b": has a "." or ".." component; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.extraFiles.c: "c" is not an absolute path; set systemdBoot.extraFiles.c to the absolute path of a file
+    systemdBoot.extraFiles."efi/NixOS/.Extra-Files/x": is where the installer keeps note of extra files; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.sortKey: is not a known field; remove it, or use one of: efiStub, timeout, editor, consoleMode, deviceTree, distroName, bootCountingTries, rebootForBitlocker, extraFiles
     "#);
 }
@@ -671,7 +633,7 @@ fn extra_partitions_have_bytes_or_a_size() {
     extraPartitions[3].place: "end" is no place; set extraPartitions[3].place to "beforeBoot" or "afterBoot"
     extraPartitions[4].name: " z" has a space at an end of its label; set extraPartitions[4].name to a name of 1 to 36 characters
     extraPartitions[4].attributes: -1 is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[4].attributes to 64 bits as a number or as "0x…"
-    extraPartitions[4].sise: is not a known field; remove it, or use one of: swap, swapDevice, name, typeGuid, uuid, attributes, size, contents, place
+    extraPartitions[4].sise: is not a known field; did you mean size?
     extraPartitions[5]: 7 is not an object; set extraPartitions[5] to an object
     "#);
 }
@@ -733,13 +695,19 @@ fn an_mbr_names_few_partitions() {
 
     let one = |partition: &str, kind: Value| json!({ "partition": partition, "type": kind });
     let entries = json!([one("date", json!(256)), one("nix", json!("0xee")), one("nix", json!(0))]);
-    let other = json!([one("nix", json!(1)), one("nix", json!(1))]);
+    let other = json!([one("nix", json!(1)), one("nix", json!("0x05")), one("nix", json!("0x0f"))]);
+    let active = |partition: &str| json!({ "partition": partition, "type": 12, "bootable": true });
+    let two_active = json!([active("boot"), active("data")]);
+    let twice = json!([one("nix", json!(1)), one("nix", json!(1))]);
     let many = json!([one("boot", json!(1)), one("nix", json!(1)), one("data", json!(1)), one("data", json!(1))]);
-    insta::assert_snapshot!([entries, other, many].map(|entries| bad(&named(entries))).join("\n"), @r#"
+    insta::assert_snapshot!([entries, other, two_active, twice, many].map(|entries| bad(&named(entries))).join("\n"), @r#"
     hybridMbr[0].partition: "date" is no partition of the image; set hybridMbr[0].partition to "boot", "nix" or the name of an extra partition
     hybridMbr[0].type: 256 is not a whole number from 0 to 0xff; set hybridMbr[0].type to a type of the MBR such as "0x0c"
     hybridMbr[1].type: 0xee is the type of the entry that stands for the GPT; set hybridMbr[1].type to a type of the MBR such as "0x0c"
     hybridMbr[2].type: 0 stands for an unused entry; set hybridMbr[2].type to a type of the MBR such as "0x0c"
+    hybridMbr[1].type: 0x05 is the type of an extended partition, whose contents are a table of partitions; set hybridMbr[1].type to a type of the MBR such as "0x0c"
+    hybridMbr[2].type: 0x0f is the type of an extended partition, whose contents are a table of partitions; set hybridMbr[2].type to a type of the MBR such as "0x0c"
+    hybridMbr[1].bootable: is a second active entry besides hybridMbr[0]; a BIOS boots none of two; set hybridMbr[1].bootable to false
     hybridMbr[1].partition: is named twice; set hybridMbr[1].partition to another
     hybridMbr: names more than the 3 partitions for which an MBR has room beside the GPT; set hybridMbr to a list of objects
     "#);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Number;
+use serde_json::Value;
 
 use super::fields::Object;
 use crate::store::path::{StoreDir, check_base_name};
@@ -87,29 +87,51 @@ pub(super) fn check_component(name: &str) -> Result<(), &'static str> {
 }
 
 /// A number of bytes.
-pub(super) fn size(number: Number) -> Result<u64, String> {
-    number
+pub(super) fn size(value: Value) -> Result<u64, String> {
+    if let Some(bytes) = value.as_str().and_then(bytes_of) {
+        return Err(format!("{value} is a text, where {bytes} is the number of bytes"));
+    }
+    value
         .as_u64()
         .filter(|&bytes| bytes <= MAX_SIZE)
-        .ok_or_else(|| format!("{number} is not a whole number from 0 to {MAX_SIZE}"))
+        .ok_or_else(|| format!("{value} is not a whole number from 0 to {MAX_SIZE}"))
+}
+
+/// The number of bytes that people mean by a text such as `512M`, `1.5 GiB` or `8 GB`: a letter alone stands for a
+/// power of 1024, as it does for dd(1).
+fn bytes_of(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let unit = unit.trim().to_ascii_uppercase();
+    let (prefix, base) = match unit.strip_suffix("IB").or(unit.strip_suffix('I')) {
+        Some(prefix) => (prefix, 1024),
+        None => unit.strip_suffix('B').map_or((unit.as_str(), 1024), |prefix| (prefix, 1000_u128)),
+    };
+    let power = ["", "K", "M", "G", "T", "P"].iter().position(|known| *known == prefix)?;
+    let unit = base.checked_pow(u32::try_from(power).ok()?)?;
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    // Tenths and smaller parts of a unit, as a whole number of bytes or not at all.
+    let scale = 10_u128.checked_pow(u32::try_from(part.len()).ok()?)?;
+    let scaled = format!("{whole}{part}").parse::<u128>().ok()?.checked_mul(unit)?;
+    u64::try_from(scaled / scale).ok().filter(|&bytes| scaled.is_multiple_of(scale) && bytes <= MAX_SIZE)
 }
 
 /// A number of bytes of something that cannot be empty.
-pub(super) fn nonzero_size(number: Number) -> Result<u64, String> {
-    match size(number)? {
+pub(super) fn nonzero_size(value: Value) -> Result<u64, String> {
+    match size(value)? {
         0 => Err("is zero".to_owned()),
         bytes => Ok(bytes),
     }
 }
 
 /// The sector size of a disk.
-pub(super) fn sector_size(number: Number) -> Result<SectorSize, String> {
-    number.as_u64().and_then(SectorSize::new).ok_or_else(|| format!("{number} is not a sector size of disks"))
+pub(super) fn sector_size(value: Value) -> Result<SectorSize, String> {
+    value.as_u64().and_then(SectorSize::new).ok_or_else(|| format!("{value} is not a sector size of disks"))
 }
 
 /// A number of bytes that fills whole sectors, whose size is known unless it is itself a mistake.
-pub(super) fn padding(number: Number, sector_size: Option<SectorSize>) -> Result<u64, String> {
-    let bytes = size(number)?;
+pub(super) fn padding(value: Value, sector_size: Option<SectorSize>) -> Result<u64, String> {
+    let bytes = size(value)?;
     match sector_size.map(SectorSize::bytes) {
         Some(sector) if !bytes.is_multiple_of(sector) => {
             Err(format!("{bytes} is not a multiple of sectorSize, which is {sector}"))

@@ -34,15 +34,6 @@ pub enum VfatError {
         /// The other.
         second: PathBuf,
     },
-    /// A name that equals the short alias which another name of its directory was given.
-    #[error(
-        "/{}: this name equals the short alias of another file in its directory; rename one of them",
-        path.display()
-    )]
-    AliasCollision {
-        /// The file or directory.
-        path: PathBuf,
-    },
     /// A file beyond FAT's 32-bit sizes.
     #[error("/{}: {size} bytes, but a file on FAT is at most {} bytes", path.display(), u32::MAX)]
     FileTooLarge {
@@ -157,7 +148,7 @@ pub enum VfatError {
         /// Why.
         source: io::Error,
     },
-    /// fatfs did otherwise than the layout foresaw: a mistake of this program.
+    /// The writer did otherwise than the layout foresaw: a mistake of this program.
     #[error(
         "the boot partition came out otherwise than planned ({what}); this is a bug of sane-image, please report it"
     )]
@@ -171,6 +162,14 @@ pub enum VfatError {
 }
 
 impl VfatError {
+    /// Whether the size asked for will not do.
+    pub fn is_bad_size(&self) -> bool {
+        matches!(
+            self,
+            Self::PartialSector { .. } | Self::TooSmall { .. } | Self::TooLarge { .. } | Self::DoesNotFit { .. }
+        )
+    }
+
     /// For `map_err`: an I/O error on the image while `doing` something.
     pub(super) fn io(doing: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { doing, source }

@@ -39,6 +39,8 @@ pub(super) struct Geometry {
     pub(super) sectors: u32,
     /// The number of clusters.
     pub(super) clusters: u32,
+    /// The bytes of one FAT.
+    fat_bytes: u64,
     /// Where the first cluster starts.
     data: ByteOffset,
 }
@@ -64,12 +66,18 @@ impl Geometry {
         let clusters = u32::try_from(clusters).map_err(|_| too_large())?;
         let sectors = u32::try_from(size / sector).map_err(|_| too_large())?;
         let data = ByteOffset((RESERVED_SECTORS + FATS * fat) * sector);
-        Ok(Self { sector_size: sector, cluster_size, sectors, clusters, data })
+        Ok(Self { sector_size: sector, cluster_size, sectors, clusters, fat_bytes: fat * sector, data })
     }
 
     /// Where cluster `number` starts; the first is number 2.
     pub(super) fn cluster_offset(&self, number: u32) -> ByteOffset {
         ByteOffset(self.data.0 + u64::from(number - FIRST_CLUSTER) * self.cluster_size)
+    }
+
+    /// Where each FAT has its entry for cluster `number`.
+    pub(super) fn fat_entries(&self, number: u32) -> [ByteOffset; 2] {
+        let first = RESERVED_SECTORS * self.sector_size + u64::from(number) * FAT_ENTRY;
+        [ByteOffset(first), ByteOffset(first + self.fat_bytes)]
     }
 
     /// The number of clusters that hold `bytes`.

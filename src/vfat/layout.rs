@@ -1,7 +1,7 @@
 //! Where everything of an ESP lies; pure.
 //!
-//! fatfs gives each new cluster the next number. Played through here in the order in which the writer
-//! creates things, that decides every cluster and every directory entry before a byte is written.
+//! Each new cluster has the next number: a directory gets its first with its own entry, and another whenever an entry
+//! needs it, so that what is near in the tree is near on the disk.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,7 +11,9 @@ use super::error::VfatError;
 use super::geometry::{FIRST_CLUSTER, Geometry};
 use super::names;
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
-use crate::units::{ByteOffset, MIB, SectorSize, align_up};
+#[cfg(test)]
+use crate::units::ByteOffset;
+use crate::units::{MIB, SectorSize, align_up};
 
 /// Bytes of a directory entry.
 pub(super) const ENTRY: u32 = 32;
@@ -40,8 +42,6 @@ pub struct VfatParams {
 pub(super) struct Place {
     /// The first cluster of its contents, or 0 if it has none.
     pub(super) cluster: u32,
-    /// The number of its first entry in its directory.
-    pub(super) entry: u32,
 }
 
 /// A directory's clusters in order, and the number of its entries.
@@ -134,12 +134,13 @@ impl VfatLayout {
         self.places[node.as_usize()]
     }
 
-    /// The number of entries of `directory`.
-    pub(super) fn entries(&self, directory: NodeIndex) -> u32 {
-        self.directories[&directory].entries
+    /// The clusters of `directory`, in order.
+    pub(super) fn directory_clusters(&self, directory: NodeIndex) -> &[u32] {
+        &self.directories[&directory].clusters
     }
 
     /// Where entry number `entry` of `directory` lies.
+    #[cfg(test)]
     pub(super) fn entry_offset(&self, directory: NodeIndex, entry: u32) -> ByteOffset {
         let at = u64::from(entry) * u64::from(ENTRY);
         let cluster = usize::try_from(at / self.geometry.cluster_size).expect("a directory has at most 2 MiB");
@@ -148,7 +149,7 @@ impl VfatLayout {
     }
 }
 
-/// The entries of `directory` in the order in which they are created: that of the tree, but for names that look like
+/// The children of `directory` in the order in which they have their entries: that of the tree, but for names that look like
 /// short aliases, which come first.
 pub(super) fn creation_order(tree: &FileTree, directory: NodeIndex) -> Vec<NodeIndex> {
     let mut children: Vec<_> = tree.children(directory).collect();
@@ -258,7 +259,7 @@ fn padded_label(label: &str) -> Result<Option<[u8; 11]>, VfatError> {
     Ok(Some(padded))
 }
 
-/// Hands out clusters and entries as fatfs will. The tree must fit.
+/// Hands out clusters. The tree must fit.
 struct Placer<'a> {
     tree: &'a FileTree,
     geometry: &'a Geometry,
@@ -312,7 +313,6 @@ impl<'a> Placer<'a> {
         let name = self.tree.name(child).to_str().expect("the tree was checked");
         let more = names::long_entries(name) + 1;
         let at = &self.directories[&directory];
-        self.places[child.as_usize()].entry = at.entries;
         let bytes = u64::from(at.entries + more) * u64::from(ENTRY);
         let growth = self.geometry.clusters_for(bytes) - at.clusters.len() as u64;
         let clusters: Vec<_> = (0..growth).map(|_| self.take_cluster()).collect();

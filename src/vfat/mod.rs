@@ -1,21 +1,17 @@
-//! The EFI system partition: a FAT32 filesystem laid out from a [`FileTree`](crate::source::tree::FileTree) and
-//! written through the `fatfs` crate.
+//! The EFI system partition: a FAT32 filesystem laid out from a [`FileTree`](crate::source::tree::FileTree).
 //!
-//! [`VfatLayout`] decides everything and refuses all that FAT cannot hold; it is pure. [`write()`] then has
-//! fatfs make the filesystem, and corrects what fatfs leaves short of the specification:
-//!
-//! - `.` and `..` get long names, and the `..` of a directory in the root points to cluster 2 instead of 0;
-//! - the short alias of a name like `.env` starts with a space;
-//! - the volume label's entry has no date, and the backup of the FSInfo sector is missing.
-//!
-//! fatfs hands out clusters in rising order and nothing is ever removed here, so that the layout knows every
-//! cluster beforehand and the writer knows where to correct. What it finds there is checked first.
+//! [`VfatLayout`] decides everything and refuses all that FAT cannot hold; it is pure. [`write()`] has the `fatfs` crate
+//! format an empty filesystem, corrects what it leaves short of the specification (the backup of the FSInfo sector is
+//! missing), and fills it: tables, directories, contents. Clusters are handed out in rising order.
 //!
 //! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote: FAT12, FAT16 or FAT32.
 
+mod alias;
 mod cache;
 pub mod check;
+mod directory;
 mod error;
+mod format;
 mod geometry;
 mod layout;
 mod names;

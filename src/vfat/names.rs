@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 
 use thiserror::Error;
 
+use crate::source::tree::{FileTree, NodeIndex};
+
 /// The longest name, in UTF-16 code units.
 const LONG_NAME_MAX: usize = 255;
 
 /// UTF-16 code units of a long name in one directory entry.
-const UNITS_PER_ENTRY: usize = 13;
+pub(super) const UNITS_PER_ENTRY: usize = 13;
 
 /// A reason why FAT cannot hold a name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -19,9 +21,6 @@ pub enum NameFault {
     /// One of `"*/:<>?\|`, a control character or a noncharacter.
     #[error("FAT names cannot hold the character {0:?}")]
     Character(char),
-    /// fatfs writes no surrogate pairs.
-    #[error("the character {0:?} is beyond U+FFFF, which is not supported in FAT names")]
-    Supplementary(char),
     /// FAT drops dots and spaces at the end of a name.
     #[error("FAT names cannot end in a dot or a space")]
     TrailingDotOrSpace,
@@ -44,13 +43,17 @@ pub(super) fn check(name: &OsStr) -> Result<&str, NameFault> {
     Ok(name)
 }
 
+/// The name of a node whose name was checked.
+pub(super) fn text(tree: &FileTree, node: NodeIndex) -> &str {
+    tree.name(node).to_str().expect("names were checked")
+}
+
 fn check_character(c: char) -> Result<(), NameFault> {
     match c {
         // U+FFFF pads the long names' entries.
         '"' | '*' | '/' | ':' | '<' | '>' | '?' | '\\' | '|' | '\0'..='\x1f' | '\x7f' | '\u{ffff}' => {
             Err(NameFault::Character(c))
         }
-        '\u{10000}'.. => Err(NameFault::Supplementary(c)),
         _ => Ok(()),
     }
 }
@@ -61,22 +64,27 @@ pub(super) fn long_entries(name: &str) -> u32 {
     u32::try_from(units.div_ceil(UNITS_PER_ENTRY)).expect("a checked name has at most 255 units")
 }
 
-/// The form in which names are compared: equal for two names that fatfs takes for one.
+/// The form in which names are compared: equal for two names that some reader takes for one.
+///
+/// Readers fold a character to one character by a table: Linux by that of its character set, EDK2 ASCII and Latin-1,
+/// Windows most of Unicode. So `ß` is no `SS` for any of them, and no letter beyond ASCII is one of ASCII.
 pub(super) fn folded(name: &str) -> String {
-    name.chars().flat_map(char::to_uppercase).collect()
+    let fold = |c: char| {
+        let mut upper = c.to_uppercase();
+        match (upper.next(), upper.next()) {
+            (Some(upper), None) if c.is_ascii() || !upper.is_ascii() => upper,
+            _ => c,
+        }
+    };
+    name.chars().map(fold).collect()
 }
 
 /// When in its directory a name is created: names of lower rank come first.
 ///
-/// The short aliases of longer names look like `TEXTFI~1.TXT`. A name that is like one comes first, so that fatfs
-/// gives it to no other; then names that are like one once case is ignored, as fatfs would take them for it.
+/// The short aliases of longer names look like `TEXTFI~1.TXT`. A name that is like one comes first, so that no other is
+/// given it.
 pub(super) fn creation_rank(name: &str) -> u8 {
-    match name {
-        _ if !name.contains('~') => 2,
-        _ if is_short(name) => 0,
-        _ if is_short(&folded(name)) => 1,
-        _ => 2,
-    }
+    u8::from(!name.contains('~') || !is_short(name))
 }
 
 /// Whether a short name can hold `name`, but for its case.
@@ -88,13 +96,8 @@ fn is_short(name: &str) -> bool {
 }
 
 /// Whether a short name can hold the character, in upper case.
-fn is_short_character(c: char) -> bool {
+pub(super) fn is_short_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'()-@^_`{}~".contains(c)
-}
-
-/// The sum over a short name which ties the entries of a long name to it.
-pub(super) fn short_checksum(short: &[u8; 11]) -> u8 {
-    short.iter().fold(0u8, |sum, &byte| sum.rotate_right(1).wrapping_add(byte))
 }
 
 #[cfg(test)]
@@ -105,9 +108,19 @@ mod unit {
 
     #[test]
     fn what_fat_holds() {
-        for name in
-            ["a", "extlinux.conf", "a.b.c", ".hidden", ".a", "Ünï", "a+b,c;d=e[f]", " lead", "日本", &"n".repeat(255)]
-        {
+        for name in [
+            "a",
+            "extlinux.conf",
+            "a.b.c",
+            ".hidden",
+            ".a",
+            "Ünï",
+            "a+b,c;d=e[f]",
+            " lead",
+            "日本",
+            "🙂",
+            &"n".repeat(255),
+        ] {
             assert_eq!(check(OsStr::new(name)), Ok(name));
         }
         let fault = |name: &[u8]| check(OsStr::from_bytes(name)).unwrap_err();
@@ -117,7 +130,6 @@ mod unit {
         assert_eq!(fault(b"a."), NameFault::TrailingDotOrSpace);
         assert_eq!(fault(b"a "), NameFault::TrailingDotOrSpace);
         assert_eq!(fault(b"a\xff"), NameFault::NotUtf8);
-        assert_eq!(fault("🙂".as_bytes()), NameFault::Supplementary('🙂'));
         assert_eq!(fault(&[b'n'; 256]), NameFault::TooLong(256));
     }
 
@@ -127,10 +139,17 @@ mod unit {
     }
 
     #[test]
+    fn names_fold_one_to_one() {
+        assert_eq!(["Straße", "ärger", "дом", "ſıﬁ", "日"].map(folded), ["STRAßE", "ÄRGER", "ДОМ", "ſıﬁ", "日"]);
+    }
+
+    #[test]
     fn likely_aliases_come_first() {
         let rank = |names: &[&str]| names.iter().map(|name| creation_rank(name)).collect::<Vec<_>>();
         assert_eq!(rank(&["a~1", "TEXTFI~1.TXT", "~.x"]), [0; 3]);
-        assert_eq!(rank(&["ſ~1", "ﬁ~1.x"]), [1; 2]);
-        assert_eq!(rank(&["a", "a b~1", "textfile~.txt", "a~1.text", ".a~1", "é~1", "a.b~1.c"]), [2; 7]);
+        assert_eq!(
+            rank(&["a", "a b~1", "textfile~.txt", "a~1.text", ".a~1", "é~1", "a.b~1.c", "ſ~1", "ﬁ~1.x"]),
+            [1; 9]
+        );
     }
 }

@@ -306,11 +306,11 @@ fn bad_options_are_told() {
     let closure = closure();
     let mut spec = closure.spec.clone();
     spec["fileSystems"]["/"]["fsType"] = json!("btrfs");
-    spec["fileSystems"]["/"]["options"] = json!(["subvolid=257", "compress=zstd:16"]);
+    spec["fileSystems"]["/"]["options"] = json!(["subvolid=257", "compress=zstd:x"]);
     let path = closure.root().join("bad.json");
     fs::write(&path, spec.to_string()).unwrap();
     let out = closure.root().join("out");
     let run = run(&mut build_command(&path, closure.root(), &out, &[])).expect_failure(2);
     assert!(run.stderr.contains(r#"fileSystems."/".options[0]: "subvolid=257""#), "{}", run.stderr);
-    assert!(run.stderr.contains(r#"fileSystems."/".options[1]: "zstd:16""#), "{}", run.stderr);
+    assert!(run.stderr.contains(r#"fileSystems."/".options[1]: "compress=zstd:x""#), "{}", run.stderr);
 }

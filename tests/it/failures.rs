@@ -138,7 +138,7 @@ fn a_boot_loader_that_cuts_the_image_off() {
 #[test]
 fn boot_files_that_do_not_fit() {
     let closure = closure("truncate -s 100M large; truncate -s 1M small");
-    assert_fails(&closure, 1, &["/boot", "large"]);
+    assert_fails(&closure, 2, &["spec.json: /boot: ", "large"]);
 }
 
 #[test]
@@ -156,6 +156,8 @@ fn every_mistake_of_a_spec_at_once() {
     for place in ["sectorSize", "nixFreeSpace", "fileSystems.\"/\".fsType", "colour"] {
         let lines: Vec<_> =
             run.stderr.lines().filter(|l| l.starts_with("sane-image: error: ") && l.contains(place)).collect();
+        let file = format!("sane-image: error: {}: ", closure.spec_path().display());
+        assert!(lines.iter().all(|line| line.starts_with(&file)), "{lines:?}");
         assert!(!lines.is_empty(), "{place}: {}", run.stderr);
     }
     out.assert_untouched();
@@ -168,8 +170,38 @@ fn a_toplevel_outside_the_closure() {
 
 #[test]
 fn a_spec_that_is_not_there() {
-    let run = run(sane_image().args(["build", "/nowhere/spec.json", "--out", "/nowhere/out"])).expect_failure(1);
-    assert_one_error(&run, &["/nowhere/spec.json"]);
+    let plan = |spec: &Path| run(sane_image().arg("plan").arg(spec)).expect_failure(2);
+    let error = |run: &Run| run.stderr.trim_end().strip_prefix("sane-image: error: ").unwrap().to_owned();
+    assert_eq!(
+        error(&plan("/nowhere/spec.json".as_ref())),
+        "/nowhere/spec.json: cannot be read: No such file or directory (os error 2)"
+    );
+    assert_eq!(error(&plan("/".as_ref())), "/: cannot be read: Is a directory (os error 21)");
+    let directory = tempfile::tempdir().unwrap();
+    let spec = directory.path().join("s.json");
+    fs::write(&spec, b"{ \"name\": \"\xff\" }").unwrap();
+    assert_eq!(error(&plan(&spec)), format!("{}: is no spec: from byte 11 on it is not UTF-8", spec.display()));
+    fs::write(&spec, "{").unwrap();
+    let text = error(&plan(&spec));
+    assert!(text.starts_with(&format!("{}: cannot be read: EOF while parsing", spec.display())), "{text}");
+}
+
+#[test]
+fn a_store_root_that_is_not_there() {
+    let closure = closure("true");
+    let mut command = sane_image();
+    command.arg("plan").arg(closure.spec_path()).args(["--store-root", "/nowhere"]);
+    assert_one_error(&run(&mut command).expect_failure(2), &["--store-root /nowhere: "]);
+}
+
+/// Each is bad usage, and names the field.
+#[test]
+fn sizes_that_will_not_do() {
+    for (field, size) in [("bootPartSize", 1_u64 << 20), ("bootPartSize", 1 << 40), ("nixFreeSpace", 1 << 60)] {
+        let closure =
+            ClosureBuilder::new().path("data", Entry::file("x")).spec(move |spec| spec[field] = json!(size)).write();
+        assert_fails(&closure, 2, &["spec.json: ", field]);
+    }
 }
 
 #[test]

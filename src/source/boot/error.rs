@@ -89,6 +89,18 @@ pub enum PopulateError {
         /// The directory.
         directory: PathBuf,
     },
+    /// A seed of random numbers, which would be the same on all machines.
+    #[error(
+        "/boot/{}: from {}, would give all machines the same random numbers; leave it out, the first boot makes one",
+        path.display(),
+        source_path.display()
+    )]
+    RandomSeed {
+        /// The path from the boot tree's root.
+        path: PathBuf,
+        /// Where it came from.
+        source_path: PathBuf,
+    },
     /// systemd-boot could not be added.
     #[error("systemdBoot: {0}")]
     SystemdBoot(#[from] SystemdBootError),

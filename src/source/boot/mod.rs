@@ -18,6 +18,7 @@ use crate::spec::SystemdBoot;
 use crate::store::StoreRoot;
 
 mod error;
+mod judge;
 mod links;
 mod merge;
 mod populate;
@@ -77,7 +78,12 @@ pub fn boot_tree(
     for path in request.extra_boot_files {
         merge.add(&store.find_directory(path)?, cancel)?;
     }
-    Ok(BootTree { tree: merge.into_tree()?, _scratch: scratch })
+    let tree = merge.into_tree()?;
+    judge::check(&tree)?;
+    for warning in judge::warnings(&tree)? {
+        progress.warn(&warning);
+    }
+    Ok(BootTree { tree, _scratch: scratch })
 }
 
 /// A new empty directory, by a path that is free of symbolic links. It is gone when it is dropped from `kept`.

@@ -128,6 +128,48 @@ fn extra_files_are_merged() {
 }
 
 #[test]
+fn no_image_ships_a_random_seed() {
+    let host = Host::new();
+    host.file("one/Loader/random-seed", "x").file("two/loader/random-seed/x", "");
+    let error = host.error(&["one"]);
+    assert!(
+        matches!(&error, PopulateError::RandomSeed { path, .. } if path == Path::new("Loader/random-seed")),
+        "{error}"
+    );
+    assert_eq!(host.listing(None, &["two"]).len(), 3);
+}
+
+#[test]
+fn long_command_lines_are_warned_of() {
+    let host = Host::new();
+    let [fits, too_long] = [1023, 1024].map(|len| "x".repeat(len));
+    host.file("u-boot/extlinux/extlinux.conf", &format!("LABEL a\n  APPEND {fits}\nLABEL b\n\tappend \t{too_long} \n"));
+    let [fits, too_long] = [2047, 2048].map(|len| "x".repeat(len));
+    host.file("entries/loader/entries/a.conf", &format!("options {fits}"));
+    host.file("entries/loader/entries/b.conf", &format!("title b\noptions {too_long}"));
+    let warnings = Lines::default();
+    let extras = ["u-boot", "entries"].map(|name| host.path(name));
+    let request = BootRequest {
+        populate_cmd: None,
+        systemd_boot: None,
+        toplevel: Path::new("/nix/store/toplevel"),
+        extra_boot_files: &extras,
+        store_root: &store_root(None),
+    };
+    boot_tree(&request, &warnings, &Cancel::new()).unwrap();
+    let told = warnings.0.into_inner().unwrap();
+    assert_eq!(
+        told,
+        [
+            "warning: /boot/extlinux/extlinux.conf, line 4: the command line of 1024 bytes is longer than U-Boot, unless its \
+             CONFIG_SYS_CBSIZE was raised, takes, which is 1023; shorten boot.kernelParams",
+            "warning: /boot/loader/entries/b.conf, line 2: the command line of 2048 bytes is longer than Linux takes, which is \
+             2047; shorten boot.kernelParams",
+        ]
+    );
+}
+
+#[test]
 fn equal_files_agree_and_others_conflict() {
     let host = Host::new();
     let long = "x".repeat(3 * BLOCK + 5);

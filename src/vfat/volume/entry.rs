@@ -1,6 +1,6 @@
 //! Directory entries: short ones, and the long names before them.
 
-use super::super::names::short_checksum;
+use super::super::alias::short_checksum;
 use super::{Bits, Shape, u8_at, u16_at, u32_at};
 
 /// Attribute: the entry is the volume's label.

@@ -117,6 +117,24 @@ impl Drop for Mount {
     }
 }
 
+/// Whether the kernel mounts a partition, which may change, with just these options. `None` where that cannot be tried,
+/// which the summary tells.
+pub(crate) fn is_mounted_with(image: &Path, partition: Partition, fs_type: &str, options: &str) -> Option<bool> {
+    if !need_root() || !need("mount") || !need_filesystem(fs_type) {
+        return None;
+    }
+    let _turn = (fs_type == "btrfs").then(|| BTRFS.lock().unwrap_or_else(PoisonError::into_inner));
+    let device = LoopDevice::of_partition(image, partition, Access::ReadWrite)?;
+    let point = tempfile::Builder::new().prefix("mount-").tempdir().unwrap();
+    let mut mount = tool("mount");
+    let tried = mount.args(["-t", fs_type, "-o", options]).args([device.path(), point.path()]).output().unwrap();
+    let is_mounted = tried.status.success();
+    if is_mounted && !clean_up("umount", &[], point.path()) {
+        clean_up("umount", &["--lazy"], point.path());
+    }
+    Some(is_mounted)
+}
+
 /// Whether the kernel knows a filesystem. If not, the test skips it.
 fn need_filesystem(fs_type: &str) -> bool {
     let known = || {

@@ -78,16 +78,27 @@ impl System {
             device_tree: devicetree,
             extra_initrds: paths,
         };
-        let has_line_break = system.texts().any(|text| text.contains('\n'));
-        if has_line_break { Err("a text of it holds a line break".to_owned()) } else { Ok(system) }
+        let problem = system.texts().find_map(|(name, text)| {
+            let what = end_of_line(text)?;
+            Some(format!("{name}, {text:?}, holds {what}, at which systemd-boot ends the line of its entry"))
+        });
+        problem.map_or(Ok(system), Err)
     }
 
-    /// All that comes into an entry as it is.
-    fn texts(&self) -> impl Iterator<Item = &str> {
+    /// All that comes into an entry as it is, and what it is called.
+    fn texts(&self) -> impl Iterator<Item = (String, &str)> {
         let bootspec = &self.bootspec;
-        let single = [Some(bootspec.label.as_str()), Some(&self.sort_key), bootspec.init.to_str()];
-        let named = self.specialisation.iter().chain(&bootspec.kernel_params).chain(&self.extra_initrds);
-        single.into_iter().flatten().chain(named.map(String::as_str))
+        let single = [
+            ("the name of the specialisation", self.specialisation.as_deref()),
+            ("label", Some(bootspec.label.as_str())),
+            ("sortKey", Some(&self.sort_key)),
+            ("init", bootspec.init.to_str()),
+        ];
+        let single = single.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
+        let lists = [("kernelParams", &bootspec.kernel_params), ("extra initrd", &self.extra_initrds)];
+        single.chain(lists.into_iter().flat_map(|(name, list)| {
+            list.iter().enumerate().map(move |(i, text)| (format!("{name}[{i}]"), text.as_str()))
+        }))
     }
 
     /// How systemd-boot calls this kind of machine.
@@ -103,6 +114,16 @@ impl System {
             _ => Err(SystemdBootError::UnknownSystem { path: self.path.clone(), system: system.clone() }),
         }
     }
+}
+
+/// The first character of a text that ends a line for systemd-boot.
+fn end_of_line(text: &str) -> Option<&'static str> {
+    text.chars().find_map(|c| match c {
+        '\n' => Some("a line feed"),
+        '\r' => Some("a carriage return"),
+        '\0' => Some("a NUL character"),
+        _ => None,
+    })
 }
 
 fn extension<T: Default + for<'de> Deserialize<'de>>(extensions: &Extensions, name: &str) -> Result<T, String> {

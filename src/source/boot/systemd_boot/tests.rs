@@ -266,7 +266,12 @@ fn what_makes_no_entry_is_named() {
     };
     assert!(bootspec("initrd", Value::Null).contains("it names no initrd"));
     assert!(bootspec("kernel", Value::Null).contains("boot.json: "));
-    assert!(bootspec("label", "a\nb".into()).contains("holds a line break"));
+    assert!(bootspec("label", "a\nb".into()).contains(r#"label, "a\nb", holds a line feed"#));
+    let error_of_parameters = bootspec("kernelParams", json!(["quiet", "a\rinit=/bin/sh"]));
+    assert!(
+        error_of_parameters.contains(r#"boot.json: kernelParams[1], "a\rinit=/bin/sh", holds a carriage return"#),
+        "{error_of_parameters}"
+    );
     assert!(bootspec("kernel", "/nix/store/gone/bzImage".into()).contains("/gone"));
     let outside = tempfile::NamedTempFile::new().unwrap();
     assert!(bootspec("initrd", outside.path().to_str().unwrap().into()).contains("outside the store"));

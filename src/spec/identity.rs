@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::spec::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
 const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
@@ -54,8 +54,7 @@ impl Identities {
     /// If a device names what the other filesystem has by default, so that the system could not tell them apart, or
     /// if an extra partition has the name of another.
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
-        let seed = format!("{}\n{}\n", describe(&spec.boot), describe(&spec.nix));
-        let derive = |what: &str| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes());
+        let derive = derivation(&spec.boot, &spec.nix);
         let extra = spec.extra_partitions.iter().map(|extra| ExtraIdentity {
             partition: extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))),
             swap: extra.swap.as_ref().map(|swap| {
@@ -65,8 +64,8 @@ impl Identities {
         });
         let identities = Self {
             disk: derive("disk"),
-            boot: boot(&spec.boot.device, derive),
-            nix: nix(&spec.nix.device, derive),
+            boot: boot(&spec.boot.device, &derive),
+            nix: nix(&spec.nix.device, &derive),
             extra: extra.collect(),
         };
         identities.check_distinct(spec)?;
@@ -136,6 +135,26 @@ impl Identities {
         }
         Ok(())
     }
+}
+
+/// What the two filesystems of an image are found by, and their partitions: what their devices name and what is derived.
+pub(super) fn devices(boot: &FileSystem, nix: &FileSystem) -> [[Device; 4]; 2] {
+    let derive = derivation(boot, nix);
+    let (boot, nix) = (self::boot(&boot.device, &derive), self::nix(&nix.device, &derive));
+    [boot.devices(FsUuid::VolumeId(boot.filesystem)), nix.devices(FsUuid::Uuid(nix.filesystem))]
+}
+
+impl<FilesystemId> Identity<FilesystemId> {
+    fn devices(&self, filesystem: FsUuid) -> [Device; 4] {
+        let (label, name) = (self.label.clone(), self.partition_name.clone());
+        [Device::FsUuid(filesystem), Device::Label(label), Device::PartUuid(self.partition), Device::PartLabel(name)]
+    }
+}
+
+/// Gives each thing a UUID of its own, which follows from the devices of the two filesystems.
+fn derivation(boot: &FileSystem, nix: &FileSystem) -> impl Fn(&str) -> Uuid {
+    let seed = format!("{}\n{}\n", describe(boot), describe(nix));
+    move |what| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes())
 }
 
 fn boot(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {

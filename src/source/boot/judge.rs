@@ -1,0 +1,81 @@
+//! Judges a boot tree by what its files say to boot loaders.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use super::error::{PopulateError, io_error};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+
+/// The seed of random numbers that systemd-boot hands to the kernel; `bootctl install` makes one.
+const RANDOM_SEED: [&str; 2] = ["loader", "random-seed"];
+/// What U-Boot reads.
+const EXTLINUX_CONF: [&str; 2] = ["extlinux", "extlinux.conf"];
+/// Where systemd-boot has its entries.
+const ENTRIES: [&str; 2] = ["loader", "entries"];
+/// The most bytes of a command line that U-Boot takes from extlinux.conf, but for boards that set CONFIG_SYS_CBSIZE
+/// to another number than 1,024; with more it says "bootarg overflow" and does not boot the entry.
+const U_BOOT_MAX: usize = 1023;
+/// The most bytes of a command line that Linux takes on x86 and arm64 (COMMAND_LINE_SIZE); it drops the rest.
+const LINUX_MAX: usize = 2047;
+/// Longer files are nobody's configuration.
+const CONF_MAX: u64 = 1 << 20;
+
+/// Refuses what must not be the same on all machines.
+pub(super) fn check(tree: &FileTree) -> Result<(), PopulateError> {
+    match find(tree, RANDOM_SEED) {
+        Some(node) if matches!(tree.kind(node), NodeKind::File { .. }) => Err(PopulateError::RandomSeed {
+            path: tree.path(node),
+            source_path: tree.source_path(node).unwrap_or_default(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What may keep a machine from booting, a line each.
+pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
+    let mut warnings = Vec::new();
+    let mut judge = |node, key: &str, most, whose: &str| {
+        for (number, len) in long_lines(tree, node, key, most)? {
+            warnings.push(format!(
+                "/boot/{}, line {number}: the command line of {len} bytes is longer than {whose} takes, which is \
+                 {most}; shorten boot.kernelParams",
+                tree.path(node).display()
+            ));
+        }
+        Ok::<_, PopulateError>(())
+    };
+    if let Some(node) = find(tree, EXTLINUX_CONF) {
+        judge(node, "append", U_BOOT_MAX, "U-Boot, unless its CONFIG_SYS_CBSIZE was raised,")?;
+    }
+    let entries = find(tree, ENTRIES).filter(|&node| matches!(tree.kind(node), NodeKind::Directory(_)));
+    for node in entries.iter().flat_map(|&entries| tree.children(entries)) {
+        judge(node, "options", LINUX_MAX, "Linux")?;
+    }
+    Ok(warnings)
+}
+
+/// The lines of a file that give `key` more than `most` bytes, and how many.
+fn long_lines(tree: &FileTree, node: NodeIndex, key: &str, most: usize) -> Result<Vec<(usize, usize)>, PopulateError> {
+    let source = match tree.kind(node) {
+        NodeKind::File { size, .. } if size <= CONF_MAX => tree.source_path(node),
+        _ => None,
+    };
+    let Some(source) = source else { return Ok(Vec::new()) };
+    let text = fs::read(&source).map_err(io_error(&source))?;
+    let lines = text.split(|&byte| byte == b'\n').zip(1..).filter_map(|(line, number)| {
+        let line = line.trim_ascii();
+        let (name, value) = line.split_at(line.iter().position(u8::is_ascii_whitespace)?);
+        let len = value.trim_ascii().len();
+        (name.eq_ignore_ascii_case(key.as_bytes()) && len > most).then_some((number, len))
+    });
+    Ok(lines.collect())
+}
+
+/// The node at a path of two names, in whatever case.
+fn find(tree: &FileTree, path: [&str; 2]) -> Option<NodeIndex> {
+    let is_called = |node: &NodeIndex, name: &str| tree.name(*node).eq_ignore_ascii_case(OsStr::new(name));
+    path.iter().try_fold(NodeIndex::ROOT, |directory, name| match tree.kind(directory) {
+        NodeKind::Directory(_) => tree.children(directory).find(|node| is_called(node, name)),
+        _ => None,
+    })
+}
