@@ -24,7 +24,7 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`progress`], [`pe`] and [`store`] are the vocabulary
+//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`] and [`store`] are the vocabulary
 //! of all.
 
 pub mod units;
@@ -32,6 +32,8 @@ pub mod units;
 pub mod progress;
 
 mod threads;
+
+pub mod output;
 
 pub mod pe;
 
