@@ -78,7 +78,7 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
     };
     let start = format!("{role} partition {}, {}", partition.number, BinaryBytes(partition.size));
     let Some(fs) = &partition.filesystem else { return format!("{start}, {:?}", partition.name) };
-    let room = match plan.boot.more_generations {
+    let room = match plan.boot.for_people() {
         Some(generations) if partition.role == Role::Boot => {
             format!(" (room for {} more generations)", HumanCount(generations))
         }
