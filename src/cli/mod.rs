@@ -114,6 +114,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The error and its causes, each name and each thing once.
 fn describe(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
+        said if said.is_empty() => cause,
         // A cause may begin with the place that is named already.
         said if cause.strip_prefix(&said).is_some_and(|rest| rest.starts_with(':')) => cause,
         said if said.contains(&cause) => said,
