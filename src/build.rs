@@ -2,7 +2,6 @@
 //!
 //! Everything is planned, and so everything that can be wrong with the input is told, before the image file is made.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,11 +12,11 @@ use thiserror::Error;
 use crate::btrfs;
 use crate::copy::{self, CopyError};
 use crate::disk::gpt::{self, GptError};
-use crate::disk::image::{self, OutputError, Staging};
 use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
+use crate::output::OutputError;
 use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
@@ -34,10 +33,12 @@ use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 use self::bootloader::{BootloaderError, Installer};
 use self::extra::ExtraParts;
 use self::nix::NixPart;
+pub use self::outputs::{OutputFile, Outputs};
 
 pub mod bootloader;
 mod extra;
 mod nix;
+mod outputs;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -234,51 +235,62 @@ fn plan(
     nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra }))
 }
 
-/// Builds `<name>.img` and `layout.json` in the directory `out`, and runs the boot loader's installer if one is given:
-/// once in a rehearsal before the store is copied, and once when all else is done.
+/// Builds `<name>.img` and `layout.json` as `outputs`, and runs the boot loader's installer if one is given: once in a
+/// rehearsal before the store is copied, and once when all else is done.
 ///
 /// Afterwards the plan is as the image is.
 pub fn build(
     prepared: &mut Prepared,
-    out: &Path,
+    mut outputs: Outputs,
     install_bootloader: Option<&str>,
     context: Context<'_>,
 ) -> Result<Built, BuildError> {
-    let name = OsString::from(format!("{}.img", prepared.plan.name));
-    let staging = Staging::new(out)?;
-    let image = staging.create(&name, prepared.plan.size)?;
+    let name = format!("{}.img", prepared.plan.name);
+    let (installer, copied) = write(prepared, &outputs, install_bootloader, context)?;
+    let plan = &prepared.plan;
+    outputs.image().set_len(plan.size)?;
+    gpt::write(&plan.gpt, &mut outputs.image().file())?;
+    outputs.write_layout(&plan.to_json())?;
+    if let Some(installer) = installer {
+        installer.install(outputs.show(&name)?, plan, context)?;
+        outputs.look_again()?;
+    }
+    let proved = prove(outputs.image().file(), &prepared.spec, context)?;
+    context.progress.stage("writing out", 0, 0);
+    context.cancel.check()?;
+    let path = outputs.image().target().named().to_owned();
+    outputs.publish()?;
+    built(path, copied, proved)
+}
+
+/// Writes all partitions, and rehearses the installer on the way.
+fn write<'a>(
+    prepared: &mut Prepared,
+    outputs: &Outputs,
+    install_bootloader: Option<&'a str>,
+    context: Context<'_>,
+) -> Result<(Option<Installer<'a>>, Option<copy::Summary>), BuildError> {
+    let image = outputs.image().file();
+    outputs.image().set_len(prepared.plan.size)?;
     let mut copied = None;
     let mut installer = None;
     for partition in &prepared.plan.partitions {
         let at = ByteOffset(partition.offset);
         match partition.role {
-            Role::Boot => prepared.boot.write(&image, at, context)?,
+            Role::Boot => prepared.boot.write(image, at, context)?,
             Role::Nix => {
                 // The last partition, and the long one: what is wrong with the script is told before.
-                let rehearse = |script| Installer::rehearse(script, &prepared.plan, &image, out, context);
+                let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
                 installer = install_bootloader.map(rehearse).transpose()?;
-                prepared.extra.write(&image, &prepared.plan.partitions, context)?;
-                copied = Some(prepared.nix.write(&image, at, context)?);
+                prepared.extra.write(image, &prepared.plan.partitions, context)?;
+                copied = Some(prepared.nix.write(image, at, context)?);
             }
             Role::Extra(_) => {}
         }
     }
     // The nix filesystem is the last; where contents were compressed, its size is known only now.
     prepared.plan = self::plan(&prepared.spec, &prepared.identities, &prepared.boot, &prepared.extra, &prepared.nix)?;
-    let plan = &prepared.plan;
-    image.set_len(plan.size)?;
-    gpt::write(&plan.gpt, &mut &image)?;
-    staging.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
-    if let Some(installer) = installer {
-        installer.install(&staging, plan, context)?;
-    }
-    let proved = prove(&staging.path().join(&name), &prepared.spec, context)?;
-    context.progress.stage("writing out", 0, 0);
-    context.cancel.check()?;
-    staging.sync(&name)?;
-    let path = out.join(&name);
-    staging.publish(&name)?;
-    built(path, copied, proved)
+    Ok((installer, copied))
 }
 
 /// A filesystem that can be built by itself.
@@ -297,51 +309,37 @@ pub fn build_partition(
     out: &Path,
     context: Context<'_>,
 ) -> Result<Built, BuildError> {
+    let output = OutputFile::open(out)?;
     let identities = identify(spec, context)?;
     let start = ByteOffset(0);
-    let (parent, name) = image::split_file_path(out)?;
-    let (copied, proved) = match which {
+    let mut copied = None;
+    match which {
         BareFilesystem::Boot => {
             let part = BootPart::prepare(spec, &identities, context)?;
-            publish_file(parent, name, part.layout.size(), spec, context, |image| {
-                part.write(image, start, context).map(|()| None)
-            })?
+            output.set_len(part.layout.size())?;
+            part.write(output.file(), start, context)?;
         }
         BareFilesystem::Nix => {
             let mut part = NixPart::prepare(spec, &identities, context)?;
-            publish_file(parent, name, part.size(), spec, context, |image| {
-                let copied = part.write(image, start, context)?;
-                image.set_len(part.size())?;
-                Ok(Some(copied))
-            })?
+            output.set_len(part.size())?;
+            copied = Some(part.write(output.file(), start, context)?);
+            output.set_len(part.size())?;
         }
-    };
+    }
+    let proved = prove(output.file(), spec, context)?;
+    context.progress.stage("writing out", 0, 0);
+    context.cancel.check()?;
+    output.publish()?;
     built(out.to_owned(), copied, proved)
 }
 
-fn publish_file<T>(
-    parent: &Path,
-    name: &OsStr,
-    size: u64,
-    spec: &Spec,
-    context: Context<'_>,
-    write: impl FnOnce(&File) -> Result<T, BuildError>,
-) -> Result<(T, Option<verify::Report>), BuildError> {
-    let staging = Staging::new(parent)?;
-    let written = write(&staging.create(name, size)?)?;
-    let proved = prove(&staging.path().join(name), spec, context)?;
-    staging.sync(name)?;
-    staging.publish(name)?;
-    Ok((written, proved))
-}
-
 /// Verifies an image against the registration that it was built from, if that is asked for.
-fn prove(image: &Path, spec: &Spec, context: Context<'_>) -> Result<Option<verify::Report>, BuildError> {
+fn prove(image: &File, spec: &Spec, context: Context<'_>) -> Result<Option<verify::Report>, BuildError> {
     let Context { options, progress, cancel } = context;
     if options.proof == Proof::None {
         return Ok(None);
     }
-    let image = Image::open(image)?;
+    let image = Image::from_file(image.try_clone()?)?;
     let closure = nix::read_closure(spec, options.store_root)?;
     // A bare ESP has no store that could be compared.
     let has_store = image.find(&PartName::Nix).is_ok();
@@ -379,6 +377,6 @@ impl BootPart {
 }
 
 fn built(path: PathBuf, copied: Option<copy::Summary>, proved: Option<verify::Report>) -> Result<Built, BuildError> {
-    let metadata = image::metadata(&path)?;
+    let metadata = std::fs::metadata(&path)?;
     Ok(Built { path, size: metadata.len(), allocated: metadata.blocks() * 512, copied, proved })
 }

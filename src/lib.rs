@@ -24,11 +24,16 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`progress`], [`pe`] and [`store`] are the vocabulary of all.
+//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`] and [`store`] are the vocabulary
+//! of all.
 
 pub mod units;
 
 pub mod progress;
+
+mod threads;
+
+pub mod output;
 
 pub mod pe;
 

@@ -3,7 +3,8 @@
 //! Stands above the whole pipeline. The library never prints: `cli/` implements [`Progress`] with bars
 //! or plain lines, tests with [`Silent`].
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Receives what a build reports. Called from several threads at once.
 pub trait Progress: Sync {
@@ -47,8 +48,8 @@ impl Progress for Lines {
 }
 
 /// The user's wish to stop, set by a signal handler and looked at between pieces of work.
-#[derive(Debug, Default)]
-pub struct Cancel(AtomicI32);
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicUsize>);
 
 /// The work was stopped by a signal before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,20 +61,25 @@ pub struct Cancelled {
 
 impl Cancel {
     /// A wish not yet made.
-    pub const fn new() -> Self {
-        Self(AtomicI32::new(0))
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The place for a signal's number, for a signal handler; 0 as long as there was none.
+    pub fn flag(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.0)
     }
 
     /// Asks all work to stop because of `signal`.
     pub fn request(&self, signal: i32) {
-        self.0.store(signal, Ordering::Relaxed);
+        self.0.store(usize::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// Fails once a stop was asked for.
     pub fn check(&self) -> Result<(), Cancelled> {
         match self.0.load(Ordering::Relaxed) {
             0 => Ok(()),
-            signal => Err(Cancelled { signal }),
+            signal => Err(Cancelled { signal: i32::try_from(signal).unwrap_or(i32::MAX) }),
         }
     }
 }

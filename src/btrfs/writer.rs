@@ -1,8 +1,8 @@
 //! Writes the trees of a laid-out filesystem, each once, and the superblocks.
 
 use std::io;
+use std::num::NonZeroUsize;
 
-use rayon::prelude::*;
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
@@ -20,6 +20,7 @@ use crate::disk::pages::PageBuffer;
 use crate::disk::region::Region;
 use crate::progress::{Cancel, Cancelled};
 use crate::source::tree::NodeIndex;
+use crate::threads;
 use crate::units::ByteOffset;
 
 /// Nodes are gathered into writes of up to this many bytes: a whole number of nodes.
@@ -57,6 +58,7 @@ pub fn write(
     volumes: &Volumes,
     learnt: Learnt,
     out: &Region<'_>,
+    threads: NonZeroUsize,
     cancel: &Cancel,
 ) -> Result<(), WriteError> {
     let (checksums, inline) = learnt.into_parts();
@@ -71,10 +73,11 @@ pub fn write(
     let writer = Writer { layout, volumes, out };
     let owners: Vec<u64> = layout.trees.owners().collect();
     // Every node has its place already, so that no tree has to wait for another.
-    owners.into_par_iter().try_for_each(|owner| {
+    let write = |(): &mut (), owner| {
         cancel.check()?;
         writer.tree(owner, &checksum, &fill)
-    })?;
+    };
+    threads::share_out(owners.into_iter(), threads, || (), write)?;
     writer.superblocks()
 }
 

@@ -5,20 +5,21 @@
 //! image is kept to the end, as the record of what the real run has to write.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
 use thiserror::Error;
 
-use super::{Context, LAYOUT_NAME};
+use super::{Context, LAYOUT_NAME, Outputs};
 use crate::disk::gpt::{self, GptError, GptLayout};
 use crate::disk::holes::{self, Before};
-use crate::disk::image::{OutputError, Staging};
 use crate::disk::protected::{self, Area, Hit, Purpose};
+use crate::output::{OutputError, Scratch};
 use crate::plan::{ImagePlan, Role};
 use crate::progress::{Cancelled, Progress};
 use crate::source::command::{self, CommandError};
@@ -66,7 +67,7 @@ pub enum BootloaderError {
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
-    /// The rehearsal's image cannot be made.
+    /// The rehearsal's image cannot be made, or what the script leaves there cannot be kept.
     #[error("the rehearsal: {0}")]
     Output(#[from] OutputError),
     /// The rehearsal's partition table cannot be written.
@@ -78,31 +79,33 @@ pub enum BootloaderError {
 pub(super) struct Installer<'a> {
     script: &'a str,
     /// The image's name.
-    name: OsString,
+    name: String,
     /// The rehearsal's image, as the script left it.
     rehearsed: File,
     /// Holds that image.
-    _rehearsal: Staging,
+    _rehearsal: Scratch,
 }
 
 impl<'a> Installer<'a> {
-    /// Rehearses `script` on a sparse image with the plan's partition table and the ESP of `image`, below `out`.
+    /// Rehearses `script` on a sparse image with the plan's partition table and the ESP of the image.
     ///
     /// # Errors
-    /// If the script fails, or writes where something is.
+    /// If the script fails, writes where something is, or leaves what cannot be kept.
     pub(super) fn rehearse(
         script: &'a str,
         plan: &ImagePlan,
-        image: &File,
-        out: &Path,
+        outputs: &Outputs,
         context: Context<'_>,
     ) -> Result<Self, BootloaderError> {
         context.progress.stage("rehearsing installBootloader", 0, 0);
-        let name = OsString::from(format!("{}.img", plan.name));
-        let rehearsal = Staging::new(out)?;
+        let image = outputs.image().file();
+        let name = format!("{}.img", plan.name);
+        let rehearsal = outputs.rehearsal()?;
         let path = rehearsal.path().join(&name);
         let pristine = rehearsal.create(&name, plan.size)?;
-        rehearsal.write(LAYOUT_NAME.as_ref(), plan.to_json().as_bytes())?;
+        let json = plan.to_json();
+        let layout = rehearsal.create(LAYOUT_NAME, json.len() as u64)?;
+        layout.write_all_at(json.as_bytes(), 0).map_err(BootloaderError::Compare)?;
         for area in boot_areas(plan) {
             holes::copy_data(image, &pristine, area.bytes).map_err(BootloaderError::Compare)?;
         }
@@ -113,26 +116,27 @@ impl<'a> Installer<'a> {
         let rehearsed = open(&path, plan.size)?;
         let touched = touched(plan, &tables, image, &rehearsed, Free::Looked).map_err(BootloaderError::Compare)?;
         match protected::first_hit(&plan.gpt, &touched) {
-            Some(hit) => Err(hit.into()),
-            None => Ok(Self { script, name, rehearsed, _rehearsal: rehearsal }),
+            Some(hit) => return Err(hit.into()),
+            None => outputs.check(&rehearsal)?,
         }
+        Ok(Self { script, name, rehearsed, _rehearsal: rehearsal })
     }
 
-    /// Runs the script on the finished image, which has the place and the name that it had in the rehearsal.
+    /// Runs the script on the finished image, which has the name that it had in the rehearsal.
     ///
     /// # Errors
     /// If the script fails, writes where something is, or other bytes than in the rehearsal.
     pub(super) fn install(
         &self,
-        staging: &Staging,
+        scratch: &Scratch,
         plan: &ImagePlan,
         context: Context<'_>,
     ) -> Result<(), BootloaderError> {
         context.progress.stage("installing the boot loader", 0, 0);
-        let path = staging.path().join(&self.name);
+        let path = scratch.path().join(&self.name);
         let tables =
             File::open(&path).and_then(|image| Tables::read(&plan.gpt, &image)).map_err(BootloaderError::Compare)?;
-        run(self.script, "", staging, context.progress, context)
+        run(self.script, "", scratch, context.progress, context)
             .map_err(|error| failed(error, BootloaderError::Run))?;
         let image = open(&path, plan.size)?;
         let touched =
@@ -222,7 +226,7 @@ fn open(path: &Path, expected: u64) -> Result<File, BootloaderError> {
 }
 
 /// Runs the script; what it says is told only if it fails, as it will be told again when it does its work.
-fn run_rehearsal(script: &str, rehearsal: &Staging, context: Context<'_>) -> Result<(), BootloaderError> {
+fn run_rehearsal(script: &str, rehearsal: &Scratch, context: Context<'_>) -> Result<(), BootloaderError> {
     let held = Held::default();
     let done = run(script, "1", rehearsal, &held, context);
     done.map_err(|error| {
@@ -243,13 +247,13 @@ fn failed(error: CommandError, otherwise: fn(CommandError) -> BootloaderError) -
 fn run(
     script: &str,
     rehearsal: &str,
-    staging: &Staging,
+    scratch: &Scratch,
     progress: &dyn Progress,
     context: Context<'_>,
 ) -> Result<(), CommandError> {
-    let mut environment = vec![("out", staging.path().as_os_str()), (REHEARSAL, OsStr::new(rehearsal))];
+    let mut environment = vec![("out", scratch.path().as_os_str()), (REHEARSAL, OsStr::new(rehearsal))];
     environment.extend(context.options.store_root.environment());
-    command::run(script, staging.path(), &environment, progress, context.cancel)
+    command::run(script, scratch.path(), &environment, progress, context.cancel)
 }
 
 /// Keeps the lines that a command prints.

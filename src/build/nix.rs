@@ -18,6 +18,7 @@ use crate::source::closure::{self, NixContents};
 use crate::source::tree::FileTree;
 use crate::spec::{Btrfs, Compression, FsType, Spec};
 use crate::store::{Closure, StoreRoot};
+use crate::threads;
 use crate::units::ByteOffset;
 
 /// The nix filesystem with all its files, ready to be written.
@@ -94,7 +95,8 @@ impl Ext4Part {
         let pages = options.copy.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         // Every byte has its place already, so that neither has to wait for the other.
-        let (copied, written) = rayon::join(
+        let (copied, written) = threads::both(
+            options.copy.threads,
             || copy::run(&contents, image, options.copy, progress, cancel),
             || ext4::writer::write(&self.layout, &self.tree, &region, cancel),
         );
@@ -143,7 +145,7 @@ impl BtrfsPart {
         progress.stage("writing btrfs metadata", 0, 0);
         let pages = options.copy.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
-        writer::write(&self.layout, &self.volumes, learnt, &region, cancel)?;
+        writer::write(&self.layout, &self.volumes, learnt, &region, options.copy.threads, cancel)?;
         Ok(copied)
     }
 }
@@ -162,7 +164,7 @@ fn scan(spec: &Spec, btrfs: &Btrfs, context: Context<'_>) -> Result<FileTree, Bu
         registration: &registration,
         extra_directories: &spec.extra_directories.iter().cloned().chain(nested).collect::<Vec<_>>(),
     };
-    Ok(closure::nix_tree(contents, progress, cancel)?)
+    Ok(closure::nix_tree(contents, options.copy.threads, progress, cancel)?)
 }
 
 fn closure_info(spec: &Spec, store_root: &StoreRoot) -> PathBuf {

@@ -11,6 +11,7 @@ use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
 use super::inspect::InspectArgs;
 use super::ls::LsArgs;
+use super::threads;
 use super::verify::VerifyArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
@@ -65,8 +66,9 @@ pub(super) struct BuildArgs {
     /// Do not run the spec's installBootloader, nor rehearse it
     #[arg(long)]
     pub(super) no_bootloader: bool,
-    /// Cores to use; the image does not depend on it [default: all]
-    #[arg(long, value_name = "N")]
+    /// Cores to use; the image does not depend on it; more than four threads a core are not
+    /// started [default: all]
+    #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Prove the image, as `verify` does, before it gets its final name
     #[arg(long)]

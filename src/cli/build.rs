@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use sane_image::build::{self, BareFilesystem, Context, Options, Proof};
+use sane_image::build::{self, BareFilesystem, BuildError, Context, Options, Outputs, Proof};
 use sane_image::copy;
 use sane_image::progress::Cancel;
 
@@ -13,8 +13,7 @@ use super::{input, progress, report, threads};
 pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
     let (spec, store_root) = input::read(&args.input)?;
-    let jobs = args.jobs.unwrap_or_else(threads::all_cores);
-    threads::limit_threads(jobs)?;
+    let jobs = threads::count(args.jobs);
     let engine = match args.io {
         Io::Auto => copy::Engine::Auto,
         Io::Reflink => copy::Engine::Reflink,
@@ -30,9 +29,11 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Some(Part::Boot) => BareFilesystem::Boot,
         Some(Part::Nix) => BareFilesystem::Nix,
         None => {
+            // Before anything is done, so that what is in the way is told at once.
+            let outputs = Outputs::open(&args.out, &spec.name).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
-            let built = build::build(&mut prepared, &args.out, bootloader, context)?;
+            let built = build::build(&mut prepared, outputs, bootloader, context)?;
             drop(progress);
             return report::image(&built, &prepared.plan, started.elapsed());
         }

@@ -15,7 +15,7 @@ use sane_image::diff::side::Side;
 use sane_image::diff::{self, Depth, Diff, Options, PartitionFiles};
 use sane_image::image::Image;
 use sane_image::progress::Cancel;
-use sane_image::read::escape;
+use sane_image::read::{ReadError, escape};
 use serde_json::json;
 
 use super::look::{self, Outcome};
@@ -47,8 +47,9 @@ pub(super) struct DiffArgs {
     /// Print the differences as JSON; docs/diff-json.md explains it
     #[arg(long)]
     json: bool,
-    /// Cores to use; what is found does not depend on it [default: all]
-    #[arg(long, value_name = "N")]
+    /// Cores to use; what is found does not depend on it; more than four threads a core are not
+    /// started [default: all]
+    #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }
 
@@ -57,7 +58,7 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
     let progress = progress::for_stderr();
     let options = Options {
         depth: if args.files { Depth::Files } else { Depth::Summary },
-        jobs: args.jobs.unwrap_or_else(threads::all_cores),
+        jobs: threads::count(args.jobs),
         progress: progress.as_ref(),
         cancel,
     };
@@ -84,6 +85,7 @@ fn open(path: &Path) -> Result<Side> {
     if !path.is_dir() {
         match Image::open(path) {
             Ok(image) => return Ok(Side::Image(Box::new(image))),
+            Err(error @ ReadError::Open { .. }) => return Err(error.into()),
             // What is no image may be a registration, which starts with a store path.
             Err(error) => {
                 return verify::read_registration(path)

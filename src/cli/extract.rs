@@ -1,12 +1,13 @@
 //! `sane-image extract`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use indicatif::{BinaryBytes, HumanCount};
 use sane_image::extract::{self, ExtractError, Links, Plan};
+use sane_image::output::Directory;
 use sane_image::progress::Cancel;
 use sane_image::read::escape;
 use sane_image::read::resolve::Last;
@@ -21,7 +22,7 @@ use super::progress;
 /// is written outside DIR; if a name or a link would lead out of DIR, nothing is extracted at all. Links of a NixOS system
 /// do, to /nix/store: say with --links what is to become of them. In a tar, links stay as they are.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(group = ArgGroup::new("destination").required(true).args(["out", "tar"]), after_long_help = "\
 Examples:
   The whole boot partition:
     sane-image extract nixos.img boot --out boot
@@ -36,7 +37,7 @@ pub(super) struct ExtractArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Write the files below this directory, which is made if need be
-    #[arg(long, value_name = "DIR", required_unless_present = "tar", conflicts_with = "tar")]
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write a tar to standard output
     #[arg(long)]
@@ -57,15 +58,21 @@ enum LinksArg {
 }
 
 pub(super) fn run(args: &ExtractArgs, cancel: &Cancel) -> Result<Outcome> {
+    if args.tar && io::stdout().is_terminal() {
+        look::bad_usage("--tar writes no tar to a terminal; redirect standard output to a file or a pipe");
+    }
+    let destination = args.out.as_deref().map(Directory::open).transpose()?;
     let opened = args.part.open()?;
     let plan = plan(args, &opened)?;
     let progress = progress::for_stderr();
     let fs = opened.fs.as_ref();
-    match &args.out {
-        Some(out) => {
+    match destination {
+        Some(directory) => {
+            let out = directory.path();
             extract::to_directory(fs, &plan, out, progress.as_ref(), cancel).with_context(|| opened.name.clone())?;
             drop(progress);
             report(&plan, out)?;
+            directory.keep()?;
         }
         None => match extract::to_tar(fs, &plan, look::stdout(), progress.as_ref(), cancel) {
             Err(ExtractError::Tar(error)) => return Err(error.into()),

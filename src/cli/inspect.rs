@@ -1,16 +1,16 @@
 //! `sane-image inspect`.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use sane_image::image::Image;
 use sane_image::inspect::{self, Style};
+use sane_image::output::Page;
 use sane_image::read::escape;
 
-use super::look::Outcome;
+use super::look::{self, Outcome};
 
 /// The width of text that goes to no terminal.
 const WIDTH: u16 = 100;
@@ -33,17 +33,22 @@ pub(super) struct InspectArgs {
     /// Print the report as JSON; docs/inspect-json.md describes it
     #[arg(long)]
     json: bool,
-    /// Write the report as a page to this file, instead of printing it; with --json, do both
+    /// Write the report as a page to this file, instead of printing it; with --json, do both. `-` is standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &InspectArgs) -> Result<Outcome> {
+    if args.json && args.html.as_deref() == Some(Path::new("-")) {
+        look::bad_usage("--html - and --json would both write to standard output");
+    }
+    // What is in the way is told before the image is read.
+    let page = args.html.as_deref().map(Page::open).transpose()?;
     let name = escape::path(&args.image);
     let image = Image::open(&args.image).with_context(|| name.clone())?;
     let report = inspect::inspect(&image, &name);
-    if let Some(path) = &args.html {
-        fs::write(path, inspect::html(&report)).with_context(|| format!("{}: cannot be written", path.display()))?;
+    if let Some(page) = page {
+        page.write(inspect::html(&report).as_bytes())?;
     }
     let mut stdout = io::stdout().lock();
     if args.json {

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
 use sane_image::image::store::{self, StoreLocation};
 use sane_image::image::{Image, PartName};
 use sane_image::read::resolve::{AtRoot, Last, Mounted};
@@ -61,6 +62,11 @@ impl Mounted for Opened {
         let location = self.location.get_or_init(|| store::locate(self.fs.as_ref()).ok().flatten());
         location.as_ref().map_or_else(|| AtRoot.inside(absolute), |location| location.inside(absolute))
     }
+}
+
+/// Ends the program as clap does when it is used wrongly.
+pub(super) fn bad_usage(why: &str) -> ! {
+    super::args::Cli::command().error(ErrorKind::ArgumentConflict, why).exit()
 }
 
 /// Standard output with room to gather.

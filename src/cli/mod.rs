@@ -4,15 +4,16 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use sane_image::build::BuildError;
+use sane_image::output::{Directory, OutputError, Scratch};
 use sane_image::progress::{Cancel, Cancelled};
 use sane_image::spec::SpecErrors;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
@@ -42,7 +43,7 @@ const BAD_SPEC: u8 = 2;
 /// Runs the program and tells how it went.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let cancel = Arc::new(Cancel::new());
+    let cancel = Cancel::new();
     match run(&cli, &cancel) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
@@ -59,7 +60,7 @@ fn spec(cli: &Cli) -> Option<&Path> {
     }
 }
 
-fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
+fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
     watch_signals(cancel)?;
     match &cli.command {
         Command::Inspect(args) => return inspect::run(args),
@@ -77,24 +78,24 @@ fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
 }
 
 /// The first signal asks the work to stop and clean up, a second one ends the program at once.
-fn watch_signals(cancel: &Arc<Cancel>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
-    let cancel = Arc::clone(cancel);
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            if cancel.check().is_err() {
-                let _ = emulate_default_handler(signal);
-            }
-            cancel.request(signal);
-        }
-    });
+///
+/// The handlers do all of that themselves: there may be no thread to be had for it.
+fn watch_signals(cancel: &Cancel) -> Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let number = usize::try_from(signal).context("cannot watch for signals")?;
+        // In this order: what was asked before decides.
+        flag::register_conditional_default(signal, Arc::clone(&asked))
+            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
+            .and_then(|_| flag::register_usize(signal, cancel.flag(), number))
+            .context("cannot watch for signals")?;
+    }
     Ok(())
 }
 
 /// Tells the error, one line each where there are several, and chooses the exit code.
 fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode {
-    let broken_pipe = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
-    if error.downcast_ref().is_some_and(broken_pipe) {
+    if is_broken_pipe(error) {
         // Whoever read our output has had enough.
         return ExitCode::SUCCESS;
     }
@@ -116,10 +117,21 @@ fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode
     ExitCode::from(if bad_spec || error.is::<BadInput>() { BAD_SPEC } else { FAILED })
 }
 
-/// The error and its causes, as far as it does not name them itself.
+/// Whether whoever reads standard output, or what a text is written through to, is gone.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let source = match error.downcast_ref() {
+        Some(OutputError::Io { source, .. }) => Some(source),
+        _ => error.downcast_ref(),
+    };
+    source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes, each name and each thing once.
 fn describe(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
         said if said.is_empty() => cause,
+        // A cause may begin with the place that is named already.
+        said if cause.strip_prefix(&said).is_some_and(|rest| rest.starts_with(':')) => cause,
         said if said.contains(&cause) => said,
         said => format!("{said}: {cause}"),
     })
@@ -133,7 +145,11 @@ fn completions(args: &CompletionsArgs) -> Result<()> {
 }
 
 fn man(args: &ManArgs) -> Result<()> {
-    let failed = || format!("{}: cannot write man pages", args.dir.display());
-    std::fs::create_dir_all(&args.dir).with_context(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).with_context(failed)
+    let directory = Directory::open(&args.dir)?;
+    let scratch = Scratch::beside(directory.path())?;
+    clap_mangen::generate_to(Cli::command(), scratch.path())
+        .with_context(|| format!("{}: cannot write man pages", args.dir.display()))?;
+    directory.adopt(&scratch, &[])?;
+    drop(scratch);
+    Ok(directory.keep()?)
 }

@@ -11,7 +11,7 @@ use super::{input, progress, report, threads};
 pub(super) fn run(args: &PlanArgs, cancel: &Cancel) -> Result<()> {
     let (spec, store_root) = input::read(&args.input)?;
     let progress = progress::for_stderr();
-    let copy = copy::Options { threads: threads::all_cores(), engine: copy::Engine::Auto };
+    let copy = copy::Options { threads: threads::count(None), engine: copy::Engine::Auto };
     let options = Options { store_root: &store_root, copy, proof: Proof::None };
     let prepared = build::prepare(&spec, Context { options, progress: progress.as_ref(), cancel })?;
     drop(progress);

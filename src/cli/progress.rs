@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +12,8 @@ use sane_image::progress::Progress;
 
 /// How often a log gets a line.
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
+/// How often a bar moves.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The progress that suits where standard error goes.
 pub(super) fn for_stderr() -> Box<dyn Progress> {
@@ -19,19 +23,34 @@ pub(super) fn for_stderr() -> Box<dyn Progress> {
 }
 
 /// One bar at a time, the current stage's.
-struct Bar(ProgressBar);
+struct Bar {
+    bar: ProgressBar,
+    /// Keeps it moving where nothing is reported; goes before the bar. `None` if there is no thread to be had.
+    ticker: Option<(Sender<()>, JoinHandle<()>)>,
+}
 
 impl Bar {
     fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self(bar)
+        let (stop, stopped) = mpsc::channel();
+        let ticking = bar.clone();
+        let tick = move || {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                ticking.tick();
+            }
+        };
+        let ticker = thread::Builder::new().spawn(tick).ok().map(|thread| (stop, thread));
+        Self { bar, ticker }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        if let Some((stop, thread)) = self.ticker.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+        self.bar.finish_and_clear();
     }
 }
 
@@ -42,20 +61,20 @@ impl Progress for Bar {
             (_, 0) => "{spinner} {msg} {wide_bar} {human_pos}/{human_len}",
             _ => "{spinner} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
         };
-        self.0.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let has_both = total_files > 0 && total_bytes > 0;
         let files = if has_both { format!(" ({} files)", HumanCount(total_files)) } else { String::new() };
-        self.0.set_message(format!("{name}{files}"));
-        self.0.set_length(if total_bytes > 0 { total_bytes } else { total_files });
-        self.0.reset();
+        self.bar.set_message(format!("{name}{files}"));
+        self.bar.set_length(if total_bytes > 0 { total_bytes } else { total_files });
+        self.bar.reset();
     }
 
     fn advance(&self, files: u64, bytes: u64) {
-        self.0.inc(if bytes > 0 { bytes } else { files });
+        self.bar.inc(if bytes > 0 { bytes } else { files });
     }
 
     fn relay(&self, line: &str) {
-        self.0.suspend(|| write_line(line));
+        self.bar.suspend(|| write_line(line));
     }
 
     fn warn(&self, message: &str) {

@@ -81,7 +81,7 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
         let swap = partition.swap.as_ref().map(|swap| format!(" swap, label {:?}, UUID {}", swap.label, swap.uuid));
         return format!("{start}{}, {:?}", swap.unwrap_or_default(), partition.name);
     };
-    let room = match plan.boot.more_generations {
+    let room = match plan.boot.for_people() {
         Some(generations) if partition.role == Role::Boot => {
             format!(" (room for {} more generations)", HumanCount(generations))
         }

@@ -3,15 +3,17 @@
 use std::num::NonZeroUsize;
 use std::thread;
 
-use anyhow::{Context, Result};
+/// A thread that waits for a disk leaves its core to others; with more than this many for each core, they only wait for
+/// each other.
+const MOST_A_CORE: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 
-/// One thread a core.
-pub(super) fn all_cores() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+/// As many threads as a user asks for, as far as this machine has a use for them; one for each core if not told.
+pub(super) fn count(jobs: Option<NonZeroUsize>) -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    jobs.map_or(cores, |jobs| jobs.min(cores.saturating_mul(MOST_A_CORE)))
 }
 
-/// Makes the scan keep to `threads` as well.
-pub(super) fn limit_threads(threads: NonZeroUsize) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-    pool.build_global().context("cannot start threads")
+/// The value of `--jobs`.
+pub(super) fn parse_jobs(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "it must be a number from 1 on; leave --jobs out for one a core")
 }

@@ -44,8 +44,9 @@ pub(super) struct VerifyArgs {
     /// Print what was found as JSON; docs/verify-json.md explains it
     #[arg(long)]
     json: bool,
-    /// Cores to use; what is found does not depend on it [default: all]
-    #[arg(long, value_name = "N")]
+    /// Cores to use; what is found does not depend on it; more than four threads a core are not
+    /// started [default: all]
+    #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs, cancel: &Cancel) -> Result<Outcome> {
     let registration = args.registration.as_deref().map(read_registration).transpose()?;
     let progress = progress::for_stderr();
     let options = Options {
-        jobs: args.jobs.unwrap_or_else(threads::all_cores),
+        jobs: threads::count(args.jobs),
         registration: registration.as_deref(),
         progress: progress.as_ref(),
         cancel,

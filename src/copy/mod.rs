@@ -1,7 +1,7 @@
 //! Moves the contents of files to their final places in the image, in parallel, each byte once.
 //!
 //! A filesystem offers its files as [`CopyJobs`]. They are cut into parts and gathered into batches of neighbours
-//! (`parts`), which threads take in the order of the image (`threads`). A thread asks for the files of a batch to be
+//! (`parts`), which threads take in the order of the image. A thread asks for the files of a batch to be
 //! read ahead (`source`), reads them into one buffer and writes it at once (`worker`), so that one write serves
 //! hundreds of small files; or has the kernel move a large file's pages, or share them (`image`).
 //!
@@ -22,10 +22,11 @@ use self::image::Image;
 pub use self::jobs::{CopyJobs, Files, Form, Observer, PackJobs, Packer, Piece, Unit};
 use self::packing::PackWorker;
 use self::parts::{Batches, UnitBatches};
-use self::threads::Turns;
+use self::turns::Turns;
 use self::worker::Worker;
 use crate::disk::pages::PageFile;
 use crate::progress::{Cancel, Cancelled, Progress};
+use crate::threads;
 use crate::units::ByteOffset;
 
 mod clone_range;
@@ -34,7 +35,7 @@ mod jobs;
 mod packing;
 mod parts;
 mod source;
-mod threads;
+mod turns;
 mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.

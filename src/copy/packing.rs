@@ -5,7 +5,7 @@ use std::mem;
 use super::image::Image;
 use super::jobs::{Form, PackJobs, Packer, Unit};
 use super::source::{Ahead, Source, Wanted};
-use super::threads::Turns;
+use super::turns::Turns;
 use super::{CopyError, WINDOW_BYTES};
 use crate::disk::pages::{PAGE, PageBuffer};
 use crate::progress::{Cancel, Progress};

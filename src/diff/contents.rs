@@ -1,14 +1,13 @@
 //! Which files differ in their bytes, found out on all cores.
 
 use std::num::NonZeroUsize;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use crate::image::Partition;
 use crate::progress::{Cancel, Progress};
 use crate::read::{FileSystem, ReadError};
+use crate::threads;
 
 use super::DiffError;
 
@@ -26,6 +25,9 @@ pub(super) fn differing(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Vec<PathBuf>, DiffError> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
     let next = AtomicUsize::new(0);
     let batches: Vec<&[PathBuf]> = paths.chunks(BATCH).collect();
     let work = || -> Result<Vec<PathBuf>, DiffError> {
@@ -43,11 +45,7 @@ pub(super) fn differing(
         Ok(differing)
     };
     let threads = jobs.get().min(batches.len());
-    let found = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let found = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        found.collect::<Result<Vec<_>, _>>()
-    })?;
+    let found = threads::together(threads, work).into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut all = found.concat();
     all.sort();
     Ok(all)

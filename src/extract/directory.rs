@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::{ExtractError, Item, Plan};
+use crate::output;
 use crate::progress::{Cancel, Progress};
 use crate::read::{FileSystem, Kind, Metadata};
 
@@ -42,7 +43,11 @@ pub fn to_directory(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(out, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
     progress.stage("extracting files", plan.total.files, plan.total.bytes);
-    let mut tree = Tree { open: vec![Open { path: PathBuf::new(), fd: top, finish: None }] };
+    let nameless = output::can_link(&top);
+    let mut tree = Tree {
+        open: vec![Open { path: PathBuf::new(), fd: top.try_clone().map_err(failed)?, finish: None }],
+        nameless,
+    };
     let mut buffer = vec![0; CHUNK];
     for item in &plan.items {
         cancel.check()?;
@@ -54,12 +59,16 @@ pub fn to_directory(
             Kind::Special => {}
         }
     }
-    tree.leave_all()
+    tree.leave_all()?;
+    // What a disk or a server did not take shows only now.
+    rustix::fs::syncfs(&top).map_err(|error| failed(error.into()))
 }
 
 /// The directories from the destination down to where we are.
 struct Tree {
     open: Vec<Open>,
+    /// Whether files can be made without a name, to get it when they are whole.
+    nameless: bool,
 }
 
 struct Open {
@@ -129,16 +138,29 @@ impl Tree {
         progress: &dyn Progress,
     ) -> Result<(), ExtractError> {
         let (here, name) = (self.here()?, name(item));
+        let cannot = failed(&item.path, "cannot be made");
+        if rustix::fs::statat(&here.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(cannot(Errno::EXIST));
+        }
+        let mut write = |file: &File| {
+            fill(fs, item, file, buffer, progress).and_then(|()| finish(file, &item.metadata, &item.path))
+        };
+        if self.nameless
+            && let Ok(file) = output::open_at(&here.fd, Path::new("."), Mode::from(0o600))
+        {
+            write(&file)?;
+            return output::link_at(&file, &here.fd, name).map_err(|source| ExtractError::Write {
+                path: item.path.clone(),
+                what: "cannot be made",
+                source,
+            });
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&here.fd, name, flags, Mode::from(0o600))
-            .map_err(failed(&item.path, "cannot be made"))?;
-        let file = File::from(fd);
-        let done = fill(fs, item, &file, buffer, progress).and_then(|()| finish(&file, &item.metadata, &item.path));
-        if done.is_err() {
+        let file = File::from(rustix::fs::openat(&here.fd, name, flags, Mode::from(0o600)).map_err(cannot)?);
+        write(&file).inspect_err(|_| {
             // Half a file is worse than none.
             let _ = rustix::fs::unlinkat(&here.fd, name, AtFlags::empty());
-        }
-        done
+        })
     }
 
     fn leave(&mut self) -> Result<(), ExtractError> {

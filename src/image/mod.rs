@@ -86,12 +86,21 @@ impl Image {
     /// an error but among its [`faults`](Table::faults).
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let failed = |source| ReadError::Open { path: escape::path(path), source };
-        let mut file = File::open(path).map_err(failed)?;
-        // A block device's metadata tells no length.
-        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
+        Self::from_file(file)
+    }
+
+    /// The image in an open file.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn from_file(mut file: File) -> Result<Self, ReadError> {
+        // A block device's metadata tells no length.
+        let len =
+            file.seek(SeekFrom::End(0)).map_err(|source| ReadError::Io { offset: ByteOffset(0), len: 0, source })?;
         Self::from_bytes(Window::new(file, len))
     }
 
@@ -136,7 +145,7 @@ impl Image {
     /// The partition that a user means.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`], or whatever keeps a number from being a partition.
+    /// [`ReadError::NoPartition`], or whatever keeps a number from being a partition.
     pub fn find(&self, part: &PartName) -> Result<&Partition, ReadError> {
         part::find(self, part)
     }

@@ -54,13 +54,16 @@ pub(super) fn find<'a>(image: &'a Image, part: &PartName) -> Result<&'a Partitio
     };
     found.ok_or_else(|| {
         let numbers: Vec<_> = image.partitions().iter().map(|partition| partition.number.to_string()).collect();
-        let there = if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") };
-        let why = match part {
-            PartName::Boot => "no ESP and no FAT among the partitions, which are",
-            PartName::Nix => "no ext4 or btrfs with a store among the partitions, which are",
-            PartName::Number(_) => "the partitions are",
+        let there = match numbers.as_slice() {
+            [] => "there are no partitions".to_owned(),
+            [only] => format!("the only one is {only}"),
+            numbers => format!("there are {}", numbers.join(", ")),
         };
-        ReadError::NotFound(format!("partition {part} ({why}: {there})"))
+        ReadError::NoPartition(match part {
+            PartName::Boot => format!("no partition is the boot partition, neither an ESP nor a FAT ({there})"),
+            PartName::Nix => format!("no partition is the nix partition, an ext4 or btrfs with a store ({there})"),
+            PartName::Number(number) => format!("no partition {number} ({there})"),
+        })
     })
 }
 

@@ -28,6 +28,9 @@ pub struct BootRoom {
     pub more_generations: Option<u64>,
 }
 
+/// No kernel is smaller: what takes less is a test's.
+const KERNEL_MIN: u64 = MIB;
+
 impl BootRoom {
     pub(super) fn new(boot: &Laid<'_, VfatLayout>) -> Self {
         let Laid { tree, layout } = boot;
@@ -41,6 +44,11 @@ impl BootRoom {
 }
 
 impl BootRoom {
+    /// For how many more generations there is room, if it is a real one that was measured.
+    pub fn for_people(&self) -> Option<u64> {
+        self.more_generations.filter(|_| self.generation_size >= KERNEL_MIN)
+    }
+
     /// What to tell the user of an ESP of `size` bytes on which the next generation has no room.
     pub fn warning(&self, size: u64) -> Option<String> {
         let Self { generation_size, more_generations: Some(0) } = *self else { return None };

@@ -18,6 +18,9 @@ pub enum ReadError {
     /// There is no such file.
     #[error("{0}: no such file")]
     NotFound(String),
+    /// There is no such partition.
+    #[error("{0}")]
+    NoPartition(String),
     /// Something below a path is wanted that has nothing below it.
     #[error("{0}: not a directory")]
     NotADirectory(String),

@@ -7,16 +7,18 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType, Metadata};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
 use thiserror::Error;
 
 use super::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::store::registration::IMAGE_FILE_NAME;
 use crate::store::{StorePath, StoreRoot};
+use crate::threads;
 
 /// The permission bit from which Nix tells whether a file is executable.
 const OWNER_EXECUTES: u32 = 0o100;
@@ -70,15 +72,25 @@ pub struct NixContents<'a> {
 }
 
 /// Scans the store paths, in parallel, and puts them where the nix filesystem has them.
-pub fn nix_tree(contents: NixContents<'_>, progress: &dyn Progress, cancel: &Cancel) -> Result<FileTree, ScanError> {
+///
+/// # Errors
+/// Of what is wrong, the first in the order of the paths that was found.
+pub fn nix_tree(
+    contents: NixContents<'_>,
+    threads: NonZeroUsize,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<FileTree, ScanError> {
     progress.stage("scanning store paths", contents.paths.len() as u64, 0);
-    let scan = |path: &&StorePath| {
+    let scanned = Mutex::new(BTreeMap::new());
+    let scan = |(): &mut (), path: &&StorePath| {
         let tree = scan_store_path(&contents.store_root.locate(path.as_path()), path.base_name().as_ref(), cancel)?;
         progress.advance(1, 0);
-        Ok((OsString::from(path.base_name()), tree))
+        scanned.lock().unwrap_or_else(PoisonError::into_inner).insert(OsString::from(path.base_name()), tree);
+        Ok::<_, ScanError>(())
     };
-    let scanned: BTreeMap<OsString, FileTree> =
-        contents.paths.par_iter().map(scan).collect::<Result<_, ScanError>>()?;
+    threads::share_out(contents.paths.iter(), threads, || (), scan)?;
+    let scanned = scanned.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut root = Skeleton::default();
     root.directory(contents.store).entries.extend(scanned.into_iter().map(|(name, tree)| (name, Entry::Scanned(tree))));
     for path in contents.extra_directories {

@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub enum CommandError {
     /// The shell could not be started.
-    #[error("cannot start the shell: {source}; is there an `sh` in PATH, and {} a directory?", directory.display())]
+    #[error("cannot start the shell: {source}; {}", start_remedy(source, directory))]
     Start {
         /// Where it was to run.
         directory: PathBuf,
@@ -54,6 +54,14 @@ pub enum CommandError {
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+/// What to look at when a shell does not start.
+fn start_remedy(source: &io::Error, directory: &Path) -> String {
+    match source.kind() {
+        ErrorKind::WouldBlock => "no more processes can be had: see `ulimit -u`".to_owned(),
+        _ => format!("is there an `sh` in PATH, and {} a directory?", directory.display()),
+    }
 }
 
 /// Runs `script` by `sh -eu` in `directory`, with additions to the environment and nothing on its stdin, to its end.

@@ -1,9 +1,7 @@
 //! Checks and hashes on all cores.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::stores::Store;
 use super::tree::{self, FileFault, Hashed, Surroundings};
@@ -13,6 +11,7 @@ use crate::progress::Cancelled;
 use crate::read::{Bytes, FileSystem, escape};
 use crate::store::Registration;
 use crate::store::nar::NarHash;
+use crate::threads;
 
 /// A piece of work for one thread.
 #[derive(Clone, Copy)]
@@ -50,11 +49,7 @@ pub(super) fn run(
     let tasks = tasks(checks, &stores);
     let threads = options.jobs.get().min(tasks.len());
     let shared = Shared { checks, stores: &stores, options, tasks, next: AtomicUsize::new(0) };
-    let outcomes = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| shared.work())).collect();
-        let outcomes = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        outcomes.collect::<Result<Vec<_>, _>>()
-    })?;
+    let outcomes = threads::together(threads, || shared.work()).into_iter().collect::<Result<Vec<_>, _>>()?;
     for outcome in outcomes.into_iter().flatten() {
         match outcome {
             Outcome::Checked(faults) => report.faults.extend(faults),

@@ -187,3 +187,46 @@ fn a_reader_that_leaves_early_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Every name that was given stands in an error once, and a missing file is told as one in the same words.
+#[test]
+fn errors_name_each_thing_once() {
+    let closure = closure().write();
+    let built = Built::new(&closure, &[]);
+    let image = built.image.to_str().unwrap();
+    let directory = built.scratch().to_str().unwrap();
+    let absent = "nothere.img: cannot be opened: No such file or directory (os error 2)";
+    let is_directory = format!("{directory}: cannot be opened: is a directory");
+    for (arguments, wanted) in [
+        (&["inspect", "nothere.img"][..], absent),
+        (&["ls", "nothere.img", "nix"], absent),
+        (&["cat", "nothere.img", "nix", "x"], absent),
+        (&["extract", "nothere.img", "nix", "--tar"], absent),
+        (&["verify", "nothere.img"], absent),
+        (&["diff", "nothere.img", image], absent),
+        (&["diff", image, "nothere.img"], absent),
+        (&["inspect", directory], is_directory.as_str()),
+        (&["verify", directory], is_directory.as_str()),
+        (&["ls", image, "9"], format!("{image}: no partition 9 (there are 1, 2)").as_str()),
+        (&["ls", image, "nix", "nothere"], format!("{image}: partition nix: nothere: no such file").as_str()),
+        (
+            &["verify", image, "--registration", "nothere"],
+            "nothere: cannot be read: No such file or directory (os error 2)",
+        ),
+    ] {
+        let run = run(sane_image().args(arguments)).expect_failure(1);
+        assert_eq!(run.stderr, format!("sane-image: error: {wanted}\n"), "{arguments:?}");
+    }
+}
+
+/// Stubs in the place of kernels tell nothing of how many generations there is room for.
+#[test]
+fn room_is_told_of_real_kernels_only() {
+    for (len, told) in [(40, false), (5 << 20, true)] {
+        let boot = format!("f() {{ mkdir nixos; truncate -s {len} nixos/kernel; }}; f");
+        let closure = ClosureBuilder::new().spec(move |spec| spec["populateCmd"] = json!(boot)).write();
+        let built = Built::new(&closure, &[]);
+        assert_eq!(built.run.stdout.contains("more generations)"), told, "{}", built.run.stdout);
+        assert!(built.layout["boot"]["moreGenerations"].is_u64(), "{}", built.layout);
+    }
+}

@@ -211,7 +211,7 @@ fn failures_are_one_clear_line() {
         }
     };
     fails(&["ls", image, "nix", "none\n"], 1, "partition nix: none\\n: no such file");
-    fails(&["ls", image, "7"], 1, "partition 7 (the partitions are: 1, 2): no such file");
+    fails(&["ls", image, "7"], 1, "no partition 7 (there are 1, 2)");
     fails(&["ls", image, "root"], 2, "not \"boot\", \"nix\" or the number of a partition");
     fails(&["cat", image, "nix", "nix"], 1, "not a regular file");
     fails(&["cat", image, "nix", "nix/store/x/y"], 1, "no such file");

@@ -2,10 +2,7 @@
 //!
 //! Nothing is copied: the tree's files have their origins where they were found.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
 
 pub use self::error::PopulateError;
 pub use self::systemd_boot::SystemdBootError;
@@ -13,6 +10,7 @@ pub use self::systemd_boot::SystemdBootError;
 use self::links::Store;
 use self::merge::Merge;
 use super::tree::FileTree;
+use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
 use crate::spec::SystemdBoot;
 use crate::store::StoreRoot;
@@ -47,7 +45,7 @@ pub struct BootTree {
     /// Directories and regular files only.
     pub tree: FileTree,
     /// Holds what was made.
-    _scratch: Vec<TempDir>,
+    _scratch: Vec<Scratch>,
 }
 
 /// Runs populateCmd in an empty directory, and adds systemd-boot and extraBootFiles to what it made.
@@ -87,9 +85,9 @@ pub fn boot_tree(
 }
 
 /// A new empty directory, by a path that is free of symbolic links. It is gone when it is dropped from `kept`.
-fn new_scratch(kept: &mut Vec<TempDir>) -> Result<PathBuf, PopulateError> {
-    let directory = tempfile::Builder::new().prefix("sane-image-boot-").tempdir().map_err(PopulateError::Scratch)?;
-    let path = fs::canonicalize(directory.path()).map_err(PopulateError::Scratch)?;
+fn new_scratch(kept: &mut Vec<Scratch>) -> Result<PathBuf, PopulateError> {
+    let directory = Scratch::temporary().map_err(PopulateError::Scratch)?;
+    let path = directory.path().to_owned();
     kept.push(directory);
     Ok(path)
 }

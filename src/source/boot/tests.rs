@@ -1,9 +1,12 @@
 //! Boot trees from populateCmd and extraBootFiles.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 use super::merge::BLOCK;
 use super::*;

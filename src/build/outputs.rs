@@ -1,0 +1,128 @@
+//! The image and its plan on their way to their final names.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::LAYOUT_NAME;
+use crate::output::{Directory, OutputError, Pending, Scratch, Target, publish};
+
+/// What a build of a whole image gives: `<name>.img` and `layout.json` in a directory. Dropped before it is published, it
+/// takes all that was made with it.
+#[derive(Debug)]
+pub struct Outputs {
+    image: Pending,
+    layout: Pending,
+    /// The directory that an installer saw, with what it left there.
+    scratch: Option<Scratch>,
+    // Last: it goes only when it is empty.
+    directory: Directory,
+}
+
+impl Outputs {
+    /// Prepares to put the image of this name and its plan into `out`.
+    ///
+    /// # Errors
+    /// If one of them is something there that is no regular file, or cannot be made.
+    pub fn open(out: &Path, name: &str) -> Result<Self, OutputError> {
+        let directory = Directory::open(out)?;
+        let targets = [directory.target(format!("{name}.img"))?, directory.target(LAYOUT_NAME)?];
+        let [image, layout] = targets.map(Pending::create);
+        Ok(Self { image: image?, layout: layout?, scratch: None, directory })
+    }
+
+    /// The image.
+    pub(super) fn image(&self) -> &Pending {
+        &self.image
+    }
+
+    /// The plan, which is small.
+    pub(super) fn write_layout(&mut self, json: &str) -> Result<(), OutputError> {
+        self.layout.write(json.as_bytes())
+    }
+
+    /// A directory for an installer's rehearsal, beside the image.
+    ///
+    /// # Errors
+    /// If what the installer leaves there could not be moved to where the outputs are.
+    pub(super) fn rehearsal(&self) -> Result<Scratch, OutputError> {
+        let directories = [&self.image, &self.layout].map(|file| file.target().directory());
+        let mut together = directories.into_iter().chain([self.directory.path()]).map(filesystem);
+        let first = together.next();
+        if !together.all(|other| Some(other) == first) {
+            let why = "leads to another filesystem, where installBootloader could not put its files; remove the link";
+            return Err(OutputError::refused(self.image.target().named(), why));
+        }
+        Scratch::beside(self.image.target().directory())
+    }
+
+    /// Whether all that a rehearsal has left could be put beside the image.
+    pub(super) fn check(&self, rehearsal: &Scratch) -> Result<(), OutputError> {
+        self.directory.check(rehearsal)
+    }
+
+    /// Shows the image and its plan to an installer, by their names in a directory of their own.
+    pub(super) fn show(&mut self, name: &str) -> Result<&Scratch, OutputError> {
+        let scratch = Scratch::beside(self.image.target().directory())?;
+        self.image.show_as(&scratch.path().join(name))?;
+        self.layout.show_as(&scratch.path().join(LAYOUT_NAME))?;
+        Ok(self.scratch.insert(scratch))
+    }
+
+    /// Takes what an installer may have put in the place of the image and of its plan.
+    pub(super) fn look_again(&mut self) -> Result<(), OutputError> {
+        self.image.look_again()?;
+        self.layout.look_again()
+    }
+
+    /// Gives everything its final name, the image last.
+    pub(super) fn publish(self) -> Result<(), OutputError> {
+        // What is declared first goes last, should this fail.
+        let Self { directory, scratch, image, layout } = self;
+        if let Some(scratch) = &scratch {
+            let shown = [&image, &layout].map(|file| file.shown_as().unwrap_or_default().to_owned());
+            directory.adopt(scratch, &shown)?;
+        }
+        publish(vec![layout, image])?;
+        directory.keep()
+    }
+}
+
+/// The filesystem that a directory is on.
+fn filesystem(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.dev())
+}
+
+/// A single file on its way to its final name.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: Pending,
+    // Last: it goes only when it is empty.
+    directory: Directory,
+}
+
+impl OutputFile {
+    /// Prepares to make the file `out`, with the directories that lead to it.
+    ///
+    /// # Errors
+    /// If there is something that is no regular file, or the file cannot be made.
+    pub fn open(out: &Path) -> Result<Self, OutputError> {
+        let target = Target::find(out)?;
+        let directory = Directory::open(target.directory())?;
+        Ok(Self { file: Pending::create(target)?, directory })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        self.file.file()
+    }
+
+    pub(super) fn set_len(&self, size: u64) -> Result<(), OutputError> {
+        self.file.set_len(size)
+    }
+
+    pub(super) fn publish(self) -> Result<(), OutputError> {
+        let Self { directory, file } = self;
+        publish(vec![file])?;
+        directory.keep()
+    }
+}

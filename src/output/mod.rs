@@ -1,0 +1,65 @@
+//! Where results go: a file is made out of sight and gets its name when it is whole, whatever happens meanwhile.
+//!
+//! First the destination is judged ([`Target`], [`Directory`]): what exists and is no regular file is refused before any
+//! work is done. Then a [`Pending`] file is written: one without a name where the filesystem can make such a file, so
+//! that nothing is left of it whoever kills us, else a hidden one. Last it is written out, linked under a hidden name and
+//! renamed. What must have names before that, for the scripts of users, lies in a hidden [`Scratch`] directory. What is
+//! hidden is locked, and what no living process has locked is removed by the next run (`abandoned`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use self::directory::Directory;
+pub use self::nameless::{can_link, link_at, open_at};
+pub use self::page::Page;
+pub use self::pending::{Pending, publish};
+pub use self::scratch::Scratch;
+pub use self::target::Target;
+
+mod abandoned;
+mod directory;
+mod nameless;
+mod page;
+mod pending;
+mod scratch;
+mod target;
+
+/// What the names of files and directories that are not finished start with.
+const HIDDEN: &str = ".sane-image-";
+
+/// The output cannot be made where the user wants it.
+#[derive(Debug, Error)]
+pub enum OutputError {
+    /// What is there already is nothing that could be written.
+    #[error("{}: {why}", path.display())]
+    Refused {
+        /// The output, as the user named it.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: String,
+    },
+    /// The operating system says no.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried, such as "cannot be made".
+        action: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl OutputError {
+    /// That `path`, as the user named it, cannot be an output.
+    pub(crate) fn refused(path: &Path, why: impl Into<String>) -> Self {
+        Self::Refused { path: path.to_owned(), why: why.into() }
+    }
+
+    fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+}

@@ -1,0 +1,121 @@
+//! Work on several threads: no more than there is work for, and as many as can be had. Where there are none to be had,
+//! the calling thread does all of it.
+
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Builder, ScopedJoinHandle};
+
+/// Runs `work` on up to `threads` threads, the calling one among them, and returns what each of them gave.
+pub(crate) fn together<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let spawn = |_| Builder::new().spawn_scoped(scope, &work).ok();
+        let others: Vec<_> = (1..threads).map_while(spawn).collect();
+        let mut given = vec![work()];
+        given.extend(others.into_iter().map(join));
+        given
+    })
+}
+
+/// Runs two pieces of work side by side, or one after the other on a single thread.
+pub(crate) fn both<A, B: Send>(
+    threads: NonZeroUsize,
+    one: impl FnOnce() -> A,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    let other = Mutex::new(Some(other));
+    let take = || other.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread::scope(|scope| {
+        let run = || take().map(|other| other());
+        let spawned = (threads.get() > 1).then(|| Builder::new().spawn_scoped(scope, run).ok()).flatten();
+        let one = one();
+        let given = spawned.map_or_else(run, join);
+        (one, given.expect("nobody else has taken it"))
+    })
+}
+
+/// Calls `work` once for each item, on up to `threads` threads, each with a worker of its own.
+///
+/// # Errors
+/// Of the errors that occurred, that of the earliest item; items not yet begun are given up.
+pub(crate) fn share_out<T, W, E: Send>(
+    items: impl Iterator<Item = T> + Send,
+    threads: NonZeroUsize,
+    worker: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let most = items.size_hint().1.unwrap_or(usize::MAX);
+    let items = Mutex::new(items.enumerate());
+    let stop = AtomicBool::new(false);
+    let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !stop.load(Ordering::Relaxed));
+    together(threads.get().min(most), || {
+        let mut worker = worker();
+        while let Some((number, item)) = next() {
+            if let Err(error) = work(&mut worker, item) {
+                stop.store(true, Ordering::Relaxed);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                    *failed = Some((number, error));
+                }
+            }
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// What a thread gave; its panic goes on in ours.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn threads(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).unwrap()
+    }
+
+    #[test]
+    fn every_item_is_done_once() {
+        for (len, n) in [(0, 3), (1, 1), (1000, 1), (1000, 4)] {
+            let done: Vec<_> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+            let count = |(): &mut (), item: usize| {
+                done[item].fetch_add(1, Ordering::Relaxed);
+                Ok::<_, ()>(())
+            };
+            assert_eq!(share_out(0..len, threads(n), || (), count), Ok(()));
+            assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_workers_than_items() {
+        let workers = AtomicUsize::new(0);
+        let worker = || _ = workers.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(share_out(0..3, threads(1_000_000), worker, |_, _| Ok::<_, ()>(())), Ok(()));
+        assert!(workers.into_inner() <= 3);
+    }
+
+    #[test]
+    fn the_first_error_wins_and_ends_the_work() {
+        let done = AtomicUsize::new(0);
+        let fail_late = |(): &mut (), item: usize| {
+            done.fetch_add(1, Ordering::Relaxed);
+            if item >= 70 { Err(item) } else { Ok(()) }
+        };
+        assert_eq!(share_out(0..1_000_000, threads(4), || (), fail_late), Err(70));
+        assert!(done.into_inner() < 1_000);
+    }
+
+    #[test]
+    fn two_pieces_of_work_give_both_results() {
+        for n in [1, 2] {
+            assert_eq!(both(threads(n), || 1, || "two"), (1, "two"));
+        }
+    }
+}
