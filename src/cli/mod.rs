@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use sane_image::build::BuildError;
 use sane_image::progress::{Cancel, Cancelled};
 use sane_image::spec::SpecErrors;
@@ -20,12 +20,14 @@ use self::look::Outcome;
 mod args;
 mod build;
 mod cat;
+mod complete;
 mod diff;
 mod extract;
 mod input;
 mod inspect;
 mod look;
 mod ls;
+mod man;
 mod plan;
 mod progress;
 mod report;
@@ -39,6 +41,11 @@ const BAD_SPEC: u8 = 2;
 
 /// Runs the program and tells how it went.
 pub(crate) fn main() -> ExitCode {
+    match complete::answer() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
     let cli = Cli::parse();
     let cancel = Arc::new(Cancel::new());
     match run(&cli, &cancel) {
@@ -111,14 +118,14 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 fn completions(args: &CompletionsArgs) -> Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "sane-image", &mut script);
-    io::stdout().lock().write_all(&script)?;
-    Ok(())
+    Ok(io::stdout().lock().write_all(&complete::script(args.shell)?)?)
 }
 
 fn man(args: &ManArgs) -> Result<()> {
     let failed = || format!("{}: cannot write man pages", args.dir.display());
     std::fs::create_dir_all(&args.dir).with_context(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).with_context(failed)
+    for (name, page) in man::pages() {
+        std::fs::write(args.dir.join(name), page).with_context(failed)?;
+    }
+    Ok(())
 }
