@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::cat::CatArgs;
@@ -24,7 +24,7 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-const EXIT_CODES: &str = "\
+pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed, and nothing is left under the final name; not right (verify); different (diff)
@@ -58,7 +58,7 @@ pub(super) struct BuildArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
     /// Write the image and layout.json into this directory; with --only, write the partition to this file
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
     /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
     #[arg(long, value_enum, value_name = "PART")]
@@ -95,10 +95,16 @@ pub(super) struct PlanArgs {
 }
 
 /// Print a completion script for a shell.
+///
+/// It completes commands, options and their values, files, the partitions of an image, and the files in them. The script
+/// calls the `sane-image` on your PATH.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Example:
-    sane-image completions fish > ~/.config/fish/completions/sane-image.fish")]
+Examples:
+  The folders in which shells look for scripts:
+    sane-image completions bash > ~/.local/share/bash-completion/completions/sane-image
+    sane-image completions fish > ~/.config/fish/completions/sane-image.fish
+    sane-image completions zsh > ~/.zsh/completions/_sane-image")]
 pub(super) struct CompletionsArgs {
     /// The shell to complete in
     pub(super) shell: Shell,
@@ -108,10 +114,11 @@ pub(super) struct CompletionsArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
+  To read them, if your manpath has ~/.local/share/man:
     sane-image man ~/.local/share/man/man1 && man sane-image-build")]
 pub(super) struct ManArgs {
     /// The directory to write them to
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) dir: PathBuf,
 }
 
@@ -122,7 +129,7 @@ pub(super) struct InputArgs {
     #[arg(value_name = "SPEC")]
     pub(super) spec: PathBuf,
     /// Read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths in the image stay the same
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) store_root: Option<PathBuf>,
 }
 

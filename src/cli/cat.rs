@@ -8,6 +8,7 @@ use clap::Args;
 use sane_image::progress::Cancel;
 use sane_image::read::resolve::Last;
 
+use super::complete;
 use super::look::{self, Opened, Outcome, PartArgs};
 
 /// Bytes read at once.
@@ -26,7 +27,7 @@ pub(super) struct CatArgs {
     #[command(flatten)]
     part: PartArgs,
     /// The files to print, one after the other
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", add = complete::path(), required = true)]
     paths: Vec<PathBuf>,
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum, ValueHint};
 use indicatif::{BinaryBytes, HumanCount};
 use sane_image::extract::{self, ExtractError, Links, Plan};
 use sane_image::output::Directory;
@@ -12,6 +12,7 @@ use sane_image::progress::Cancel;
 use sane_image::read::escape;
 use sane_image::read::resolve::Last;
 
+use super::complete;
 use super::look::{self, Opened, Outcome, PartArgs};
 use super::progress;
 
@@ -34,10 +35,10 @@ pub(super) struct ExtractArgs {
     #[command(flatten)]
     part: PartArgs,
     /// What to extract; directories with all that is in them [default: all]
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", add = complete::path())]
     paths: Vec<PathBuf>,
     /// Write the files below this directory, which is made if need be
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Write a tar to standard output
     #[arg(long)]

@@ -12,6 +12,8 @@ use sane_image::image::{Image, PartName};
 use sane_image::read::resolve::{AtRoot, Last, Mounted};
 use sane_image::read::{FileSystem, Metadata, ReadError, escape, resolve};
 
+use super::complete;
+
 /// A partition of an image.
 #[derive(Debug, Args)]
 pub(super) struct PartArgs {
@@ -19,18 +21,14 @@ pub(super) struct PartArgs {
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// The partition: `boot` (the ESP), `nix` (the one with the store), or its number
-    #[arg(value_name = "PART")]
+    #[arg(value_name = "PART", add = complete::part())]
     part: PartName,
 }
 
 impl PartArgs {
     /// The filesystem that is meant.
     pub(super) fn open(&self) -> Result<Opened> {
-        let name = format!("{}: partition {}", escape::path(&self.image), self.part);
-        let image = Image::open(&self.image).with_context(|| escape::path(&self.image))?;
-        let partition = image.find(&self.part).with_context(|| escape::path(&self.image))?;
-        let fs = partition.open().with_context(|| name.clone())?;
-        Ok(Opened { fs, name, location: OnceCell::new() })
+        Opened::new(&self.image, &self.part)
     }
 }
 
@@ -43,6 +41,15 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// A partition's filesystem, found by what a user calls it.
+    pub(super) fn new(image: &Path, part: &PartName) -> Result<Self> {
+        let name = format!("{}: partition {part}", escape::path(image));
+        let opened = Image::open(image).with_context(|| escape::path(image))?;
+        let partition = opened.find(part).with_context(|| escape::path(image))?;
+        let fs = partition.open().with_context(|| name.clone())?;
+        Ok(Self { fs, name, location: OnceCell::new() })
+    }
+
     /// The file that a user means: by its path from the filesystem's root, or by its path in the running system.
     pub(super) fn find(&self, path: &Path, last: Last) -> Result<(PathBuf, Metadata)> {
         let found = resolve(self.fs.as_ref(), self, path, last);

@@ -10,6 +10,7 @@ use sane_image::progress::Cancel;
 use sane_image::read::resolve::Last;
 use sane_image::read::{Kind, Metadata, escape, walk};
 
+use super::complete;
 use super::look::{self, Opened, Outcome, PartArgs};
 
 /// List files in an image.
@@ -29,7 +30,7 @@ pub(super) struct LsArgs {
     #[command(flatten)]
     part: PartArgs,
     /// What to list; the contents of directories, other files themselves [default: the root directory]
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", add = complete::path())]
     paths: Vec<PathBuf>,
     /// Tell mode, owner, group, size in bytes, time (UTC) and the targets of links
     #[arg(short, long)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use sane_image::build::BuildError;
 use sane_image::output::{Directory, OutputError, Scratch};
 use sane_image::progress::{Cancel, Cancelled};
@@ -23,12 +23,14 @@ use self::look::Outcome;
 mod args;
 mod build;
 mod cat;
+mod complete;
 mod diff;
 mod extract;
 mod input;
 mod inspect;
 mod look;
 mod ls;
+mod man;
 mod plan;
 mod progress;
 mod report;
@@ -42,6 +44,11 @@ const BAD_SPEC: u8 = 2;
 
 /// Runs the program and tells how it went.
 pub(crate) fn main() -> ExitCode {
+    match complete::answer() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
     let cli = Cli::parse();
     let cancel = Cancel::new();
     match run(&cli, &cancel) {
@@ -138,17 +145,16 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 fn completions(args: &CompletionsArgs) -> Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "sane-image", &mut script);
-    io::stdout().lock().write_all(&script)?;
-    Ok(())
+    Ok(io::stdout().lock().write_all(&complete::script(args.shell)?)?)
 }
 
 fn man(args: &ManArgs) -> Result<()> {
     let directory = Directory::open(&args.dir)?;
     let scratch = Scratch::beside(directory.path())?;
-    clap_mangen::generate_to(Cli::command(), scratch.path())
-        .with_context(|| format!("{}: cannot write man pages", args.dir.display()))?;
+    for (name, page) in man::pages() {
+        std::fs::write(scratch.path().join(name), page)
+            .with_context(|| format!("{}: cannot write man pages", args.dir.display()))?;
+    }
     directory.adopt(&scratch, &[])?;
     drop(scratch);
     Ok(directory.keep()?)

@@ -8,6 +8,7 @@
 mod bootloader;
 mod btrfs;
 mod command_line;
+mod completion;
 mod damage;
 mod database;
 mod determinism;

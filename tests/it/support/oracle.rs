@@ -319,3 +319,13 @@ pub(crate) fn nix_hash(path: &Path) -> Option<String> {
         String::from_utf8(hash).unwrap().trim().to_owned()
     })
 }
+
+// ---- man pages
+
+/// `mandoc -Tlint`: the style of a man page, too.
+pub(crate) fn mandoc(page: &Path) -> Verdict {
+    if !need("mandoc") {
+        return Verdict::Skipped;
+    }
+    Verdict::of(tool("mandoc").arg("-Tlint").arg(page), Stdout::Judged, |_| false)
+}
