@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::support::closure::ClosureBuilder;
 use crate::support::image::Built;
 use crate::support::mount::{Access, LoopDevice};
-use crate::support::tool::{need, need_root, run, skip, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, need_root, run, tool};
 
 /// A spec whose store is on the ext4 that this path leads to.
 fn spec(device: &str) -> Value {
@@ -111,7 +112,7 @@ fn images_have_the_partition_names_that_are_looked_for() {
         let [start, len] = [partition.offset, partition.size].map(|bytes| (bytes / SECTOR).to_string());
         run(tool("addpart").arg(disk.path()).args([&number, &start, &len]));
         let device = format!("{}p{number}", disk.path().display());
-        if !std::path::Path::new(&device).exists() && !skip("no devices of partitions") {
+        if !std::path::Path::new(&device).exists() && !skip(Lack::other("no devices of partitions")) {
             return;
         }
         let told = tool("blkid").args(["-p", "-o", "udev", &device]).output().unwrap();

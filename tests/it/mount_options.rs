@@ -9,7 +9,8 @@ use crate::support::closure::ClosureBuilder;
 use crate::support::image::Built;
 use crate::support::mount::is_mounted_with;
 use crate::support::oracle::whole;
-use crate::support::tool::{run, skip, slice, tool};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{run, slice, tool};
 
 /// The oldest kernel that takes what is accepted here.
 const LINUX: (u32, u32) = (6, 18);
@@ -77,7 +78,7 @@ fn is_accepted(spec: &Value, fs_type: &str, options: &str) -> bool {
 
 fn compare(fs_type: &'static str, list: &str) {
     if kernel() < LINUX {
-        skip("the kernel is older than the options");
+        skip(Lack::other("the kernel is older than the options"));
         return;
     }
     let closure = ClosureBuilder::new().spec(move |spec| spec["fileSystems"]["/"]["fsType"] = json!(fs_type)).write();

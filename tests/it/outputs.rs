@@ -282,7 +282,7 @@ fn a_killed_copy_leaves_nothing() {
 fn can_be_nameless(dir: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, open};
     let made = open(dir, OFlags::TMPFILE | OFlags::RDWR, Mode::from(0o600));
-    made.is_ok() || crate::support::tool::skip("no O_TMPFILE here")
+    made.is_ok() || crate::support::skip::skip(crate::support::skip::Lack::other("no O_TMPFILE here"))
 }
 
 /// Waits until a file is there.
