@@ -82,6 +82,32 @@ fn extra_partitions_lie_before_and_after_the_esp() {
     }
 }
 
+/// As vboot reads the table, by which depthcharge chooses what it starts: the partition of its type with the highest
+/// priority that has tries left or was successful before.
+#[test]
+fn the_tool_of_chromeos_finds_the_kernel_of_depthcharge() {
+    if !need("cgpt") {
+        return;
+    }
+    let built = Built::new(&closure(|_| {}), &[]);
+    let cgpt = |arguments: &[&str]| {
+        let said = tool::run(tool("cgpt").args(arguments).arg(&built.image));
+        String::from_utf8(said).unwrap().trim().to_owned()
+    };
+    let table = cgpt(&["show", "-v"]);
+    assert!(table.contains("Pri GPT header") && table.contains("Sec GPT header"), "{table}");
+    assert!(!table.contains("INVALID"), "{table}");
+
+    let kernel = |field: &str| cgpt(&["show", "-i", "1", field]);
+    assert_eq!(kernel("-t"), CHROMEOS_KERNEL.to_uppercase());
+    assert_eq!([kernel("-P"), kernel("-T"), kernel("-S")], ["10", "5", "1"], "priority, tries, successful");
+    let place = &built.layout["partitions"][0];
+    let sectors = |key: &str| (place[key].as_u64().unwrap() / 512).to_string();
+    assert_eq!([kernel("-b"), kernel("-s")], [sectors("offset"), sectors("size")]);
+    let found = cgpt(&["find", "-n", "-t", "kernel"]);
+    assert_eq!(found, "1", "the only kernel");
+}
+
 /// The other places from which a partition of the image is addressed know nothing of fixed numbers.
 #[test]
 fn an_image_with_extra_partitions_is_read_like_any() {
