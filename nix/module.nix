@@ -97,6 +97,8 @@ let
   earlyService =
     {
       description,
+      # Services that may run at the same time otherwise, if the host has them.
+      after,
       before,
       path,
       # A file, and what it is called with.
@@ -107,7 +109,7 @@ let
     {
       inherit description;
       wantedBy = [ "sysinit.target" ];
-      after = [ "local-fs.target" ];
+      after = [ "local-fs.target" ] ++ after;
       before = before ++ [
         "sysinit.target"
         "shutdown.target"
@@ -368,6 +370,11 @@ in
           (earlyService {
             description = "Registration of the store paths that came with the disk image";
             unitConfig.ConditionPathExists = registration;
+            # Nix asks /etc/passwd and /etc/group.
+            after = [
+              "systemd-sysusers.service"
+              "userborn.service"
+            ];
             before = [
               "nix-daemon.socket"
               "nix-daemon.service"
@@ -379,6 +386,11 @@ in
 
       systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
         description = "Growth of the partition that holds the Nix store to the end of the disk";
+        # These write to the same partition table.
+        after = [
+          "growpart.service"
+          "systemd-repart.service"
+        ];
         before = [ "sane-image-register.service" ];
         path = [ (if nixFs.fsType == "btrfs" then pkgs.btrfs-progs else pkgs.e2fsprogs) ];
         script = ./first-boot/grow.sh;
