@@ -63,7 +63,13 @@ let
     if isNoMachine then
       [ ]
     else
-      lib.optionals (mistakes == [ ]) bootLoaders.unserved ++ bootLoaders.warnings ++ absentDevices.warnings;
+      lib.optionals (mistakes == [ ]) bootLoaders.unserved
+      ++ bootLoaders.warnings
+      ++ absentDevices.warnings
+      ++ lib.optional (registers && lib.elem "ro" nixFs.options) (
+        ''fileSystems."${nixFs.mountPoint}".options has "ro", so that the first boot may not be able to tell ''
+        + ''Nix of the store; remove "ro", or set sane.image.registerNixPaths to false''
+      );
 
   img = import ./image.nix {
     inherit pkgs;
@@ -92,6 +98,8 @@ let
 
   # Where sane-image puts the list of all store paths of the image.
   registration = "${lib.removeSuffix "/" nixFs.mountPoint}/nix-path-registration";
+
+  registers = cfg.registerNixPaths && config.nix.enable && nixFs != null;
 
   # A oneshot that works on the filesystem of the store before anything else needs it.
   earlyService =
@@ -365,24 +373,22 @@ in
                 ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}''
           );
 
-      systemd.services.sane-image-register =
-        lib.mkIf (cfg.registerNixPaths && config.nix.enable && nixFs != null)
-          (earlyService {
-            description = "Registration of the store paths that came with the disk image";
-            unitConfig.ConditionPathExists = registration;
-            # Nix asks /etc/passwd and /etc/group.
-            after = [
-              "systemd-sysusers.service"
-              "userborn.service"
-            ];
-            before = [
-              "nix-daemon.socket"
-              "nix-daemon.service"
-            ];
-            path = [ config.nix.package ];
-            script = ./first-boot/register.sh;
-            arguments = [ nixFs.mountPoint ];
-          });
+      systemd.services.sane-image-register = lib.mkIf registers (earlyService {
+        description = "Registration of the store paths that came with the disk image";
+        unitConfig.ConditionPathExists = registration;
+        # Nix asks /etc/passwd and /etc/group.
+        after = [
+          "systemd-sysusers.service"
+          "userborn.service"
+        ];
+        before = [
+          "nix-daemon.socket"
+          "nix-daemon.service"
+        ];
+        path = [ config.nix.package ];
+        script = ./first-boot/register.sh;
+        arguments = [ nixFs.mountPoint ];
+      });
 
       systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
         description = "Growth of the partition that holds the Nix store to the end of the disk";

@@ -216,6 +216,12 @@ in
       systemd-boot.enable = true;
       systemd-boot.extraInstallCommands = "true";
     };
+    read-only-store = on {
+      "/boot" = esp;
+      "/" = nix // {
+        options = [ "ro" ];
+      };
+    };
     # Nothing at all.
     extlinux = baseBy {
       generic-extlinux-compatible = extlinux;
