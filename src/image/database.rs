@@ -142,7 +142,10 @@ fn in_memory(mut database: Vec<u8>) -> Result<Connection, DatabaseError> {
         }
     }
     let mut connection = Connection::open_in_memory()?;
-    connection.deserialize_read_exact("main", database.as_slice(), database.len(), true)?;
+    // SQLite takes a file without a byte for an empty database, but no memory without one.
+    if !database.is_empty() {
+        connection.deserialize_read_exact("main", database.as_slice(), database.len(), true)?;
+    }
     Ok(connection)
 }
 

@@ -92,9 +92,20 @@ fn locate_in(fs: &dyn FileSystem, root: &Path) -> Option<StoreLocation> {
         // A registration is never far from its store, even if that is empty.
         found = found.or_else(|| stores.iter().find(is_directory));
     }
-    let (root, store) = (root.to_owned(), found?.clone());
-    let location = StoreLocation { root, store, registration, database: None, store_dir: store_dir.clone() };
-    Some(StoreLocation { database: database_in(fs, &location), ..location })
+    let at = |store: &PathBuf| {
+        let (root, store) = (root.to_owned(), store.clone());
+        let location = StoreLocation {
+            root,
+            store,
+            registration: registration.clone(),
+            database: None,
+            store_dir: store_dir.clone(),
+        };
+        StoreLocation { database: database_in(fs, &location), ..location }
+    };
+    // Nor is a database, even if all that is valid by it is gone.
+    let beside = || stores.iter().filter(is_directory).map(at).find(|location| location.database.is_some());
+    found.map(at).or_else(beside)
 }
 
 /// The database in the tree of a store.
@@ -230,6 +241,8 @@ mod tests {
         assert_eq!(find(&subvolume.file(database, "")).as_deref(), Some(database));
         let linked = Fake::new().directory(format!("nix/store/{PATH}")).link("nix/var", "/state");
         assert_eq!(find(&linked.file("state/nix/db/db.sqlite", "")).as_deref(), Some("state/nix/db/db.sqlite"));
+        let emptied = Fake::new().directory("nix/store").file("nix/var/nix/db/db.sqlite", "");
+        assert_eq!(find(&emptied).as_deref(), Some("nix/var/nix/db/db.sqlite"));
         let alone = Fake::new().directory(PATH);
         assert_eq!(find(&alone.file("var/nix/db/db.sqlite", "")), None);
     }

@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::image::known::{self, Database, Listed};
 use crate::image::store::{StoreLocation, locate};
 use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
-use crate::store::path::is_by_product;
+use crate::store::path::{check_base_name, is_by_product};
 
 /// As many faults of one filesystem as are told one by one.
 const MAX_PROBLEMS: usize = 100;
@@ -112,7 +112,12 @@ fn examine_store(
     let hidden = |name: &std::ffi::OsStr| {
         let shown = escape::name(name);
         let is_of_nix = known.database.is_some() && is_by_product(&shown) && !registered.contains(&shown);
-        name == ".links" || is_of_nix || location.registration.as_deref() == Some(&location.store.join(name))
+        // A filesystem that is the store has more in its root.
+        let is_beside = location.store == location.root && check_base_name(&shown).is_err();
+        name == ".links"
+            || is_of_nix
+            || is_beside
+            || location.registration.as_deref() == Some(&location.store.join(name))
     };
     let names: BTreeSet<String> =
         entries.iter().filter(|entry| !hidden(&entry.name)).map(|entry| escape::name(&entry.name)).collect();

@@ -137,7 +137,9 @@ fn tell_known(
         report.faults.extend(why.map(|why| fault(place, &listed.path, why)));
         report.notes.extend(waiting.iter().map(|(path, len)| {
             let path = escape::path(path);
-            format!("partition {partition}: {path}: {len} bytes are not in the database yet; it was read with them")
+            let read =
+                if listed.registrations.is_ok() { "it was read with them" } else { "it cannot be read with them" };
+            format!("partition {partition}: {path}: {len} bytes are not in the database yet; {read}")
         }));
         if let Some(path) = known.contradiction() {
             let why =

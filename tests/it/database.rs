@@ -138,9 +138,21 @@ fn an_image_of_ours_stays_right_when_it_is_used() {
     let text = look("inspect", &built.image, &[]).expect_success().stdout;
     let knows = format!("knows {count} of {}; 1 is not valid\n", count + 1);
     assert!(text.contains(&knows), "{text}");
+    let emptied = |root: &Path| {
+        for path in &closure.paths {
+            let to = root.join(path.base_name());
+            fs::rename(root.join(&store).join(path.base_name()), &to).unwrap();
+        }
+        fs::remove_file(root.join(&store).join(&garbage)).unwrap();
+    };
     let lost = closure.path("file").base_name().to_owned();
     mount(&|root| fs::remove_file(root.join(&store).join(&lost)).unwrap()).unwrap();
     assert_fault(&built.image, &["partition 2: nix/store/", &lost, "is registered but missing"]);
+    // A store in which nothing is left is one all the same.
+    mount(&|root| fs::write(root.join(&store).join(&lost), "").unwrap()).unwrap();
+    mount(&emptied).unwrap();
+    let run = look("verify", &built.image, &[]).expect_failure(1);
+    assert_eq!(run.stdout.matches("is registered but missing").count() as u64, count, "{}", run.stdout);
 }
 
 #[test]
@@ -152,8 +164,10 @@ fn changes_that_wait_beside_the_database_count() {
         return;
     }
     let database = root.path().join(DATABASE);
-    let gone = closure.path("file").base_name().to_owned();
-    fs::remove_file(root.path().join("nix/store").join(&gone)).unwrap();
+    // Nothing refers to the system itself.
+    let system = closure.paths.iter().find(|path| path.base_name().contains("nixos-system")).unwrap();
+    let gone = system.base_name().to_owned();
+    fs::remove_dir_all(root.path().join("nix/store").join(&gone)).unwrap();
     let row = format!("(select id from ValidPaths where path like '%{gone}')");
     cut_off(&database, &format!("delete from Refs where referrer = {row}; delete from ValidPaths where id = {row}"));
     let log = fs::metadata(database.with_extension("sqlite-wal")).unwrap().len();
