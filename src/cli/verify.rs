@@ -29,13 +29,15 @@ use super::{progress, threads};
 Examples:
   Is the image right by its own nix-path-registration?
     sane-image verify result/nixos.img
+  Is the disk of a machine that has booted right by its own Nix database?
+    sane-image verify /dev/sda
   Does the disk hold what was built, whatever it says itself?
     sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
 pub(super) struct VerifyArgs {
     /// The image, or one partition's bare image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Compare the store with what is registered here, and the image's own registration too: a file for `nix-store
+    /// Compare the store with what is registered here, and the image's own registration and Nix database too: a file for `nix-store
     /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     registration: Option<PathBuf>,
@@ -132,7 +134,9 @@ fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
         json!({
             "partition": store.partition,
             "store": store.store,
+            "registeredIn": store.registered_in,
             "paths": store.paths,
+            "unregistered": store.unregistered,
             "files": store.files,
             "bytes": store.bytes,
             "narBytes": store.nar_bytes,

@@ -7,16 +7,14 @@ use super::boot::EntryFacts;
 use super::disk::{DiskFacts, FilesystemFacts, PartitionFacts, TableFacts};
 use super::files::{FileFacts, Files};
 use super::packages::{PathFacts, Paths};
+use crate::image::known::{self, Known};
 use crate::image::store::{self, StoreLocation};
 use crate::image::{Image, PartName, Partition};
 use crate::inspect::{self, BootEntry, FileReport};
 use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::Registration;
 use crate::store::nar::{OWNER_EXECUTES, size};
-use crate::store::registration::{parse_registration, store_dir_of};
-
-/// The most bytes of a registration that are read from an image.
-const MAX_REGISTRATION: u64 = 64 << 20;
+use crate::store::path::{check_base_name, is_by_product};
 
 /// One of the two that are compared.
 #[derive(Clone, Debug)]
@@ -57,7 +55,8 @@ impl Side {
                     }
                     let fs = partition.open()?;
                     if let Some(location) = store::locate(fs.as_ref())? {
-                        return paths(fs.as_ref(), &location).map(Some);
+                        let known = known::read(image, partition.number, fs.as_ref(), &location);
+                        return paths(fs.as_ref(), &location, &known).map(Some);
                     }
                 }
                 Ok(None)
@@ -128,33 +127,24 @@ fn registered(registrations: &[Registration]) -> Paths {
     registrations.iter().map(facts).collect()
 }
 
-/// What is in a store: by its registration where that knows it, or else as it is found.
-fn paths(fs: &dyn FileSystem, location: &StoreLocation) -> Result<Paths, ReadError> {
-    let known = registered(&own_registration(fs, location).unwrap_or_default());
+/// What is in a store: as it is `known` there, or else as it is found. `verify` tells what is wrong with what is known.
+fn paths(fs: &dyn FileSystem, location: &StoreLocation, known: &Known) -> Result<Paths, ReadError> {
+    let is_used = known.database.is_some();
+    let known = registered(&known.all().unwrap_or_default());
     let mut paths = Paths::new();
     for entry in fs.list(&location.store)? {
         let name = escape::name(&entry.name);
-        if crate::store::path::check_base_name(&name).is_err() {
+        if check_base_name(&name).is_err() {
             continue;
         }
         let facts = match known.get(&name) {
             Some(facts) => *facts,
+            None if is_used && is_by_product(&name) => continue,
             None => PathFacts { nar_size: nar_size(fs, &location.store.join(&entry.name))?, nar_hash: None },
         };
         paths.insert(name, facts);
     }
     Ok(paths)
-}
-
-/// What the image says of its own store, if it can be read: `verify` tells why not.
-fn own_registration(fs: &dyn FileSystem, location: &StoreLocation) -> Option<Vec<Registration>> {
-    let path = location.registration.as_deref()?;
-    let len = fs.metadata(path).ok()?.len;
-    let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_REGISTRATION)?];
-    let got = fs.open(path).ok()?.read_at(0, &mut bytes).ok()?;
-    bytes.truncate(got);
-    let store_dir = store_dir_of(&bytes).unwrap_or_else(|| location.store_dir.clone());
-    parse_registration(&bytes, &store_dir).ok()
 }
 
 /// The bytes that the NAR of `path` would have: no contents are read for that.
@@ -224,7 +214,7 @@ mod tests {
         const PATH: &str = "0q43idch209zsdngl8yl79x0y79aajib-a";
         let fs = Fake::new().file(format!("nix/store/{PATH}"), "text").file("nix/store/.links", "");
         let location = store::locate(&fs).unwrap().unwrap();
-        let found = paths(&fs, &location).unwrap();
+        let found = paths(&fs, &location, &Known::default()).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[PATH], PathFacts { nar_size: size::MAGIC + size::file(false, 4), nar_hash: None });
     }

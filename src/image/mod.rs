@@ -2,7 +2,8 @@
 //! block device.
 //!
 //! The commands that look into images start here: [`Image::open`], then [`Image::find`] a partition, then
-//! [`open_filesystem`] or [`check_filesystem`] on its bytes; [`store::locate`] tells where in a filesystem the store is.
+//! [`open_filesystem`] or [`check_filesystem`] on its bytes; [`store::locate`] tells where in a filesystem the store is,
+//! and [`known::read`] what Nix knows of it.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -15,7 +16,9 @@ use crate::disk::table::Table;
 use crate::read::{Bytes, ReadError, Window, escape};
 use crate::units::ByteOffset;
 
+mod database;
 mod format;
+pub mod known;
 mod part;
 pub mod store;
 

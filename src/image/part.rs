@@ -71,7 +71,7 @@ fn find_boot(partitions: &[Partition]) -> Option<&Partition> {
     esps().find(is_fat).or_else(|| partitions.iter().find(is_fat)).or_else(|| esps().next())
 }
 
-/// The filesystem with a registration, or else with a store, or else the only one that could have one.
+/// The filesystem with a registration or a database, or else with a store, or else the only one that could have one.
 fn find_nix(partitions: &[Partition]) -> Option<&Partition> {
     let could = |partition: &&Partition| matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs));
     let candidates: Vec<_> = partitions.iter().filter(could).collect();
@@ -83,8 +83,8 @@ fn find_nix(partitions: &[Partition]) -> Option<&Partition> {
         Some((partition, store::locate(fs.as_ref()).ok()??))
     });
     let located: Vec<_> = located.collect();
-    let registered = located.iter().find(|(_, location)| location.registration.is_some());
-    registered.or(located.first()).map(|(partition, _)| *partition)
+    let known = located.iter().find(|(_, location)| location.is_known());
+    known.or(located.first()).map(|(partition, _)| *partition)
 }
 
 #[cfg(test)]

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::read::resolve::Mounted;
-use crate::read::{FileSystem, Format, Kind, ReadError};
+use crate::read::resolve::{Last, Mounted};
+use crate::read::{FileSystem, Format, Kind, ReadError, resolve};
 use crate::store::path::{StoreDir, check_base_name};
 use crate::store::registration::IMAGE_FILE_NAME;
 
 /// Where the store is in the running system, unless a registration says otherwise.
 const STORE_DIR: &str = "/nix/store";
+/// Nix's database, from the directory that holds the store.
+const DATABASE: &str = "var/nix/db/db.sqlite";
+/// The same where the store is in another place: Nix has its state in /nix as a rule.
+const USUAL_DATABASE: &str = "/nix/var/nix/db/db.sqlite";
 /// Directories that are looked into, one and two levels down: no image has as many above its store.
 const MAX_DIRECTORIES: usize = 4096;
 
@@ -21,11 +25,18 @@ pub struct StoreLocation {
     pub store: PathBuf,
     /// The registration for the first boot, if it is there.
     pub registration: Option<PathBuf>,
+    /// The database of the Nix that ran on it, if it is in the same tree.
+    pub database: Option<PathBuf>,
     /// Where the store is in the running system.
     pub store_dir: StoreDir,
 }
 
 impl StoreLocation {
+    /// Whether something beside the store tells what Nix knows of it.
+    pub fn is_known(&self) -> bool {
+        self.registration.is_some() || self.database.is_some()
+    }
+
     /// Where the running system mounts `root`.
     pub fn mount_point(&self) -> PathBuf {
         let inside = self.store.strip_prefix(&self.root).unwrap_or(Path::new(""));
@@ -47,7 +58,7 @@ impl Mounted for StoreLocation {
 }
 
 /// Finds the store: at the filesystem's root, or else in a directory of it, or one further down, as subvolumes are.
-/// On each level, what has a registration comes before what has only a store.
+/// On each level, what has a registration or a database comes before what has only a store.
 ///
 /// # Errors
 /// Whatever is wrong with the root directory. What is wrong further down counts as no store.
@@ -60,7 +71,7 @@ pub fn locate(fs: &dyn FileSystem) -> Result<Option<StoreLocation>, ReadError> {
     let mut level = vec![PathBuf::new()];
     for _ in 0..3 {
         let found: Vec<_> = level.iter().filter_map(|root| locate_in(fs, root)).collect();
-        let best = found.iter().find(|location| location.registration.is_some()).or(found.first());
+        let best = found.iter().find(|location| location.is_known()).or(found.first());
         if let Some(location) = best {
             return Ok(Some(location.clone()));
         }
@@ -81,7 +92,50 @@ fn locate_in(fs: &dyn FileSystem, root: &Path) -> Option<StoreLocation> {
         // A registration is never far from its store, even if that is empty.
         found = found.or_else(|| stores.iter().find(is_directory));
     }
-    Some(StoreLocation { root: root.to_owned(), store: found?.clone(), registration, store_dir: store_dir.clone() })
+    let at = |store: &PathBuf| {
+        let (root, store) = (root.to_owned(), store.clone());
+        let location = StoreLocation {
+            root,
+            store,
+            registration: registration.clone(),
+            database: None,
+            store_dir: store_dir.clone(),
+        };
+        StoreLocation { database: database_in(fs, &location), ..location }
+    };
+    // Nor is a database, even if all that is valid by it is gone.
+    let beside = || stores.iter().filter(is_directory).map(at).find(|location| location.database.is_some());
+    found.map(at).or_else(beside)
+}
+
+/// The database in the tree of a store.
+fn database_in(fs: &dyn FileSystem, location: &StoreLocation) -> Option<PathBuf> {
+    let beside = location.store_dir.as_path().parent().map(|parent| parent.join(DATABASE));
+    let places = beside.into_iter().chain([PathBuf::from(USUAL_DATABASE)]);
+    let inside = places.filter_map(|absolute| location.inside(&absolute));
+    let mut files = inside.filter_map(|path| resolve(fs, location, &path, Last::Follow).ok());
+    files.find(|(_, metadata)| metadata.kind == Kind::File).map(|(path, _)| path)
+}
+
+/// The first database of Nix in a filesystem, whatever store it is of: on the levels that [`locate`] looks at, for
+/// systems that mount /nix or /nix/var by itself.
+pub fn find_database(fs: &dyn FileSystem) -> Option<PathBuf> {
+    const FROM_MOUNT_POINT: [&str; 3] = ["nix/var/nix/db/db.sqlite", DATABASE, "nix/db/db.sqlite"];
+    let is_store_path = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| check_base_name(name).is_ok())
+    };
+    let mut level = vec![PathBuf::new()];
+    for depth in 0..3 {
+        if depth > 0 {
+            let below = level.iter().flat_map(|directory| directories(fs, directory));
+            level = below.filter(|path| !is_store_path(path)).take(MAX_DIRECTORIES).collect();
+        }
+        let mut places = level.iter().flat_map(|root| FROM_MOUNT_POINT.map(|path| root.join(path)));
+        if let Some(path) = places.find(|path| kind(fs, path) == Some(Kind::File)) {
+            return Some(path);
+        }
+    }
+    None
 }
 
 /// Where the store can be, seen from the mount points /, /nix and /nix/store.
@@ -172,6 +226,36 @@ mod tests {
         let one = Fake::new().directory(format!("@a/nix/store/{PATH}")).directory(format!("@b/nix/store/{PATH}"));
         let both = one.file(format!("@b/{IMAGE_FILE_NAME}"), "");
         assert_eq!(find(&both), place("@b", "@b/nix/store", Some("@b/nix-path-registration"), "/"));
+    }
+
+    #[test]
+    fn a_database_is_found_where_the_system_has_nix() {
+        let find = |fs: &Fake| locate(fs).unwrap().unwrap().database.map(|path| path.display().to_string());
+        for (store, database) in [("nix/store", "nix/var/nix/db/db.sqlite"), ("store", "var/nix/db/db.sqlite")] {
+            let fs = Fake::new().directory(Path::new(store).join(PATH));
+            assert_eq!(find(&fs), None);
+            assert_eq!(find(&fs.file(database, "")).as_deref(), Some(database));
+        }
+        let subvolume = Fake::new().directory(format!("@a/store/{PATH}")).directory(format!("@nix/store/{PATH}"));
+        let database = "@nix/var/nix/db/db.sqlite";
+        assert_eq!(find(&subvolume.file(database, "")).as_deref(), Some(database));
+        let linked = Fake::new().directory(format!("nix/store/{PATH}")).link("nix/var", "/state");
+        assert_eq!(find(&linked.file("state/nix/db/db.sqlite", "")).as_deref(), Some("state/nix/db/db.sqlite"));
+        let emptied = Fake::new().directory("nix/store").file("nix/var/nix/db/db.sqlite", "");
+        assert_eq!(find(&emptied).as_deref(), Some("nix/var/nix/db/db.sqlite"));
+        let alone = Fake::new().directory(PATH);
+        assert_eq!(find(&alone.file("var/nix/db/db.sqlite", "")), None);
+    }
+
+    #[test]
+    fn a_database_is_found_in_another_tree() {
+        let find = |fs: &Fake| find_database(fs).map(|path| path.display().to_string());
+        for path in ["nix/var/nix/db/db.sqlite", "@root/nix/var/nix/db/db.sqlite", "a/@var/nix/db/db.sqlite"] {
+            let fs = Fake::new().directory(format!("@store/{PATH}")).file(path, "");
+            assert_eq!(find(&fs).as_deref(), Some(path));
+        }
+        assert_eq!(find(&Fake::new().file(format!("{PATH}/var/nix/db/db.sqlite"), "")), None);
+        assert_eq!(find(&Fake::new().directory("nix/var/nix/db/db.sqlite")), None);
     }
 
     #[test]

@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::report::{FilesystemReport, RegistrationReport, Report, StoreReport, Usage, format_name};
+use super::report::{
+    DatabaseReport, FilesystemReport, RegistrationReport, Report, StoreReport, Usage, ValidPaths, Waiting, format_name,
+};
 use super::{chain, shown};
+use crate::image::Image;
+use crate::image::known::{self, Database, Listed};
 use crate::image::store::{StoreLocation, locate};
 use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
-use crate::store::registration::parse_registration;
+use crate::store::path::{check_base_name, is_by_product};
 
-/// No registration is larger, whatever the image says.
-const MAX_REGISTRATION: u64 = 256 << 20;
 /// As many faults of one filesystem as are told one by one.
 const MAX_PROBLEMS: usize = 100;
 
 /// Reads all directories of `fs`. What cannot be read becomes a problem of `report`.
-pub(super) fn examine(fs: &dyn FileSystem, number: u32, report: &mut Report) -> FilesystemReport {
+pub(super) fn examine(image: &Image, fs: &dyn FileSystem, number: u32, report: &mut Report) -> FilesystemReport {
     let mut problems = Vec::new();
     let location = locate(fs).unwrap_or_else(|error| {
         problems.push(chain(&error));
@@ -41,7 +43,7 @@ pub(super) fn examine(fs: &dyn FileSystem, number: u32, report: &mut Report) -> 
     };
     let store = location.as_ref().map(|location| location.store.as_path());
     count(fs, store, &mut examined, &mut problems);
-    examined.store = location.map(|location| examine_store(fs, &location, &examined, &mut problems));
+    examined.store = location.map(|location| examine_store(image, number, fs, &location, &examined, &mut problems));
     problems.dedup();
     let more = problems.len().saturating_sub(MAX_PROBLEMS);
     problems.truncate(MAX_PROBLEMS);
@@ -95,16 +97,27 @@ fn unit(path: &Path, store: Option<&Path>, levels: usize) -> Option<PathBuf> {
 }
 
 fn examine_store(
+    image: &Image,
+    number: u32,
     fs: &dyn FileSystem,
     location: &StoreLocation,
     examined: &FilesystemReport,
     problems: &mut Vec<String>,
 ) -> StoreReport {
+    let known = known::read(image, number, fs, location);
     // All that is directly in the store, as `fs` has it.
     let entries = fs.list(&location.store).unwrap_or_default();
+    let registered: BTreeSet<String> =
+        known.all().unwrap_or_default().iter().map(|one| one.path.base_name().to_owned()).collect();
     let hidden = |name: &std::ffi::OsStr| {
-        let path = location.store.join(name);
-        name == ".links" || location.registration.as_deref() == Some(&path)
+        let shown = escape::name(name);
+        let is_of_nix = known.database.is_some() && is_by_product(&shown) && !registered.contains(&shown);
+        // A filesystem that is the store has more in its root.
+        let is_beside = location.store == location.root && check_base_name(&shown).is_err();
+        name == ".links"
+            || is_of_nix
+            || is_beside
+            || location.registration.as_deref() == Some(&location.store.join(name))
     };
     let names: BTreeSet<String> =
         entries.iter().filter(|entry| !hidden(&entry.name)).map(|entry| escape::name(&entry.name)).collect();
@@ -112,45 +125,44 @@ fn examine_store(
         if location.store.as_os_str().is_empty() { String::new() } else { format!("{}/", shown(&location.store)) };
     let in_store = |usage: &&Usage| usage.path.strip_prefix(&prefix).is_some_and(|name| names.contains(name));
     let size = examined.contents.iter().filter(in_store).fold(0u64, |sum, usage| sum.saturating_add(usage.size));
-    let registration = location.registration.as_ref().and_then(|path| {
-        let compared =
-            read_all(fs, path).map_err(|error| chain(&error)).and_then(|bytes| compare(&bytes, path, location, &names));
-        compared.map_err(|problem| problems.push(problem)).ok()
-    });
     StoreReport {
         path: shown(&location.store),
         store_dir: location.store_dir.to_string(),
         mount_point: shown(&location.mount_point()),
         paths: names.len() as u64,
         size,
-        registration,
+        registration: known.registration.and_then(|listed| registration(&listed, &names, problems)),
+        database: known.database.map(|found| database(&found, &names, problems)),
     }
 }
 
-fn compare(
-    bytes: &[u8],
-    path: &Path,
-    location: &StoreLocation,
-    names: &BTreeSet<String>,
-) -> Result<RegistrationReport, String> {
-    let registrations =
-        parse_registration(bytes, &location.store_dir).map_err(|error| format!("{}: {error}", shown(path)))?;
-    let registered: BTreeSet<String> = registrations.iter().map(|one| one.path.base_name().to_owned()).collect();
-    Ok(RegistrationReport {
-        path: shown(path),
-        paths: registered.len() as u64,
-        missing: registered.difference(names).cloned().collect(),
-        unregistered: names.difference(&registered).cloned().collect(),
-    })
+fn registration(listed: &Listed, names: &BTreeSet<String>, problems: &mut Vec<String>) -> Option<RegistrationReport> {
+    let ValidPaths { paths, missing, unregistered } = compare(listed, names, problems);
+    Some(RegistrationReport { path: shown(&listed.path), paths: paths?, missing, unregistered })
 }
 
-/// The contents of a file that cannot be large.
-pub(super) fn read_all(fs: &dyn FileSystem, path: &Path) -> Result<Vec<u8>, ReadError> {
-    let len = fs.metadata(path)?.len;
-    if len > MAX_REGISTRATION {
-        return Err(ReadError::Unsupported(format!("{}: {len} bytes are too many", shown(path))));
+fn database(found: &Database, names: &BTreeSet<String>, problems: &mut Vec<String>) -> DatabaseReport {
+    let Database { partition, listed, waiting } = found;
+    let valid = compare(listed, names, problems);
+    let waiting = waiting.iter().map(|(path, size)| Waiting { path: shown(path), size: *size });
+    DatabaseReport { partition: *partition, path: shown(&listed.path), valid, waiting: waiting.collect() }
+}
+
+fn compare(listed: &Listed, names: &BTreeSet<String>, problems: &mut Vec<String>) -> ValidPaths {
+    match &listed.registrations {
+        Ok(registrations) => {
+            let registered: BTreeSet<_> = registrations.iter().map(|one| one.path.base_name().to_owned()).collect();
+            ValidPaths {
+                paths: Some(registered.len() as u64),
+                missing: registered.difference(names).cloned().collect(),
+                unregistered: names.difference(&registered).cloned().collect(),
+            }
+        }
+        Err(why) => {
+            problems.push(format!("{}: {why}", shown(&listed.path)));
+            ValidPaths::default()
+        }
     }
-    read_up_to(fs, path, len)
 }
 
 /// The first bytes of a file.

@@ -41,7 +41,8 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         if partition.format().is_some() {
             match partition.open() {
                 Ok(fs) => {
-                    partition_report.filesystem = Some(filesystem::examine(fs.as_ref(), partition.number, &mut report));
+                    partition_report.filesystem =
+                        Some(filesystem::examine(image, fs.as_ref(), partition.number, &mut report));
                     opened.push((partition.number, fs));
                 }
                 Err(error) => report.problems.push(format!("partition {}: {}", partition.number, chain(&error))),
@@ -88,14 +89,19 @@ fn warn(report: &mut Report) {
     }
     let filesystems =
         report.partitions.iter().filter_map(|partition| Some((partition.number, partition.filesystem.as_ref()?)));
-    for (number, registration) in
-        filesystems.filter_map(|(number, fs)| Some((number, fs.store.as_ref()?.registration.as_ref()?)))
-    {
-        for (paths, what) in [
-            (&registration.missing, "registered but not there"),
-            (&registration.unregistered, "there but not registered"),
-        ] {
+    for (number, store) in filesystems.filter_map(|(number, fs)| Some((number, fs.store.as_ref()?))) {
+        let mut warn = |paths: &[String], what: &str| {
             warnings.extend(paths.iter().map(|path| format!("partition {number}: store path {path}: {what}")));
+        };
+        if let Some(registration) = &store.registration {
+            warn(&registration.missing, "registered but not there");
+            // In a store that was used there is more than an image had.
+            if store.database.is_none() {
+                warn(&registration.unregistered, "there but not registered");
+            }
+        }
+        if let Some(database) = &store.database {
+            warn(&database.valid.missing, "valid by the database but not there");
         }
     }
     report.warnings = warnings;

@@ -184,6 +184,8 @@ pub struct StoreReport {
     pub size: u64,
     /// The registration for the first boot.
     pub registration: Option<RegistrationReport>,
+    /// The database of the Nix that ran on it.
+    pub database: Option<DatabaseReport>,
 }
 
 /// A nix-path-registration, compared with the store beside it.
@@ -198,6 +200,43 @@ pub struct RegistrationReport {
     pub missing: Vec<String>,
     /// In the store, but not registered.
     pub unregistered: Vec<String>,
+}
+
+/// A database of Nix, compared with the store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseReport {
+    /// The partition that has it.
+    pub partition: u32,
+    /// The file.
+    pub path: String,
+    /// What could be read of it.
+    #[serde(flatten)]
+    pub valid: ValidPaths,
+    /// Journals and logs with changes that are not in the file yet.
+    pub waiting: Vec<Waiting>,
+}
+
+/// What a database knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValidPaths {
+    /// How many paths are valid; `None` if it cannot be read.
+    pub paths: Option<u64>,
+    /// Valid, but not in the store.
+    pub missing: Vec<String>,
+    /// In the store, but not valid.
+    pub unregistered: Vec<String>,
+}
+
+/// A file with changes that are not in a database yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// The file.
+    pub path: String,
+    /// Its size.
+    pub size: u64,
 }
 
 /// What a booting system finds.

@@ -146,17 +146,48 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
         "  store {} in {}: {paths} of {size}; to be mounted at {}",
         store.store_dir, store.path, store.mount_point
     )?;
-    let Some(registration) = &store.registration else {
-        return writeln!(out, "  no nix-path-registration: Nix will know none of them");
-    };
-    let paths = counted(registration.paths, "path");
-    write!(out, "  {} covers ", registration.path)?;
-    match (registration.missing.len(), registration.unregistered.len()) {
-        (0, 0) => writeln!(out, "all of them"),
-        (missing, unregistered) => {
-            writeln!(out, "{paths}: {missing} of them not there, {unregistered} others there but not registered")
-        }
+    if store.registration.is_none() && store.database.is_none() {
+        return writeln!(out, "  no nix-path-registration and no database: Nix will know none of them");
     }
+    if let Some(registration) = &store.registration {
+        let paths = counted(registration.paths, "path");
+        write!(out, "  {} covers ", registration.path)?;
+        match (registration.missing.len(), registration.unregistered.len()) {
+            (0, 0) => writeln!(out, "all of them"),
+            (missing, unregistered) => {
+                writeln!(out, "{paths}: {missing} of them not there, {unregistered} others there but not registered")
+            }
+        }?;
+    }
+    store.database.as_ref().map_or(Ok(()), |database| writeln!(out, "  {}", knowledge(database, store)))
+}
+
+/// What a database knows of a store, in a sentence.
+pub(super) fn knowledge(database: &DatabaseReport, store: &StoreReport) -> String {
+    let DatabaseReport { partition, path, valid, waiting } = database;
+    let known = match valid.paths {
+        None => "cannot be read".to_owned(),
+        Some(paths) => match (valid.missing.len(), valid.unregistered.len()) {
+            (0, 0) => "knows all of them".to_owned(),
+            (0, 1) => format!("knows {paths} of {}; 1 is not valid", store.paths),
+            (0, unregistered) => format!("knows {paths} of {}; {unregistered} are not valid", store.paths),
+            (missing, unregistered) => {
+                format!(
+                    "knows {}: {missing} of them not there, {unregistered} others there but not valid",
+                    counted(paths, "path")
+                )
+            }
+        },
+    };
+    let with = match waiting.iter().fold(0u64, |sum, file| sum.saturating_add(file.size)) {
+        0 => String::new(),
+        size => format!("; {} of changes wait in {}", human(size), list(waiting)),
+    };
+    format!("{path} in partition {partition} {known}{with}")
+}
+
+fn list(waiting: &[Waiting]) -> String {
+    waiting.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
 fn write_boot(out: &mut String, boot: &BootReport) -> fmt::Result {

@@ -146,6 +146,17 @@ pub(crate) fn check_base_name(base_name: &str) -> Result<(), StorePathReason> {
     }
 }
 
+/// Whether Nix makes files of this name in its store that are no store paths: hard links of equal files, locks, roots of
+/// sandboxes, and what is being made or deleted.
+pub(crate) fn is_by_product(name: &str) -> bool {
+    const NAMES: [&str; 2] = [".links", "trash"];
+    const STARTS: [&str; 3] = [".tmp-", "tmp-", "add-"];
+    const ENDS: [&str; 2] = [".lock", ".chroot"];
+    NAMES.contains(&name)
+        || STARTS.iter().any(|start| name.starts_with(start))
+        || ENDS.iter().any(|end| name.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

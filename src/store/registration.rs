@@ -16,6 +16,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use thiserror::Error;
 
 use super::path::{StoreDir, StorePath, StorePathError, check_base_name};
@@ -29,6 +31,9 @@ const SHA256_DIGITS: usize = 52;
 
 /// The digits of a SHA-256 in base 16, which `nix-store --dump-db` writes without a prefix.
 const SHA256_HEX_DIGITS: usize = 64;
+
+/// The digits of a SHA-256 in base 64, with the padding.
+const SHA256_BASE64_DIGITS: usize = 44;
 
 /// What is registered of one store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,15 +185,24 @@ pub fn store_dir_of(registration: &[u8]) -> Option<StoreDir> {
     StoreDir::new(directory).ok().filter(|_| check_base_name(base_name).is_ok())
 }
 
-/// A hash in one of the forms that `nix-store --load-db` takes, as bytes.
-fn sha256(text: &str) -> Option<[u8; 32]> {
+/// A hash in one of the forms that Nix takes, as bytes: in base 16, 32 or 64 after `sha256:`, in base 64 after `sha256-`,
+/// or in base 16 by itself.
+pub(crate) fn sha256(text: &str) -> Option<[u8; 32]> {
+    if let Some(digits) = text.strip_prefix("sha256-") {
+        return base64(digits);
+    }
     let prefixed = text.strip_prefix("sha256:");
     let digits = prefixed.unwrap_or(text);
     match digits.len() {
         SHA256_DIGITS if prefixed.is_some() => nix_base32::from_nix_base32(digits)?.try_into().ok(),
+        SHA256_BASE64_DIGITS if prefixed.is_some() => base64(digits),
         SHA256_HEX_DIGITS => hex(digits),
         _ => None,
     }
+}
+
+fn base64(digits: &str) -> Option<[u8; 32]> {
+    BASE64_STANDARD.decode(digits).ok()?.try_into().ok()
 }
 
 fn hex(digits: &str) -> Option<[u8; 32]> {
@@ -244,9 +258,20 @@ mod tests {
     fn a_hash_is_the_same_in_all_its_forms() {
         let bytes = nix_base32::from_nix_base32(HASH.strip_prefix("sha256:").unwrap()).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        for text in [HASH.to_owned(), hex.clone(), format!("sha256:{hex}"), format!("sha256:{}", hex.to_uppercase())] {
+        // From `nix hash to-sri` and `nix hash to-base64`.
+        let base64 = "maLahM7FTRcyW87goHlmnBsV636tMiRlFLdbl4YvHgA=";
+        for text in [
+            HASH.to_owned(),
+            hex.clone(),
+            format!("sha256:{hex}"),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256-{base64}"),
+            format!("sha256:{base64}"),
+        ] {
             assert_eq!(sha256(&text).unwrap().as_slice(), bytes, "{text}");
         }
+        assert_eq!(sha256("sha512-maLahM7FTRcyW87goHlmnBsV636tMiRlFLdbl4YvHgA="), None);
+        assert_eq!(sha256("sha256-maLahM7FTRcyW87goHlmnBsV636tMiRlFLdbl4YvHg=="), None);
         for text in [&hex[1..], &hex.replace('9', "g"), &HASH["sha256:".len()..], &format!("+{}", &hex[1..])] {
             assert_eq!(sha256(text), None, "{text}");
         }

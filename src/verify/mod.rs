@@ -26,7 +26,8 @@ mod work;
 pub struct Options<'a> {
     /// Threads to use; what is found does not depend on it.
     pub jobs: NonZeroUsize,
-    /// What to compare the store with, instead of with the image's own `nix-path-registration`.
+    /// What to compare the store with, instead of with the image's own `nix-path-registration` and
+    /// database.
     pub registration: Option<&'a [Registration]>,
     /// Where to report to.
     pub progress: &'a dyn Progress,
@@ -119,8 +120,12 @@ pub struct StoreReport {
     pub partition: u32,
     /// Where the store is in it, escaped.
     pub store: String,
+    /// What tells which paths are registered: files from their filesystem's root, escaped, or `--registration`.
+    pub registered_in: Vec<String>,
     /// Store paths that are registered and there.
     pub paths: u64,
+    /// Names in the store that its database does not have and that are no fault.
+    pub unregistered: u64,
     /// Regular files in them.
     pub files: u64,
     /// Bytes of contents that were read.

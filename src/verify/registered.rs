@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::StoreFault;
 use crate::store::closure::Paths;
-use crate::store::path::check_base_name;
+use crate::store::path::{check_base_name, is_by_product};
 use crate::store::{Registration, StorePath};
 
 /// What is to be hashed, and what is wrong without.
@@ -14,6 +14,19 @@ pub(super) struct Compared {
     pub to_hash: Vec<Registration>,
     /// All else.
     pub faults: Vec<StoreFault>,
+    /// What is there, not registered, and no fault.
+    pub unregistered: Vec<String>,
+}
+
+/// What may be in a store besides what is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    /// Nothing: no Nix has run on it.
+    Nothing,
+    /// What Nix itself makes there, such as locks.
+    ByProducts,
+    /// Anything: Nix takes only for valid what its database has, and its garbage collector deletes the rest.
+    Anything,
 }
 
 /// What a directory holds besides the store.
@@ -26,7 +39,12 @@ pub(super) enum Others {
 }
 
 /// Compares registrations with the names that are in the store.
-pub(super) fn compare(mut registrations: Vec<Registration>, names: &BTreeSet<String>, others: Others) -> Compared {
+pub(super) fn compare(
+    mut registrations: Vec<Registration>,
+    names: &BTreeSet<String>,
+    others: Others,
+    extra: Extra,
+) -> Compared {
     registrations.sort_by(|a, b| a.path.cmp(&b.path));
     let mut faults = Vec::new();
     registrations.dedup_by(|later, first| {
@@ -43,11 +61,22 @@ pub(super) fn compare(mut registrations: Vec<Registration>, names: &BTreeSet<Str
     for name in registered.iter().filter(|&&name| !names.contains(name)) {
         faults.push(StoreFault::new(name, format!("is registered but missing{}", referred(&mut referrers, name))));
     }
+    let mut unregistered = Vec::new();
     for name in names.iter().filter(|name| !registered.contains(name.as_str())) {
+        let is_referred = referrers.contains_key(name);
         let why = match check_base_name(name) {
+            _ if !is_referred && extra != Extra::Nothing && is_by_product(name) => continue,
+            Ok(()) if !is_referred && extra == Extra::Anything => {
+                unregistered.push(name.clone());
+                continue;
+            }
             Ok(()) => format!("is in the store but not registered{}", referred(&mut referrers, name)),
             // Nix keeps hard links of equal files there.
             Err(_) if name == ".links" || others == Others::Any => continue,
+            Err(_) if extra == Extra::Anything => {
+                unregistered.push(name.clone());
+                continue;
+            }
             Err(_) => "is in the store but is no store path".to_owned(),
         };
         faults.push(StoreFault::new(name, why));
@@ -59,7 +88,7 @@ pub(super) fn compare(mut registrations: Vec<Registration>, names: &BTreeSet<Str
         ));
     }
     let to_hash = registrations.iter().filter(|registration| names.contains(registration.path.base_name()));
-    Compared { to_hash: to_hash.cloned().collect(), faults }
+    Compared { to_hash: to_hash.cloned().collect(), faults, unregistered }
 }
 
 /// Who refers to each path that `is_known` does not tell to be all right, leaving out references to oneself.
@@ -77,6 +106,13 @@ fn referrers(registrations: &[Registration], is_known: impl Fn(&str) -> bool) ->
 /// The rest of a sentence about a path, if others refer to it.
 fn referred(referrers: &mut BTreeMap<String, Vec<StorePath>>, name: &str) -> String {
     referrers.remove(name).map_or(String::new(), |paths| format!("; referred to by {}", Paths(paths)))
+}
+
+/// The first path of `given` of which a database says different things, or that it lacks. It may have more paths.
+pub(super) fn first_missing(own: &[Registration], given: &[Registration]) -> Option<String> {
+    let wanted: BTreeSet<&StorePath> = given.iter().map(|registration| &registration.path).collect();
+    let own: Vec<_> = own.iter().filter(|registration| wanted.contains(&registration.path)).cloned().collect();
+    first_difference(&own, given)
 }
 
 /// The first path of which two lists of registrations say different things, and what those are.
@@ -123,15 +159,15 @@ mod tests {
     }
 
     fn faults(registrations: Vec<Registration>, names: &BTreeSet<String>, others: Others) -> Vec<String> {
-        let compared = compare(registrations, names, others);
+        let compared = compare(registrations, names, others, Extra::Nothing);
         let lines = compared.faults.iter().map(|fault| format!("{}: {}", fault.name, fault.why));
         lines.map(|line| line.replace("/nix/store/", "").replace(PREFIX, "")).collect()
     }
 
     #[test]
     fn what_is_right_is_hashed() {
-        let compared =
-            compare(vec![registration("b", &["a", "b"]), registration("a", &[])], &names(&["a", "b"]), Others::None);
+        let both = vec![registration("b", &["a", "b"]), registration("a", &[])];
+        let compared = compare(both, &names(&["a", "b"]), Others::None, Extra::Nothing);
         assert_eq!(compared.to_hash.iter().map(|r| r.path.clone()).collect::<Vec<_>>(), [path("a"), path("b")]);
         assert_eq!(compared.faults, []);
     }
@@ -158,7 +194,7 @@ mod tests {
     fn a_path_registered_twice_is_hashed_once() {
         let twice = || vec![registration("a", &[]), registration("a", &[]), registration("a", &[])];
         assert_eq!(faults(twice(), &names(&["a"]), Others::None), ["a: is registered twice"]);
-        assert_eq!(compare(twice(), &names(&["a"]), Others::None).to_hash.len(), 1);
+        assert_eq!(compare(twice(), &names(&["a"]), Others::None, Extra::Nothing).to_hash.len(), 1);
     }
 
     #[test]
@@ -168,6 +204,23 @@ mod tests {
         let registrations = || vec![registration("a", &[])];
         assert_eq!(faults(registrations(), &all, Others::None), ["lost+found: is in the store but is no store path"]);
         assert_eq!(faults(registrations(), &all, Others::Any), [""; 0]);
+    }
+
+    #[test]
+    fn a_store_that_was_used_holds_more() {
+        let mut all = names(&["a", "a.lock", "b.chroot", "garbage", "needed"]);
+        let by_products = [".links", ".tmp-link-1-2", "add-1-2", "tmp-1-2", "trash"];
+        all.extend(by_products.iter().chain(&["dropped"]).map(|name| (*name).to_owned()));
+        let compared = |extra| compare(vec![registration("a", &["needed"])], &all, Others::None, extra);
+        let told = |faults: Vec<StoreFault>| faults.into_iter().map(|fault| fault.name).collect::<Vec<_>>();
+        let [garbage, needed] = ["garbage", "needed"].map(|name| format!("{PREFIX}{name}"));
+        let dropped = "dropped".to_owned();
+        let found = compared(Extra::Anything);
+        assert_eq!(found.unregistered, [garbage.clone(), dropped.clone()]);
+        assert_eq!(told(found.faults), std::slice::from_ref(&needed));
+        let found = compared(Extra::ByProducts);
+        assert_eq!((found.unregistered, told(found.faults)), (vec![], vec![garbage, needed, dropped]));
+        assert_eq!(compared(Extra::Nothing).faults.len(), all.len() - 2);
     }
 
     #[test]

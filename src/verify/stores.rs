@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::registered::{self, Compared, Others};
+use super::registered::{self, Compared, Extra, Others};
 use super::{Fault, Place, Report, StoreFault, StoreReport, describe};
+use crate::image::known::{self, Database, Known, Listed};
 use crate::image::{Image, Partition, store};
 use crate::read::{FileSystem, Format, ReadError, escape};
-use crate::store::registration::{parse_registration, store_dir_of};
-use crate::store::{Registration, StoreDir};
-
-/// The most bytes of a registration that are read from an image: those of 100,000 store paths.
-const MAX_REGISTRATION: u64 = 64 << 20;
+use crate::store::Registration;
 
 /// A store to be hashed.
 pub(super) struct Store<'a> {
@@ -42,7 +39,7 @@ pub(super) fn find<'a>(image: &'a Image, given: Option<&[Registration]>, report:
         let found = partition.open().and_then(|fs| Ok((store::locate(fs.as_ref())?, fs)));
         match found {
             Ok((Some(location), fs)) => {
-                stores.extend(read_store(partition, format, fs.as_ref(), &location, given, report))
+                stores.extend(read_store(image, partition, format, fs.as_ref(), &location, given, report))
             }
             Ok((None, _)) => {}
             Err(error) => report.faults.push(Fault::of_error(place, "filesystem", error)),
@@ -59,6 +56,7 @@ pub(super) fn find<'a>(image: &'a Image, given: Option<&[Registration]>, report:
 
 /// The store at `location`, or `None` if there is nothing to compare it with.
 fn read_store<'a>(
+    image: &Image,
     partition: &'a Partition,
     format: Format,
     fs: &dyn FileSystem,
@@ -66,40 +64,26 @@ fn read_store<'a>(
     given: Option<&[Registration]>,
     report: &mut Report,
 ) -> Option<Store<'a>> {
-    let place = Place::Partition(partition.number);
-    let mut fault = |what: &Path, why: String| {
-        let what = escape::path(what);
-        report.faults.push(Fault { place, is_of_store: true, what, why, store_path: None });
-    };
-    let own = location.registration.as_deref().map(|path| (path, read_registration(fs, path, &location.store_dir)));
-    let own = match own {
-        None if given.is_none() => {
-            let why = "has no nix-path-registration beside it; give what is registered by --registration".to_owned();
-            fault(&location.store, why);
-            return None;
-        }
-        None => None,
-        Some((path, Ok(own))) => {
-            if let Some(difference) = given.and_then(|given| registered::first_difference(&own, given)) {
-                fault(path, difference);
-            }
-            Some(own)
-        }
-        Some((path, Err(why))) => {
-            fault(path, why);
-            None
-        }
-    };
-    let registrations = given.map(<[_]>::to_vec).or(own)?;
+    let number = partition.number;
+    let place = Place::Partition(number);
+    let known = known::read(image, number, fs, location);
+    tell_known(&known, number, location, given, report);
+    let expected = given.map(<[_]>::to_vec).or_else(|| known.all())?;
     let names = match names(fs, &location.store) {
         Ok(names) => names,
         Err(error) => {
-            fault(&location.store, describe(&error));
+            report.faults.push(fault(place, &location.store, describe(&error)));
             return None;
         }
     };
     let others = if location.store == location.root { Others::Any } else { Others::None };
-    let Compared { to_hash: registrations, faults } = registered::compare(registrations, &names, others);
+    let extra = match (&known.database, given) {
+        (None, _) => Extra::Nothing,
+        (Some(_), Some(_)) => Extra::ByProducts,
+        (Some(_), None) => Extra::Anything,
+    };
+    let Compared { to_hash: registrations, faults, unregistered } =
+        registered::compare(expected, &names, others, extra);
     let directory = location.store.clone();
     let shown = escape::path(&directory);
     let store_fault = |StoreFault { name, why }| {
@@ -108,10 +92,13 @@ fn read_store<'a>(
         Fault { place, is_of_store: true, what, why, store_path: Some(name) }
     };
     report.faults.extend(faults.into_iter().map(store_fault));
+    report.notes.extend(note_unregistered(number, &shown, &unregistered));
     report.stores.push(StoreReport {
-        partition: partition.number,
-        store: escape::path(&location.store),
+        partition: number,
+        store: shown,
+        registered_in: sources(&known, given),
         paths: registrations.len() as u64,
+        unregistered: unregistered.len() as u64,
         files: 0,
         bytes: 0,
         nar_bytes: 0,
@@ -119,24 +106,71 @@ fn read_store<'a>(
     Some(Store { partition, format, directory, registrations })
 }
 
+fn fault(place: Place, what: &Path, why: String) -> Fault {
+    Fault { place, is_of_store: true, what: escape::path(what), why, store_path: None }
+}
+
+/// Reports what is wrong with what the image says of its own store.
+fn tell_known(
+    known: &Known,
+    partition: u32,
+    location: &store::StoreLocation,
+    given: Option<&[Registration]>,
+    report: &mut Report,
+) {
+    let place = Place::Partition(partition);
+    if known.is_empty() && given.is_none() {
+        let why = "has no nix-path-registration beside it, and no database of Nix; give what is registered by \
+                   --registration";
+        report.faults.push(fault(place, &location.store, why.to_owned()));
+    }
+    let compared = |listed: &Listed, difference: fn(&[Registration], &[Registration]) -> Option<String>| {
+        listed.registrations.as_ref().map_or_else(|why| Some(why.clone()), |own| difference(own, given?))
+    };
+    if let Some(listed) = &known.registration {
+        let why = compared(listed, registered::first_difference);
+        report.faults.extend(why.map(|why| fault(place, &listed.path, why)));
+    }
+    if let Some(Database { partition, listed, waiting }) = &known.database {
+        let place = Place::Partition(*partition);
+        let why = compared(listed, registered::first_missing);
+        report.faults.extend(why.map(|why| fault(place, &listed.path, why)));
+        report.notes.extend(waiting.iter().map(|(path, len)| {
+            let path = escape::path(path);
+            let read =
+                if listed.registrations.is_ok() { "it was read with them" } else { "it cannot be read with them" };
+            format!("partition {partition}: {path}: {len} bytes are not in the database yet; {read}")
+        }));
+        if let Some(path) = known.contradiction() {
+            let why =
+                format!("has another hash or size of {path} than nix-path-registration, which the next boot loads");
+            report.faults.push(fault(place, &listed.path, why));
+        }
+    }
+}
+
+/// The files that tell what is registered, escaped.
+fn sources(known: &Known, given: Option<&[Registration]>) -> Vec<String> {
+    if given.is_some() {
+        return vec!["--registration".to_owned()];
+    }
+    let database = known.database.as_ref().map(|database| &database.listed);
+    let listed = database.into_iter().chain(&known.registration);
+    listed.filter(|listed| listed.registrations.is_ok()).map(|listed| escape::path(&listed.path)).collect()
+}
+
+fn note_unregistered(partition: u32, store: &str, unregistered: &[String]) -> Option<String> {
+    let first = unregistered.first()?;
+    let more = match unregistered.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count.saturating_sub(1)),
+    };
+    Some(format!(
+        "partition {partition}: {store}: {first}{more}: not valid by the database, so that Nix takes it for garbage"
+    ))
+}
+
 /// The names in the store, escaped; a name that is no store path is still none afterwards.
 fn names(fs: &dyn FileSystem, store: &Path) -> Result<BTreeSet<String>, ReadError> {
     Ok(fs.list(store)?.iter().map(|entry| escape::name(&entry.name)).collect())
-}
-
-/// The image's own registration, or why there is none that can be used.
-fn read_registration(fs: &dyn FileSystem, path: &Path, store_dir: &StoreDir) -> Result<Vec<Registration>, String> {
-    let bytes = read_all(fs, path).map_err(|error| describe(&error))?;
-    let bytes = bytes.ok_or_else(|| format!("is larger than {MAX_REGISTRATION} bytes"))?;
-    let store_dir = store_dir_of(&bytes).unwrap_or_else(|| store_dir.clone());
-    parse_registration(&bytes, &store_dir).map_err(|error| error.to_string())
-}
-
-fn read_all(fs: &dyn FileSystem, path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
-    let len = fs.metadata(path)?.len;
-    let Some(len) = usize::try_from(len).ok().filter(|_| len <= MAX_REGISTRATION) else { return Ok(None) };
-    let mut bytes = vec![0; len];
-    let got = fs.open(path)?.read_at(0, &mut bytes)?;
-    bytes.truncate(got);
-    Ok(Some(bytes))
 }

@@ -9,6 +9,7 @@ mod bootloader;
 mod btrfs;
 mod command_line;
 mod damage;
+mod database;
 mod determinism;
 mod diff;
 mod edge_cases;

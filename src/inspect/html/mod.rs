@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{first_names, percent};
+use super::text::{first_names, knowledge, percent};
 
 mod map;
 
@@ -110,6 +110,14 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
 }
 
 fn coverage(store: &StoreReport) -> (String, &'static str) {
+    if let Some(DatabaseReport { valid, .. }) = &store.database {
+        return match (valid.paths, valid.missing.len(), valid.unregistered.len()) {
+            (None, ..) => ("the database cannot be read".to_owned(), "bad"),
+            (_, 0, 0) => ("all valid".to_owned(), "good"),
+            (_, 0, unregistered) => (format!("{unregistered} not valid"), "warn"),
+            (_, missing, unregistered) => (format!("{missing} missing, {unregistered} not valid"), "bad"),
+        };
+    }
     match &store.registration {
         None => ("not registered".to_owned(), "warn"),
         Some(one) if one.missing.is_empty() && one.unregistered.is_empty() => ("all registered".to_owned(), "good"),
@@ -207,22 +215,28 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
         counted(store.paths, "path"),
         human(store.size)
     )?;
-    match &store.registration {
-        None => writeln!(out, "There is no nix-path-registration, so that Nix will know none of them.</p>"),
-        Some(registration) => {
-            let (path, paths) = (esc(&registration.path), counted(registration.paths, "path"));
-            writeln!(out, "<code>{path}</code> registers {paths}.</p>")?;
-            for (what, names) in [
-                ("Registered but not there", &registration.missing),
-                ("There but not registered", &registration.unregistered),
-            ] {
-                if !names.is_empty() {
-                    writeln!(out, "<p class=\"bad\">{what}: {}</p>", esc(&first_names(names)))?;
-                }
-            }
-            Ok(())
-        }
+    if store.registration.is_none() && store.database.is_none() {
+        write!(out, "There is no nix-path-registration and no database, so that Nix will know none of them.")?;
     }
+    if let Some(registration) = &store.registration {
+        let (path, paths) = (esc(&registration.path), counted(registration.paths, "path"));
+        write!(out, "<code>{path}</code> registers {paths}. ")?;
+    }
+    if let Some(database) = &store.database {
+        write!(out, "{}. ", esc(&knowledge(database, store)))?;
+    }
+    writeln!(out, "</p>")?;
+    let registration = store.registration.iter().flat_map(|one| {
+        [("bad", "Registered but not there", &one.missing), ("bad", "There but not registered", &one.unregistered)]
+    });
+    let database = store.database.iter().flat_map(|one| {
+        let valid = &one.valid;
+        [("bad", "Valid but not there", &valid.missing), ("muted", "There but not valid", &valid.unregistered)]
+    });
+    for (class, what, names) in registration.chain(database).filter(|(_, _, names)| !names.is_empty()) {
+        writeln!(out, "<p class=\"{class}\">{what}: {}</p>", esc(&first_names(names)))?;
+    }
+    Ok(())
 }
 
 fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
