@@ -22,9 +22,10 @@ is_refused chmod g+s file
 is_refused touch "$source/file"
 is_refused touch "$target/file"
 
-# Debian's programs, which mtools is one of, look for character sets in /usr.
+# Debian's programs look for character sets and locales in /usr.
 GCONV_PATH=$(echo /lib/*/gconv)
-export GCONV_PATH
+LOCPATH=/lib/locale
+export GCONV_PATH LOCPATH
 
 cd "$source"
 for test in $tests; do
