@@ -30,6 +30,7 @@ export GCONV_PATH LOCPATH
 cd "$source"
 for test in $tests; do
   echo "Running $(basename "$test")"
-  "$test" --color=never
+  # Debian's zsh and fish do not work without their parts in /usr.
+  "$test" --color=never --skip tab_completes_in_zsh --skip tab_completes_in_fish
 done
 touch "$out"
