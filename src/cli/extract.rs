@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
@@ -56,13 +57,14 @@ enum LinksArg {
     Relative,
 }
 
-pub(super) fn run(args: &ExtractArgs, cancel: &Cancel) -> Result<Outcome> {
+pub(super) fn run(args: &ExtractArgs, cancel: &Arc<Cancel>) -> Result<Outcome> {
     let opened = args.part.open()?;
     let plan = plan(args, &opened)?;
     let progress = progress::for_stderr();
     let fs = opened.fs.as_ref();
     match &args.out {
         Some(out) => {
+            super::watch_signals(cancel)?;
             extract::to_directory(fs, &plan, out, progress.as_ref(), cancel).with_context(|| opened.name.clone())?;
             drop(progress);
             report(&plan, out)?;
@@ -119,5 +121,5 @@ fn tell_special(opened: &Opened, plan: &Plan) -> Outcome {
         let path = escape::path(path);
         look::complain(&anyhow!("{}: {path}: left out: a device, a socket or a pipe", opened.name));
     }
-    if plan.special.is_empty() { Outcome::Done } else { Outcome::Failed }
+    opened.outcome.and(if plan.special.is_empty() { Outcome::Done } else { Outcome::Failed })
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use sane_image::image::store::{self, StoreLocation};
 use sane_image::image::{Image, PartName};
@@ -29,7 +29,8 @@ impl PartArgs {
         let image = Image::open(&self.image).with_context(|| escape::path(&self.image))?;
         let partition = image.find(&self.part).with_context(|| escape::path(&self.image))?;
         let fs = partition.open().with_context(|| name.clone())?;
-        Ok(Opened { fs, name, location: OnceCell::new() })
+        let outcome = tell_waiting(fs.as_ref(), &name);
+        Ok(Opened { fs, name, outcome, location: OnceCell::new() })
     }
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Opened {
     pub(super) fs: Box<dyn FileSystem>,
     /// For messages: the image and the partition.
     pub(super) name: String,
+    /// What its state alone makes of the command.
+    pub(super) outcome: Outcome,
     location: OnceCell<Option<StoreLocation>>,
 }
 
@@ -79,6 +82,19 @@ pub(super) fn complain(error: &anyhow::Error) {
 pub(super) enum Outcome {
     Done,
     Failed,
+}
+
+impl Outcome {
+    pub(super) fn and(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
+/// Tells of what is not seen of a filesystem.
+pub(super) fn tell_waiting(fs: &dyn FileSystem, name: &str) -> Outcome {
+    let Some(waiting) = fs.waiting() else { return Outcome::Done };
+    complain(&anyhow!("{name}: {waiting}"));
+    Outcome::Failed
 }
 
 /// Seconds since 1970 as a date and a time of day, UTC.

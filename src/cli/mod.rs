@@ -49,23 +49,23 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, cancel: &Arc<Cancel>) -> Result<Outcome> {
-    watch_signals(cancel)?;
+    // What only reads leaves nothing behind: a signal ends it at once, whatever it does just then.
     match &cli.command {
         Command::Inspect(args) => return inspect::run(args),
-        Command::Ls(args) => return ls::run(args, cancel),
-        Command::Cat(args) => return cat::run(args, cancel),
+        Command::Ls(args) => return ls::run(args),
+        Command::Cat(args) => return cat::run(args),
         Command::Extract(args) => return extract::run(args, cancel),
         Command::Diff(args) => return diff::run(args, cancel),
         Command::Verify(args) => return verify::run(args, cancel),
-        Command::Build(args) => build::run(args, cancel),
-        Command::Plan(args) => plan::run(args, cancel),
+        Command::Build(args) => watch_signals(cancel).and_then(|()| build::run(args, cancel)),
+        Command::Plan(args) => watch_signals(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }
     .map(|()| Outcome::Done)
 }
 
-/// The first signal asks the work to stop and clean up, a second one ends the program at once.
+/// For what must not be left half-way: the first signal asks the work to stop and clean up, a second one ends the program at once.
 fn watch_signals(cancel: &Arc<Cancel>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
     let cancel = Arc::clone(cancel);

@@ -16,7 +16,7 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Reads all directories of `fs`. What cannot be read becomes a problem of `report`.
 pub(super) fn examine(fs: &dyn FileSystem, number: u32, report: &mut Report) -> FilesystemReport {
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = fs.waiting().map(str::to_owned).into_iter().collect();
     let location = locate(fs).unwrap_or_else(|error| {
         problems.push(chain(&error));
         None
@@ -112,11 +112,15 @@ fn examine_store(
         if location.store.as_os_str().is_empty() { String::new() } else { format!("{}/", shown(&location.store)) };
     let in_store = |usage: &&Usage| usage.path.strip_prefix(&prefix).is_some_and(|name| names.contains(name));
     let size = examined.contents.iter().filter(in_store).fold(0u64, |sum, usage| sum.saturating_add(usage.size));
-    let registration = location.registration.as_ref().and_then(|path| {
-        let compared =
-            read_all(fs, path).map_err(|error| chain(&error)).and_then(|bytes| compare(&bytes, path, location, &names));
-        compared.map_err(|problem| problems.push(problem)).ok()
+    let compared = location.registration.as_ref().map(|path| {
+        read_all(fs, path).map_err(|error| chain(&error)).and_then(|bytes| compare(&bytes, path, location, &names))
     });
+    let (registration, registration_problem) = match compared {
+        Some(Ok(registration)) => (Some(registration), None),
+        Some(Err(problem)) => (None, Some(problem)),
+        None => (None, None),
+    };
+    problems.extend(registration_problem.clone());
     StoreReport {
         path: shown(&location.store),
         store_dir: location.store_dir.to_string(),
@@ -124,6 +128,7 @@ fn examine_store(
         paths: names.len() as u64,
         size,
         registration,
+        registration_problem,
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
 mod bootloader;
+mod bounds;
 mod btrfs;
 mod command_line;
 mod damage;
@@ -20,6 +21,7 @@ mod inspect;
 mod judge;
 mod kit;
 mod ls;
+mod mbr;
 mod partitions;
 mod property;
 mod purity;
@@ -29,3 +31,4 @@ mod read_vfat;
 mod support;
 mod systemd_boot;
 mod verify;
+mod waiting;
