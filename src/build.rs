@@ -16,12 +16,13 @@ use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
-use crate::output::OutputError;
+use crate::output::{OutputError, Privacy};
 use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Role};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
 use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
+use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles};
 use crate::source::raw::RawError;
 use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
@@ -61,6 +62,15 @@ pub struct Options<'a> {
     pub copy: copy::Options,
     /// Whether to prove what was built.
     pub proof: Proof,
+    /// What is laid over the image, if anything is. Who sees the image sees it.
+    pub extra_files: Option<&'a ExtraFiles>,
+}
+
+impl Options<'_> {
+    /// Who may read the image.
+    pub fn privacy(&self) -> Privacy {
+        if self.extra_files.is_some() { Privacy::Owner } else { Privacy::Usual }
+    }
 }
 
 /// Why there is no image.
@@ -83,6 +93,9 @@ pub enum BuildError {
     /// The store cannot be scanned.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// The host's own files cannot be in the image.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// An extra partition has no contents.
     #[error(transparent)]
     Raw(#[from] RawError),
@@ -189,6 +202,8 @@ pub struct Prepared {
     boot: BootPart,
     extra: ExtraParts,
     nix: NixPart,
+    /// Holds files that were made for the image.
+    _own: OwnFiles,
     /// The image on paper. Until it is built, its size is the most that it can become, where contents are compressed.
     pub plan: ImagePlan,
 }
@@ -207,14 +222,24 @@ pub struct Context<'a> {
 /// Plans an image: reads the closure, runs populateCmd, lays everything out.
 pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError> {
     let identities = identify(spec, context)?;
-    let nix = NixPart::prepare(spec, &identities, context)?;
-    let boot = BootPart::prepare(spec, &identities, context)?;
+    let own = own_files(spec, context)?;
+    let nix = NixPart::prepare(spec, &identities, &own.nix, context)?;
+    let boot = BootPart::prepare(spec, &identities, &own.boot, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
-    let plan = plan(spec, &identities, &boot, &extra, &nix)?;
+    let privacy = context.options.privacy();
+    let plan = plan(spec, &identities, &boot, &extra, &nix, privacy)?;
     if let Some(warning) = plan.boot.warning(spec.boot_part_size) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, boot, extra, nix, plan })
+    Ok(Prepared { spec: spec.clone(), identities, boot, extra, nix, plan, _own: own })
+}
+
+/// The host's own files. Tells what may be wrong with them.
+fn own_files(spec: &Spec, context: Context<'_>) -> Result<OwnFiles, BuildError> {
+    let Context { options, progress, cancel } = context;
+    let own = own::gather(spec, options.extra_files, options.store_root, cancel)?;
+    own.warnings.iter().for_each(|warning| progress.warn(warning));
+    Ok(own)
 }
 
 /// All identities of an image. Tells what may be wrong with its spec.
@@ -229,10 +254,11 @@ fn plan(
     boot: &BootPart,
     extra: &ExtraParts,
     nix: &NixPart,
+    privacy: Privacy,
 ) -> Result<ImagePlan, PlanError> {
     let boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
     let extra = &extra.sizes();
-    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra }))
+    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra, privacy }))
 }
 
 /// Builds `<name>.img` and `layout.json` as `outputs`, and runs the boot loader's installer if one is given: once in a
@@ -289,7 +315,8 @@ fn write<'a>(
         }
     }
     // The nix filesystem is the last; where contents were compressed, its size is known only now.
-    prepared.plan = self::plan(&prepared.spec, &prepared.identities, &prepared.boot, &prepared.extra, &prepared.nix)?;
+    let Prepared { spec, identities, boot, extra, nix, .. } = &*prepared;
+    prepared.plan = self::plan(spec, identities, boot, extra, nix, context.options.privacy())?;
     Ok((installer, copied))
 }
 
@@ -309,18 +336,19 @@ pub fn build_partition(
     out: &Path,
     context: Context<'_>,
 ) -> Result<Built, BuildError> {
-    let output = OutputFile::open(out)?;
+    let output = OutputFile::open(out, context.options.privacy())?;
     let identities = identify(spec, context)?;
+    let own = own_files(spec, context)?;
     let start = ByteOffset(0);
     let mut copied = None;
     match which {
         BareFilesystem::Boot => {
-            let part = BootPart::prepare(spec, &identities, context)?;
+            let part = BootPart::prepare(spec, &identities, &own.boot, context)?;
             output.set_len(part.layout.size())?;
             part.write(output.file(), start, context)?;
         }
         BareFilesystem::Nix => {
-            let mut part = NixPart::prepare(spec, &identities, context)?;
+            let mut part = NixPart::prepare(spec, &identities, &own.nix, context)?;
             output.set_len(part.size())?;
             copied = Some(part.write(output.file(), start, context)?);
             output.set_len(part.size())?;
@@ -350,9 +378,15 @@ fn prove(image: &File, spec: &Spec, context: Context<'_>) -> Result<Option<verif
 }
 
 impl BootPart {
-    fn prepare(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Self, BuildError> {
+    fn prepare(
+        spec: &Spec,
+        identities: &Identities,
+        own: &[OwnEntry],
+        context: Context<'_>,
+    ) -> Result<Self, BuildError> {
         let Context { options, progress, cancel } = context;
         let request = BootRequest {
+            own,
             populate_cmd: spec.populate_cmd.as_deref(),
             systemd_boot: spec.systemd_boot.as_ref(),
             toplevel: spec.toplevel.as_path(),

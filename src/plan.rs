@@ -14,6 +14,7 @@ use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
 use crate::identity::{Identities, Identity};
+use crate::output::Privacy;
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
@@ -142,6 +143,9 @@ pub struct ImagePlan {
     pub disk_guid: Uuid,
     /// Where the partition table's primary entries are, in bytes from the start of the image.
     pub entries_offset: u64,
+    /// Whether it holds files that are not for everybody; left out where it does not.
+    #[serde(rename = "privateFiles", skip_serializing_if = "is_usual", serialize_with = "as_private")]
+    pub privacy: Privacy,
     /// In the order of the disk; the nix filesystem is the last.
     pub partitions: Vec<Partition>,
     /// For how much more the ESP has room.
@@ -166,6 +170,8 @@ pub struct Laid<'a, Layout> {
 pub trait NixFilesystem {
     /// The files.
     fn tree(&self) -> &FileTree;
+    /// The directory that is mounted where the spec has the filesystem of the store.
+    fn root(&self) -> NodeIndex;
     /// Its size in bytes.
     fn size(&self) -> u64;
     /// Bytes free for more files.
@@ -177,6 +183,10 @@ pub trait NixFilesystem {
 impl NixFilesystem for Laid<'_, ext4::layout::Layout> {
     fn tree(&self) -> &FileTree {
         self.tree
+    }
+
+    fn root(&self) -> NodeIndex {
+        NodeIndex::ROOT
     }
 
     fn size(&self) -> u64 {
@@ -194,7 +204,11 @@ impl NixFilesystem for Laid<'_, ext4::layout::Layout> {
 
 impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
     fn tree(&self) -> &FileTree {
-        &self.0.store().tree
+        self.0.tree()
+    }
+
+    fn root(&self) -> NodeIndex {
+        self.0.store().root
     }
 
     fn size(&self) -> u64 {
@@ -206,7 +220,7 @@ impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
     }
 
     fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        self.1.byte_range(self.0.store(), node)
+        self.1.byte_range(self.0.tree(), node)
     }
 }
 
@@ -218,6 +232,18 @@ pub struct Contents<'a> {
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
+    /// Who may read all this.
+    pub privacy: Privacy,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_usual(privacy: &Privacy) -> bool {
+    *privacy == Privacy::Usual
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn as_private<S: Serializer>(privacy: &Privacy, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(*privacy == Privacy::Owner)
 }
 
 /// Puts the laid-out filesystems onto a disk.
@@ -244,6 +270,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
         disk_guid: gpt.disk_guid,
         entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
         boot: BootRoom::new(&contents.boot),
+        privacy: contents.privacy,
         partitions,
         store_paths,
         gpt,
@@ -359,7 +386,7 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
 
 /// Every store path in the tree, with its place in an image whose nix filesystem starts at byte `start`.
 fn store_paths(spec: &Spec, nix: &dyn NixFilesystem, start: u64) -> Vec<StorePathRange> {
-    let Some(store) = nix.tree().find(spec.store_in_nix.iter()) else { return Vec::new() };
+    let Some(store) = nix.tree().find_below(nix.root(), spec.store_in_nix.iter()) else { return Vec::new() };
     let range = |node| {
         let name = nix.tree().name(node).to_str()?;
         let path = StorePath::from_absolute_path(&format!("{}/{name}", spec.store_dir), &spec.store_dir).ok()?;

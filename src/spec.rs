@@ -8,9 +8,11 @@ mod btrfs;
 mod device;
 mod fields;
 mod file_system;
+pub mod files;
 pub mod identity;
 mod json;
 mod mount_options;
+mod mounts;
 mod partitions;
 mod swap;
 mod systemd_boot;
@@ -20,7 +22,7 @@ mod validate;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -28,6 +30,8 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub use self::file_system::{FileSystem, FsType};
+pub use self::files::{OwnFile, Reserved};
+pub use self::mounts::{Location, MountTable};
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
@@ -111,6 +115,10 @@ pub struct Spec {
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
     /// The store directory and what leads to it are left out, since they are there anyway.
     pub extra_directories: Vec<PathBuf>,
+    /// The host's own files, in the order of the spec; each on a filesystem of the image.
+    pub files: Vec<OwnFile>,
+    /// What the running system mounts where.
+    pub mounts: MountTable,
     /// The unit of the GPT and of FAT.
     pub sector_size: SectorSize,
     /// Bytes between the GPT header's usual place for its entries and where they are; whole sectors.
@@ -131,7 +139,18 @@ pub struct Spec {
     pub warnings: Vec<String>,
 }
 
+/// What is kept free for the store, in a filesystem that has it at `store_in_nix`.
+fn reserved(btrfs: Option<&Btrfs>, store_in_nix: &Path) -> Reserved {
+    let root = PathBuf::from(btrfs.map_or("", |btrfs| &btrfs.store_subvolume));
+    Reserved { store: root.join(store_in_nix).components().collect(), root }
+}
+
 impl Spec {
+    /// The parts of the filesystem of the store that are the store's.
+    pub fn reserved(&self) -> Reserved {
+        reserved(self.btrfs.as_ref(), &self.store_in_nix)
+    }
+
     /// Checks what only the closure can tell: that it holds the system to boot.
     ///
     /// # Errors
@@ -195,6 +214,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let extra_directories = top
         .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
 
+    let files = files::read(&mut top);
+    let store_in_nix = place.and_then(|(mount_point, store)| store.as_path().strip_prefix(mount_point).ok());
+    if let (Some(files), Some(store_in_nix)) = (&files, store_in_nix) {
+        files::check(files, &mounts.table, &reserved(mounts.btrfs.as_ref(), store_in_nix), &mut top);
+    }
+
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
@@ -207,12 +232,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
     top.finish();
 
-    let (mount_point, store) = place?;
+    let (_, store) = place?;
     Some(Spec {
         name: name?,
         toplevel: toplevel??,
         closure_info: closure_info?,
-        store_in_nix: store.as_path().strip_prefix(mount_point).ok()?.to_owned(),
+        store_in_nix: store_in_nix?.to_owned(),
         store_dir: store.clone(),
         boot: mounts.boot?,
         nix: mounts.nix?,
@@ -221,6 +246,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
+        files: files?,
+        mounts: mounts.table,
         sector_size: sizes.sector_size?,
         extra_gpt_padding: sizes.extra_gpt_padding?,
         first_part_gap: sizes.first_part_gap?,

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use super::GENERATION;
-use super::files::{inode_of, put_struct};
+use super::files::put_struct;
 use super::format::{
     self, BlockGroupItem, DataExtent, ExtentItem, FreeSpaceInfo, Item, MetadataExtent, NODE_BYTES, group, kind, object,
 };
@@ -14,15 +14,15 @@ use super::placement::Placement;
 use super::space::{Chunks, Sector};
 use super::tree::{Key, Sink};
 use super::trees::Trees;
-use super::volume::Volume;
+use super::volume::Volumes;
 use crate::source::tree::NodeKind;
 
 /// Checksums in one item: the kernel's limit, which leaves a leaf the room to split such an item in place.
 const CHECKSUMS_PER_ITEM: usize = (NODE_BYTES - size_of::<format::Header>() - 2 * size_of::<Item>()) / 4 - 1;
 
 /// Puts the items of the extent tree, by address: block groups, nodes of trees, extents of files.
-pub fn put_extents(sink: &mut impl Sink, chunks: &Chunks, trees: &Trees, store: &Volume, placement: &Placement) {
-    let mut data = data_extents(store, placement).peekable();
+pub fn put_extents(sink: &mut impl Sink, chunks: &Chunks, trees: &Trees, volumes: &Volumes, placement: &Placement) {
+    let mut data = data_extents(volumes, placement).peekable();
     for chunk in chunks.iter() {
         let mut head = Some((Key::new(chunk.start.0, kind::BLOCK_GROUP_ITEM, chunk.len), *chunk));
         let mut put_head = |sink: &mut _, next: Key| {
@@ -64,15 +64,16 @@ fn metadata_extent(owner: u64) -> MetadataExtent {
 }
 
 /// The extents of all files, by address.
-fn data_extents<'a>(store: &'a Volume, placement: &'a Placement) -> impl Iterator<Item = (Key, DataExtent)> + 'a {
-    store.tree.nodes().flat_map(move |node| {
-        let size = if let NodeKind::File { size, .. } = store.tree.kind(node) { size } else { 0 };
+fn data_extents<'a>(volumes: &'a Volumes, placement: &'a Placement) -> impl Iterator<Item = (Key, DataExtent)> + 'a {
+    volumes.tree().nodes().flat_map(move |node| {
+        let size = if let NodeKind::File { size, .. } = volumes.tree().kind(node) { size } else { 0 };
+        let volume = volumes.around(node);
         placement.extents(node, size).map(move |extent| {
             let item = DataExtent {
                 item: extent_item(format::EXTENT_FLAG_DATA),
                 kind: kind::EXTENT_DATA_REF,
-                root: store.id.into(),
-                objectid: inode_of(node).into(),
+                root: volume.id.into(),
+                objectid: volume.inode(node).into(),
                 offset: extent.offset.into(),
                 count: 1.into(),
             };

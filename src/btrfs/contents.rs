@@ -1,4 +1,4 @@
-//! The contents of the store's regular files, as jobs for `copy`; and what is learnt of them on their way.
+//! The contents of the regular files, as jobs for `copy`; and what is learnt of them on their way.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,9 +10,8 @@ use super::format::SECTOR_SIZE;
 use super::layout::Layout;
 use super::placement::Place;
 use super::space::{DataSpace, Sector};
-use super::volume::Volume;
 use crate::copy::{CopyJobs, Files, Observer, Piece};
-use crate::source::tree::{NodeIndex, NodeKind};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
 /// Files that stand in a leaf, as stored, each with its node.
@@ -73,10 +72,10 @@ pub(super) struct FileList {
 }
 
 impl FileList {
-    pub(super) fn new(volume: &Volume) -> Self {
+    pub(super) fn new(tree: &FileTree) -> Self {
         let (mut nodes, mut total_bytes) = (Vec::new(), 0);
-        for node in volume.tree.nodes() {
-            if let NodeKind::File { size: size @ 1.., .. } = volume.tree.kind(node) {
+        for node in tree.nodes() {
+            if let NodeKind::File { size: size @ 1.., .. } = tree.kind(node) {
                 nodes.push(node);
                 total_bytes += size;
             }
@@ -84,22 +83,22 @@ impl FileList {
         Self { nodes, total_bytes }
     }
 
-    pub(super) fn size(&self, volume: &Volume, index: usize) -> u64 {
-        match volume.tree.kind(self.nodes[index]) {
+    pub(super) fn size(&self, tree: &FileTree, index: usize) -> u64 {
+        match tree.kind(self.nodes[index]) {
             NodeKind::File { size, .. } => size,
             _ => unreachable!("only files were taken"),
         }
     }
 
-    pub(super) fn source(&self, volume: &Volume, index: usize) -> PathBuf {
-        volume.tree.source_path(self.nodes[index]).expect("every file of a tree comes from the host")
+    pub(super) fn source(&self, tree: &FileTree, index: usize) -> PathBuf {
+        tree.source_path(self.nodes[index]).expect("every file of a tree comes from the host")
     }
 }
 
 /// Contents that are stored as they are.
 pub struct Contents<'a> {
     layout: &'a Layout,
-    store: &'a Volume,
+    tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
     files: FileList,
@@ -108,8 +107,8 @@ pub struct Contents<'a> {
 
 impl<'a> Contents<'a> {
     /// The contents of a filesystem that starts at byte `start` of the image file.
-    pub fn new(layout: &'a Layout, store: &'a Volume, start: ByteOffset, learnt: &'a Learnt) -> Self {
-        Self { layout, store, start, files: FileList::new(store), learnt }
+    pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset, learnt: &'a Learnt) -> Self {
+        Self { layout, tree, start, files: FileList::new(tree), learnt }
     }
 }
 
@@ -119,11 +118,11 @@ impl Files for Contents<'_> {
     }
 
     fn size(&self, index: usize) -> u64 {
-        self.files.size(self.store, index)
+        self.files.size(self.tree, index)
     }
 
     fn source(&self, index: usize) -> PathBuf {
-        self.files.source(self.store, index)
+        self.files.source(self.tree, index)
     }
 
     fn total_bytes(&self) -> u64 {
@@ -137,7 +136,7 @@ impl Files for Contents<'_> {
 
 impl CopyJobs for Contents<'_> {
     fn pieces(&self, index: usize) -> Vec<Piece> {
-        let extents = self.layout.extents(self.store, self.files.nodes[index]);
+        let extents = self.layout.extents(self.tree, self.files.nodes[index]);
         let piece = |extent: super::placement::Extent| Piece {
             destination: ByteOffset(self.start.0 + extent.address.0),
             len: extent.stored,

@@ -12,7 +12,7 @@ use super::tree::{Key, Sink};
 use super::volume::{Volume, Volumes};
 use super::{GENERATION, TIME, csum};
 use crate::copy::Form;
-use crate::source::tree::{DirectoryMode, Executable, FileTree, NodeIndex, NodeKind};
+use crate::source::tree::{Attributes, NodeIndex, NodeKind};
 
 /// The number of a directory's first entry; those before stand for `.` and `..`.
 const FIRST_INDEX: u64 = 2;
@@ -38,25 +38,6 @@ pub fn directory_inode() -> InodeItem {
         otime: time(),
         ..InodeItem::default()
     }
-}
-
-/// The inode of a node.
-pub fn inode_of(node: NodeIndex) -> u64 {
-    object::FIRST_FREE + node.as_usize() as u64
-}
-
-/// The number of each node's entry in its directory.
-pub fn entry_numbers(tree: &FileTree) -> Vec<u32> {
-    let mut next = vec![0_u32; tree.len()];
-    let number = |node| match node {
-        NodeIndex::ROOT => 0,
-        _ => {
-            let next = &mut next[tree.parent(node).as_usize()];
-            *next += 1;
-            *next - 1
-        }
-    };
-    tree.nodes().map(number).collect()
 }
 
 /// The number of an entry as the disk has it.
@@ -105,37 +86,35 @@ pub(super) fn name_len(name: &[u8]) -> u16 {
 
 /// The items of one subvolume.
 pub struct Files<'a> {
+    volumes: &'a Volumes,
     volume: &'a Volume,
-    /// Of the subvolume with the store; no other has files.
-    placement: Option<&'a Placement>,
+    placement: &'a Placement,
     /// What compressed contents are compressed with, as the disk says it.
     compression: u8,
-    numbers: Vec<u32>,
 }
 
 impl<'a> Files<'a> {
-    /// The items of one of `volumes`, the store's files being at `placement`.
-    pub fn of(volumes: &Volumes, volume: &'a Volume, placement: &'a Placement, compression: u8) -> Self {
-        let placement = (volume.id == volumes.store().id).then_some(placement);
-        Self { volume, placement, compression, numbers: entry_numbers(&volume.tree) }
+    /// The items of one of `volumes`, whose files are at `placement`.
+    pub fn of(volumes: &'a Volumes, volume: &'a Volume, placement: &'a Placement, compression: u8) -> Self {
+        Self { volumes, volume, placement, compression }
     }
 
     /// Puts all items.
     pub fn put_all(&self, sink: &mut impl Sink, inline: &Inline<'_>) {
-        for node in self.volume.tree.nodes().filter(|&node| self.volume.subvolume(node).is_none()) {
+        for node in self.volumes.nodes(self.volume) {
             self.put_node(sink, node, inline);
         }
     }
 
     fn put_node(&self, sink: &mut impl Sink, node: NodeIndex, inline: &Inline<'_>) {
-        let tree = &self.volume.tree;
-        let inode = inode_of(node);
+        let tree = self.volumes.tree();
+        let inode = self.volume.inode(node);
         put_struct(sink, Key::new(inode, kind::INODE_ITEM, 0), &self.inode(node));
-        if node == NodeIndex::ROOT {
+        if node == self.volume.root {
             put_name(sink, Key::new(inode, kind::INODE_REF, inode), 0, b"..");
         } else {
-            let key = Key::new(inode, kind::INODE_REF, inode_of(tree.parent(node)));
-            put_name(sink, key, disk_number(self.numbers[node.as_usize()]), self.name(node));
+            let key = Key::new(inode, kind::INODE_REF, self.volume.inode(tree.parent(node)));
+            put_name(sink, key, disk_number(self.volumes.number(node)), self.name(node));
         }
         match tree.kind(node) {
             NodeKind::Directory(_) => self.put_entries(sink, node),
@@ -150,37 +129,42 @@ impl<'a> Files<'a> {
     }
 
     fn name(&self, node: NodeIndex) -> &[u8] {
-        self.volume.tree.name(node).as_encoded_bytes()
+        self.volumes.tree().name(node).as_encoded_bytes()
     }
 
     fn inode(&self, node: NodeIndex) -> InodeItem {
-        let tree = &self.volume.tree;
-        let (mode, size, nbytes) = match tree.kind(node) {
-            NodeKind::Directory(mode) => {
+        let tree = self.volumes.tree();
+        let Attributes { mode, uid, gid } = tree.attributes(node);
+        let (kind, size, nbytes) = match tree.kind(node) {
+            NodeKind::Directory(_) => {
                 let names: usize = tree.children(node).map(|child| self.name(child).len()).sum();
                 // Each name counts twice: by hash and by number.
-                (format::MODE_DIRECTORY | directory_permissions(mode), 2 * names as u64, 0)
+                (format::MODE_DIRECTORY, 2 * names as u64, 0)
             }
-            NodeKind::Symlink(target) => (format::MODE_SYMLINK | 0o777, target.len() as u64, target.len() as u64),
-            NodeKind::File { size, executable } => {
-                let permissions = if executable == Executable::Yes { 0o555 } else { 0o444 };
-                (format::MODE_REGULAR | permissions, size, self.file_nbytes(node, size))
-            }
+            NodeKind::Symlink(target) => (format::MODE_SYMLINK, target.len() as u64, target.len() as u64),
+            NodeKind::File { size, .. } => (format::MODE_REGULAR, size, self.file_nbytes(node, size)),
         };
-        InodeItem { mode: mode.into(), size: size.into(), nbytes: nbytes.into(), ..directory_inode() }
+        InodeItem {
+            mode: (kind | u32::from(mode)).into(),
+            uid: uid.into(),
+            gid: gid.into(),
+            size: size.into(),
+            nbytes: nbytes.into(),
+            ..directory_inode()
+        }
     }
 
     fn file_nbytes(&self, node: NodeIndex, size: u64) -> u64 {
-        match self.placement.map(|placement| placement.place(node)) {
-            Some(Place::Inline { .. }) => size,
+        match self.placement.place(node) {
+            Place::Inline { .. } => size,
             _ => size.next_multiple_of(format::SECTOR_SIZE),
         }
     }
 
     /// The entries of a directory: by the hash of their names, then by number.
     fn put_entries(&self, sink: &mut impl Sink, node: NodeIndex) {
-        let directory = inode_of(node);
-        let tree = &self.volume.tree;
+        let directory = self.volume.inode(node);
+        let tree = self.volumes.tree();
         let mut by_hash: Vec<_> = tree.children(node).map(|child| (csum::of_name(self.name(child)), child)).collect();
         by_hash.sort_unstable();
         // Names of one hash share an item.
@@ -195,30 +179,29 @@ impl<'a> Files<'a> {
             });
         }
         for child in tree.children(node) {
-            let key = Key::new(directory, kind::DIR_INDEX, disk_number(self.numbers[child.as_usize()]));
+            let key = Key::new(directory, kind::DIR_INDEX, disk_number(self.volumes.number(child)));
             let len = size_of::<DirItem>() + self.name(child).len();
             sink.put(key, len, |data| self.fill_entry(data, child));
         }
     }
 
     fn fill_entry(&self, data: &mut [u8], child: NodeIndex) {
-        let file_type = match self.volume.tree.kind(child) {
+        let file_type = match self.volumes.tree().kind(child) {
             NodeKind::Directory(_) => format::TYPE_DIRECTORY,
             NodeKind::File { .. } => format::TYPE_REGULAR,
             NodeKind::Symlink(_) => format::TYPE_SYMLINK,
         };
-        let location = match self.volume.subvolume(child) {
-            Some(id) => Key::new(id, kind::ROOT_ITEM, u64::MAX),
-            None => Key::new(inode_of(child), kind::INODE_ITEM, 0),
+        let location = match self.volumes.rooted_at(child) {
+            Some(nested) => Key::new(nested.id, kind::ROOT_ITEM, u64::MAX),
+            None => Key::new(self.volume.inode(child), kind::INODE_ITEM, 0),
         };
         let name = self.name(child);
         join(data, dir_item(location, file_type, name).as_bytes(), name);
     }
 
     fn put_contents(&self, sink: &mut impl Sink, node: NodeIndex, size: u64, inline: &Inline<'_>) {
-        let Some(placement) = self.placement else { return };
-        let inode = inode_of(node);
-        if let Place::Inline { form, len } = placement.place(node) {
+        let inode = self.volume.inode(node);
+        if let Place::Inline { form, len } = self.placement.place(node) {
             let head = self.head(size, form, format::FILE_EXTENT_INLINE);
             let key = Key::new(inode, kind::EXTENT_DATA, 0);
             sink.put(key, size_of::<FileExtent>() + usize::from(len), |data| {
@@ -227,7 +210,7 @@ impl<'a> Files<'a> {
                 inline(node, contents);
             });
         }
-        for extent in placement.extents(node, size) {
+        for extent in self.placement.extents(node, size) {
             let head = self.head(extent.len, extent.form, format::FILE_EXTENT_REGULAR);
             let place = ExtentPlace {
                 disk_bytenr: extent.address.0.into(),
@@ -250,12 +233,5 @@ impl<'a> Files<'a> {
             other_encoding: 0.into(),
             kind,
         }
-    }
-}
-
-fn directory_permissions(mode: DirectoryMode) -> u32 {
-    match mode {
-        DirectoryMode::ReadOnly => 0o555,
-        DirectoryMode::Writable => 0o755,
     }
 }

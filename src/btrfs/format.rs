@@ -247,8 +247,8 @@ pub struct InodeItem {
     pub nbytes: U64,
     pub block_group: U64, // 0: unused by the kernel
     pub nlink: U32,
-    pub uid: U32, // 0: root owns everything
-    pub gid: U32, // 0: root owns everything
+    pub uid: U32,
+    pub gid: U32,
     pub mode: U32,
     pub rdev: U64, // 0: no device nodes
     pub flags: U64,

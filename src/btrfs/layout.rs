@@ -14,9 +14,9 @@ use super::placement::{Extent, Placement};
 use super::space::Chunks;
 use super::tree::{Counter, Shape, TreeError};
 use super::trees::Trees;
-use super::volume::{Volume, Volumes};
+use super::volume::Volumes;
 use super::{allocation, roots};
-use crate::source::tree::{NodeIndex, NodeKind};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::{ByteOffset, MIB};
 
 /// The longest volume label, in bytes.
@@ -77,7 +77,7 @@ impl Layout {
     /// # Errors
     /// If btrfs cannot hold a file, or all of them.
     pub fn new(volumes: &Volumes, mut placement: Placement, parameters: Parameters) -> Result<Self, LayoutError> {
-        check_symlinks(volumes.store())?;
+        check_symlinks(volumes.tree())?;
         let fixed = fixed_shapes(volumes, &placement, &parameters)?;
         let mut trees = Trees::new(all_shapes(&fixed, [(); 4].map(|()| Shape::of_leaves(1))));
         loop {
@@ -102,9 +102,7 @@ impl Layout {
         let device = self.device();
         Ok([
             count(|sink| device.put_chunks(sink, &self.chunks))?,
-            count(|sink| {
-                allocation::put_extents(sink, &self.chunks, &self.trees, volumes.store(), &self.placement);
-            })?,
+            count(|sink| allocation::put_extents(sink, &self.chunks, &self.trees, volumes, &self.placement))?,
             count(|sink| device.put_extents(sink, &self.chunks))?,
             count(|sink| allocation::put_free_space(sink, &self.chunks))?,
         ])
@@ -132,17 +130,16 @@ impl Layout {
     }
 
     /// The extents of a file's contents.
-    pub fn extents(&self, volume: &Volume, node: NodeIndex) -> impl Iterator<Item = Extent> + '_ {
-        let size = if let NodeKind::File { size, .. } = volume.tree.kind(node) { size } else { 0 };
+    pub fn extents(&self, tree: &FileTree, node: NodeIndex) -> impl Iterator<Item = Extent> + '_ {
+        let size = if let NodeKind::File { size, .. } = tree.kind(node) { size } else { 0 };
         self.placement.extents(node, size)
     }
 
-    /// From the first to past the last byte of the contents of all files of the store's subvolume below `node`, or
-    /// `None` if none is outside the trees.
+    /// From the first to past the last byte of the contents of all files below `node`, or `None` if none is outside the trees.
     ///
     /// Metadata of the filesystem may lie in between, contents of other files do not.
-    pub fn byte_range(&self, store: &Volume, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        let mut extents = store.tree.subtree(node).flat_map(|node| self.extents(store, node));
+    pub fn byte_range(&self, tree: &FileTree, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        let mut extents = tree.subtree(node).flat_map(|node| self.extents(tree, node));
         let first = extents.next()?;
         let last = extents.last().unwrap_or(first);
         Some((ByteOffset(first.address.0), ByteOffset(last.address.0 + last.stored)))
@@ -191,12 +188,12 @@ fn count(put: impl FnOnce(&mut Counter)) -> Result<Shape, TreeError> {
     counter.finish()
 }
 
-fn check_symlinks(volume: &Volume) -> Result<(), LayoutError> {
-    for node in volume.tree.nodes() {
-        if let NodeKind::Symlink(target) = volume.tree.kind(node)
+fn check_symlinks(tree: &FileTree) -> Result<(), LayoutError> {
+    for node in tree.nodes() {
+        if let NodeKind::Symlink(target) = tree.kind(node)
             && !(1..=SYMLINK_MAX).contains(&target.len())
         {
-            let path = format!("/{}", volume.tree.path(node).display());
+            let path = format!("/{}", tree.path(node).display());
             return Err(LayoutError::SymlinkLength { path, len: target.len() });
         }
     }

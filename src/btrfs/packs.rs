@@ -1,4 +1,4 @@
-//! The contents of the store's regular files as jobs that compress them, and place what that leaves.
+//! The contents of the regular files as jobs that compress them, and place what that leaves.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use super::contents::{FileList, Learnt};
 use super::format::SECTOR_SIZE;
 use super::placement::{INLINE_MAX, Placement, Placer, UNIT_BYTES};
 use super::space::DataSpace;
-use super::volume::Volume;
 use crate::copy::{Files, Form, Observer, PackJobs, Packer, Unit};
+use crate::source::tree::FileTree;
 use crate::spec::Compression;
 use crate::units::ByteOffset;
 
 /// Contents that are compressed where that saves room.
 pub struct Packs<'a> {
-    store: &'a Volume,
+    tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
     files: FileList,
@@ -28,10 +28,10 @@ pub struct Packs<'a> {
 
 impl<'a> Packs<'a> {
     /// The contents of a filesystem that starts at byte `start` of the image file.
-    pub fn new(store: &'a Volume, method: Compression, start: ByteOffset, learnt: &'a Learnt) -> Self {
-        let placer = Placer::new(&store.tree);
+    pub fn new(tree: &'a FileTree, method: Compression, start: ByteOffset, learnt: &'a Learnt) -> Self {
+        let placer = Placer::new(tree);
         let space = placer.space();
-        Self { store, start, files: FileList::new(store), method, space, placer: Mutex::new(placer), learnt }
+        Self { tree, start, files: FileList::new(tree), method, space, placer: Mutex::new(placer), learnt }
     }
 
     /// Where everything is, once it is packed.
@@ -46,11 +46,11 @@ impl Files for Packs<'_> {
     }
 
     fn size(&self, index: usize) -> u64 {
-        self.files.size(self.store, index)
+        self.files.size(self.tree, index)
     }
 
     fn source(&self, index: usize) -> PathBuf {
-        self.files.source(self.store, index)
+        self.files.source(self.tree, index)
     }
 
     fn total_bytes(&self) -> u64 {

@@ -6,12 +6,12 @@ use uuid::Uuid;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
-use super::files::{self, disk_number, inode_of, join, name_len, put_name, put_struct};
+use super::files::{self, disk_number, join, name_len, put_name, put_struct};
 use super::format::{self, DirItem, InodeItem, NODE_SIZE, RootItem, RootRef, kind, object};
 use super::space::Chunks;
 use super::tree::{Key, Sink, bytes};
 use super::trees::Trees;
-use super::volume::{Parent, Volume, Volumes};
+use super::volume::{Volume, Volumes};
 use super::{GENERATION, csum};
 
 /// The name of the entry that leads to the default subvolume.
@@ -52,13 +52,12 @@ fn put_tree(sink: &mut impl Sink, filesystem: Uuid, owner: u64, volumes: &Volume
     put_struct(sink, Key::new(owner, kind::ROOT_ITEM, 0), &item);
     let Some(volume) = volume else { return };
     if let Some(parent) = volume.parent {
-        let outer = volumes.get(parent.id).expect("a subvolume's parent is a subvolume");
-        put_reference(sink, Key::new(owner, kind::ROOT_BACKREF, parent.id), outer, parent);
+        put_reference(sink, Key::new(owner, kind::ROOT_BACKREF, parent), volumes, volume);
     }
-    let mut nested: Vec<_> = volume.nested.iter().map(|&(node, id)| (id, node)).collect();
-    nested.sort_unstable();
-    for (id, node) in nested {
-        put_reference(sink, Key::new(owner, kind::ROOT_REF, id), volume, Parent { id: owner, node });
+    let mut nested = volumes.nested(volume);
+    nested.sort_unstable_by_key(|nested| nested.id);
+    for nested in nested {
+        put_reference(sink, Key::new(owner, kind::ROOT_REF, nested.id), volumes, nested);
     }
 }
 
@@ -95,13 +94,14 @@ fn put_root_directory(sink: &mut impl Sink) {
     sink.put(key, size_of::<DirItem>() + DEFAULT.len(), |data| join(data, entry.as_bytes(), DEFAULT));
 }
 
-/// Puts where a subvolume is in its parent.
-fn put_reference(sink: &mut impl Sink, key: Key, outer: &Volume, place: Parent) {
-    let name = outer.tree.name(place.node).as_encoded_bytes();
-    let number = outer.tree.children(outer.tree.parent(place.node)).take_while(|&node| node != place.node).count();
+/// Puts where a subvolume is in the one around it.
+fn put_reference(sink: &mut impl Sink, key: Key, volumes: &Volumes, nested: &Volume) {
+    let directory = volumes.tree().parent(nested.root);
+    let outer = volumes.around(directory);
+    let name = volumes.tree().name(nested.root).as_encoded_bytes();
     let head = RootRef {
-        dirid: inode_of(outer.tree.parent(place.node)).into(),
-        sequence: disk_number(u32::try_from(number).expect("nodes have 32 bits")).into(),
+        dirid: outer.inode(directory).into(),
+        sequence: disk_number(volumes.number(nested.root)).into(),
         name_len: name_len(name).into(),
     };
     sink.put(key, size_of::<RootRef>() + name.len(), |data| join(data, head.as_bytes(), name));

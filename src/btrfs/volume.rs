@@ -1,13 +1,12 @@
 //! The subvolumes of a filesystem, and where each is in another. Pure.
 //!
-//! A subvolume stands where its parent's tree has an empty directory: that directory becomes the entry that leads
-//! into the subvolume.
+//! All files of a filesystem are one tree, in which a subvolume is a directory with all below it but other subvolumes.
 
 use std::ffi::OsStr;
 
 use super::format::object;
-use crate::source::tree::{DirectoryMode, FileTree, NodeIndex, TreeBuilder, TreeError};
-use crate::spec::{around, below};
+use crate::source::tree::{FileTree, NodeIndex};
+use crate::spec::around;
 
 /// A subvolume, or the top level, which is one too.
 #[derive(Clone, Debug)]
@@ -16,79 +15,57 @@ pub struct Volume {
     pub id: u64,
     /// Its path from the top level, as in `subvol=`; empty for the top level.
     pub path: String,
-    /// Its files.
-    pub tree: FileTree,
-    /// The nodes of `tree` that are subvolumes, with their identifiers; sorted.
-    pub nested: Vec<(NodeIndex, u64)>,
-    /// Where it is; `None` for the top level.
-    pub parent: Option<Parent>,
-}
-
-/// Where a subvolume is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The identifier of the subvolume that it is in.
-    pub id: u64,
-    /// The directory entry in that one's tree.
-    pub node: NodeIndex,
+    /// Its root directory.
+    pub root: NodeIndex,
+    /// The identifier of the subvolume that it is in; `None` for the top level.
+    pub parent: Option<u64>,
 }
 
 impl Volume {
-    /// The identifier of the subvolume that a node stands for, if it is one.
-    pub fn subvolume(&self, node: NodeIndex) -> Option<u64> {
-        let found = self.nested.binary_search_by_key(&node, |(node, _)| *node);
-        found.ok().map(|index| self.nested[index].1)
+    /// The inode of one of its nodes.
+    pub fn inode(&self, node: NodeIndex) -> u64 {
+        object::FIRST_FREE + (node.as_usize() - self.root.as_usize()) as u64
     }
 }
 
 /// All subvolumes of a filesystem, by identifier.
 #[derive(Clone, Debug)]
 pub struct Volumes {
+    tree: FileTree,
     all: Vec<Volume>,
     /// The one that holds the store.
     store: usize,
+    /// The number of each node among the entries of its directory, from 0.
+    numbers: Vec<u32>,
 }
 
 impl Volumes {
-    /// The top level, the subvolumes at `paths` (plain components joined by slashes, sorted, none twice), and among
-    /// all these the one at `store_path`, which has the files of `store_tree`.
-    ///
-    /// # Errors
-    /// If the names make no tree.
+    /// The top level, whose files `tree` has, and the subvolumes at `paths` (plain components joined by slashes, sorted,
+    /// none twice) in it; the store is in the one at `store_path`.
     ///
     /// # Panics
-    /// If `store_path` is none of them, or `store_tree` has no empty directory where another one is nested in it.
-    pub fn new(store_tree: FileTree, store_path: &str, paths: &[String]) -> Result<Self, TreeError> {
-        let ids = || object::FIRST_FREE..;
-        let mut list: Vec<_> = paths.iter().map(String::as_str).zip(ids()).collect();
-        list.insert(0, ("", object::FS_TREE));
-        let mut store_tree = Some(store_tree);
-        let store = list.iter().position(|(path, _)| *path == store_path).expect("the store has a subvolume");
-        let volume = |(at, &(path, id)): (usize, &(&str, u64))| {
-            let inner: Vec<_> =
-                list.iter().filter(|(inner, _)| !inner.is_empty() && around(paths, inner) == path).collect();
-            let names = |inner: &str| -> Vec<String> { below(path, inner).split('/').map(str::to_owned).collect() };
-            let tree = match store_tree.take_if(|_| at == store) {
-                Some(tree) => tree,
-                None => directories(inner.iter().map(|(inner, _)| names(inner)).collect())?,
-            };
-            let find = |inner: &str| tree.find(names(inner).iter().map(OsStr::new));
-            let mut nested: Vec<_> = inner
-                .iter()
-                .map(|(inner, id)| (find(inner).expect("every subvolume has its directory"), *id))
-                .collect();
-            nested.sort_unstable();
-            Ok(Volume { id, path: path.to_owned(), tree, nested, parent: None })
-        };
-        let mut all = list.iter().enumerate().map(volume).collect::<Result<Vec<_>, TreeError>>()?;
-        let places: Vec<_> = all
-            .iter()
-            .flat_map(|parent| parent.nested.iter().map(|&(node, id)| (id, Parent { id: parent.id, node })))
+    /// If `store_path` is none of them, or `tree` lacks one of `paths`.
+    pub fn new(tree: FileTree, store_path: &str, paths: &[String]) -> Self {
+        let list: Vec<_> = [("", object::FS_TREE)]
+            .into_iter()
+            .chain(paths.iter().map(String::as_str).zip(object::FIRST_FREE..))
             .collect();
-        for volume in &mut all {
-            volume.parent = places.iter().find(|(id, _)| *id == volume.id).map(|(_, parent)| *parent);
-        }
-        Ok(Self { all, store })
+        let id = |path: &str| list.iter().find(|(other, _)| *other == path).map(|(_, id)| *id);
+        let volume = |&(path, own): &(&str, u64)| {
+            let names = path.split('/').filter(|name| !name.is_empty()).map(OsStr::new);
+            let root = tree.find(names).expect("every subvolume has its directory");
+            let parent = if path.is_empty() { None } else { id(around(paths, path)) };
+            Volume { id: own, path: path.to_owned(), root, parent }
+        };
+        let all: Vec<_> = list.iter().map(volume).collect();
+        let store = list.iter().position(|(path, _)| *path == store_path).expect("the store has a subvolume");
+        let numbers = entry_numbers(&tree);
+        Self { tree, all, store, numbers }
+    }
+
+    /// All files.
+    pub fn tree(&self) -> &FileTree {
+        &self.tree
     }
 
     /// By identifier, the top level first.
@@ -105,42 +82,82 @@ impl Volumes {
     pub fn get(&self, id: u64) -> Option<&Volume> {
         self.all.iter().find(|volume| volume.id == id)
     }
+
+    /// The subvolumes directly in one, in the order of the tree.
+    pub fn nested(&self, outer: &Volume) -> Vec<&Volume> {
+        let mut nested: Vec<_> = self.all.iter().filter(|volume| volume.parent == Some(outer.id)).collect();
+        nested.sort_unstable_by_key(|volume| volume.root);
+        nested
+    }
+
+    /// The subvolume whose root directory a node is, the top level excepted.
+    pub fn rooted_at(&self, node: NodeIndex) -> Option<&Volume> {
+        self.all.iter().find(|volume| volume.root == node && volume.parent.is_some())
+    }
+
+    /// The subvolume that a node is in; its root is in itself.
+    pub fn around(&self, node: NodeIndex) -> &Volume {
+        let around = self.all.iter().filter(|volume| self.tree.is_under(volume.root, node));
+        around.max_by_key(|volume| volume.root).expect("the top level is around everything")
+    }
+
+    /// The nodes of a subvolume, in the order of the tree.
+    pub fn nodes(&self, volume: &Volume) -> impl Iterator<Item = NodeIndex> + '_ {
+        let nested: Vec<_> = self.nested(volume).iter().map(|nested| nested.root).collect();
+        let is_own = move |node: &NodeIndex| !nested.iter().any(|&root| self.tree.is_under(root, *node));
+        self.tree.subtree(volume.root).filter(is_own)
+    }
+
+    /// The number of a node among the entries of its directory, from 0.
+    pub fn number(&self, node: NodeIndex) -> u32 {
+        self.numbers[node.as_usize()]
+    }
 }
 
-/// A tree of nothing but directories.
-fn directories(mut paths: Vec<Vec<String>>) -> Result<FileTree, TreeError> {
-    paths.sort();
-    let mut builder = TreeBuilder::new(DirectoryMode::Writable);
-    let mut open: &[String] = &[];
-    for path in &paths {
-        let common = open.iter().zip(path).take_while(|(a, b)| a == b).count();
-        (common..open.len()).for_each(|_| builder.leave());
-        for name in &path[common..] {
-            builder.enter(OsStr::new(name), DirectoryMode::Writable)?;
+fn entry_numbers(tree: &FileTree) -> Vec<u32> {
+    let mut next = vec![0_u32; tree.len()];
+    let number = |node| match node {
+        NodeIndex::ROOT => 0,
+        _ => {
+            let next = &mut next[tree.parent(node).as_usize()];
+            *next += 1;
+            *next - 1
         }
-        open = path;
-    }
-    Ok(builder.finish())
+    };
+    tree.nodes().map(number).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::tree::{DirectoryMode, TreeBuilder};
+
+    /// A tree of nothing but the directories at `paths`, sorted, and all that leads to them.
+    fn directories(paths: &[String]) -> FileTree {
+        let mut builder = TreeBuilder::new(DirectoryMode::Writable);
+        let mut open: Vec<&str> = Vec::new();
+        for path in paths {
+            let names: Vec<_> = path.split('/').collect();
+            let common = open.iter().zip(&names).take_while(|(a, b)| a == b).count();
+            (common..open.len()).for_each(|_| builder.leave());
+            for name in &names[common..] {
+                builder.enter(OsStr::new(name), DirectoryMode::Writable).unwrap();
+            }
+            open = names;
+        }
+        builder.finish()
+    }
 
     fn volumes(store: &str, paths: &[&str]) -> Volumes {
         let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
-        let nested = paths.iter().filter(|path| around(&paths, path) == store && *path != store);
-        let nested = nested.map(|path| below(store, path).split('/').map(str::to_owned).collect()).collect();
-        Volumes::new(directories(nested).unwrap(), store, &paths).unwrap()
+        Volumes::new(directories(&paths), store, &paths)
     }
 
     fn describe(volumes: &Volumes) -> Vec<String> {
         let path = |volume: &Volume| {
-            let place = volume.parent.map(|parent| {
-                let outer = volumes.get(parent.id).unwrap();
-                format!(" at {} of {}", outer.tree.path(parent.node).display(), parent.id)
-            });
-            format!("{} {:?}{}", volume.id, volume.path, place.unwrap_or_default())
+            let inodes: Vec<_> = volumes.nodes(volume).map(|node| volume.inode(node).to_string()).collect();
+            let place = volume.parent.map(|parent| format!(" in {parent}")).unwrap_or_default();
+            format!("{} {:?}{place}: {}", volume.id, volume.path, inodes.join(" "))
         };
         volumes.iter().map(path).collect()
     }
@@ -148,7 +165,7 @@ mod tests {
     #[test]
     fn flat() {
         let volumes = volumes("@nix", &["@", "@home", "@nix"]);
-        let lines = ["5 \"\"", "256 \"@\" at @ of 5", "257 \"@home\" at @home of 5", "258 \"@nix\" at @nix of 5"];
+        let lines = ["5 \"\": 256", "256 \"@\" in 5: 256", "257 \"@home\" in 5: 256", "258 \"@nix\" in 5: 256"];
         assert_eq!(describe(&volumes), lines);
         assert_eq!(volumes.store().id, 258);
     }
@@ -157,21 +174,24 @@ mod tests {
     fn nested() {
         let volumes = volumes("a", &["a", "a/b/c", "a/b/c/d", "ab", "x/y", "x/z"]);
         let lines = [
-            "5 \"\"",
-            "256 \"a\" at a of 5",
-            "257 \"a/b/c\" at b/c of 256",
-            "258 \"a/b/c/d\" at d of 257",
-            "259 \"ab\" at ab of 5",
-            "260 \"x/y\" at x/y of 5",
-            "261 \"x/z\" at x/z of 5",
+            "5 \"\": 256 262",
+            "256 \"a\" in 5: 256 257",
+            "257 \"a/b/c\" in 256: 256",
+            "258 \"a/b/c/d\" in 257: 256",
+            "259 \"ab\" in 5: 256",
+            "260 \"x/y\" in 5: 256",
+            "261 \"x/z\" in 5: 256",
         ];
         assert_eq!(describe(&volumes), lines);
+        let innermost = volumes.get(258).unwrap().root;
+        assert_eq!(volumes.around(innermost).id, 258);
+        assert_eq!(volumes.around(volumes.tree().parent(innermost)).id, 257);
     }
 
     #[test]
     fn none() {
         let volumes = volumes("", &[]);
-        assert_eq!(describe(&volumes), ["5 \"\""]);
+        assert_eq!(describe(&volumes), ["5 \"\": 256"]);
         assert_eq!(volumes.store().id, object::FS_TREE);
     }
 }

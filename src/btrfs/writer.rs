@@ -105,9 +105,7 @@ impl Writer<'_> {
         match owner {
             object::CHUNK_TREE => device.put_chunks(&mut sink, chunks),
             object::ROOT_TREE => roots::put_roots(&mut sink, parameters.uuid, self.volumes, trees, chunks),
-            object::EXTENT_TREE => {
-                allocation::put_extents(&mut sink, chunks, trees, self.volumes.store(), placement);
-            }
+            object::EXTENT_TREE => allocation::put_extents(&mut sink, chunks, trees, self.volumes, placement),
             object::DEV_TREE => device.put_extents(&mut sink, chunks),
             object::CSUM_TREE => allocation::put_checksums(&mut sink, placement, checksum),
             object::UUID_TREE => roots::put_uuids(&mut sink, parameters.uuid, self.volumes),

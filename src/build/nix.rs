@@ -1,7 +1,7 @@
 //! The filesystem that holds the store, in the format that the spec asks for.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{BuildError, Context};
 use crate::btrfs::contents::{Contents, Learnt};
@@ -15,9 +15,10 @@ use crate::ext4;
 use crate::identity::Identities;
 use crate::plan::{Laid, NixFilesystem};
 use crate::source::closure::{self, NixContents};
+use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::FileTree;
-use crate::spec::{Btrfs, Compression, FsType, Spec};
-use crate::store::{Closure, StoreRoot};
+use crate::spec::{Compression, FsType, Reserved, Spec};
+use crate::store::{Closure, StorePath, StoreRoot};
 use crate::threads;
 use crate::units::ByteOffset;
 
@@ -42,14 +43,19 @@ pub(super) struct BtrfsPart {
 }
 
 impl NixPart {
-    pub(super) fn prepare(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Self, BuildError> {
+    pub(super) fn prepare(
+        spec: &Spec,
+        identities: &Identities,
+        own: &[OwnEntry],
+        context: Context<'_>,
+    ) -> Result<Self, BuildError> {
         let btrfs = spec.btrfs.clone().unwrap_or_default();
-        let tree = scan(spec, &btrfs, context)?;
+        let tree = scan(spec, own, context)?;
         let (uuid, label) = (identities.nix.filesystem, identities.nix.label.clone());
         let free_bytes = spec.nix_free_space;
         match spec.nix.fs_type {
             FsType::Btrfs => {
-                let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes)?;
+                let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes);
                 let parameters = btrfs::layout::Parameters { uuid, label, free_bytes, compression: 0 };
                 Ok(Self::Btrfs(BtrfsPart::prepare(volumes, btrfs.compression, parameters)?))
             }
@@ -112,7 +118,7 @@ impl BtrfsPart {
         compression: Option<Compression>,
         mut parameters: btrfs::layout::Parameters,
     ) -> Result<Self, btrfs::layout::LayoutError> {
-        let tree = &volumes.store().tree;
+        let tree = volumes.tree();
         let free_bytes = parameters.free_bytes;
         let mut placement = Placement::raw(tree);
         if compression.is_some() {
@@ -127,14 +133,14 @@ impl BtrfsPart {
     fn write(&mut self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
         let Context { options, progress, cancel } = context;
         let learnt = Learnt::new(self.layout.placement.most_sectors());
-        let store = self.volumes.store();
+        let tree = self.volumes.tree();
         let copied = match self.compression {
             None => {
-                let contents = Contents::new(&self.layout, store, at, &learnt);
+                let contents = Contents::new(&self.layout, tree, at, &learnt);
                 copy::run(&contents, image, options.copy, progress, cancel)?
             }
             Some(method) => {
-                let packs = Packs::new(store, method, at, &learnt);
+                let packs = Packs::new(tree, method, at, &learnt);
                 let copied = copy::pack(&packs, image, options.copy, progress, cancel)?;
                 let parameters =
                     btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };
@@ -150,21 +156,33 @@ impl BtrfsPart {
     }
 }
 
-/// The files of the store's filesystem, with the directories where a btrfs has other subvolumes.
-fn scan(spec: &Spec, btrfs: &Btrfs, context: Context<'_>) -> Result<FileTree, BuildError> {
+/// The files of the store's filesystem. Those of a btrfs are one tree, from its top level on.
+fn scan(spec: &Spec, own: &[OwnEntry], context: Context<'_>) -> Result<FileTree, BuildError> {
     let Context { options, progress, cancel } = context;
     let registration = closure_info(spec, options.store_root).join("registration");
     let closure = read_closure(spec, options.store_root)?;
     spec.check_closure(&closure)?;
-    let nested = btrfs.nested_in_store().into_iter().map(Into::into);
+    own.iter().filter_map(|entry| dangling(spec, entry, &closure)).for_each(|warning| progress.warn(&warning));
+    let Reserved { root, store } = spec.reserved();
     let contents = NixContents {
         store_root: options.store_root,
-        store: &spec.store_in_nix,
+        root: &root,
+        store: &store,
         paths: &closure.registrations().iter().map(|registration| &registration.path).collect::<Vec<_>>(),
         registration: &registration,
-        extra_directories: &spec.extra_directories.iter().cloned().chain(nested).collect::<Vec<_>>(),
+        own,
     };
     Ok(closure::nix_tree(contents, options.copy.threads, progress, cancel)?)
+}
+
+/// What is wrong with a link into the store, if it leads to a path that the image does not have.
+fn dangling(spec: &Spec, entry: &OwnEntry, closure: &Closure) -> Option<String> {
+    let OwnKind::Symlink(target) = &entry.kind else { return None };
+    let below = Path::new(target).strip_prefix(spec.store_dir.as_path()).ok()?;
+    let path = spec.store_dir.as_path().join(below.iter().next()?);
+    let path = StorePath::from_absolute_path(path.to_str()?, &spec.store_dir).ok()?;
+    let link = entry.target.display();
+    (!closure.contains(&path)).then(|| format!("{link}: leads to {path}, which is not in the closure of the image"))
 }
 
 fn closure_info(spec: &Spec, store_root: &StoreRoot) -> PathBuf {

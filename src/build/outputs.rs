@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::LAYOUT_NAME;
-use crate::output::{Directory, OutputError, Pending, Scratch, Target, publish};
+use crate::output::{Directory, OutputError, Pending, Privacy, Scratch, Target, publish};
 
 /// What a build of a whole image gives: `<name>.img` and `layout.json` in a directory. Dropped before it is published, it
 /// takes all that was made with it.
@@ -24,11 +24,12 @@ impl Outputs {
     ///
     /// # Errors
     /// If one of them is something there that is no regular file, or cannot be made.
-    pub fn open(out: &Path, name: &str) -> Result<Self, OutputError> {
+    pub fn open(out: &Path, name: &str, privacy: Privacy) -> Result<Self, OutputError> {
         let directory = Directory::open(out)?;
-        let targets = [directory.target(format!("{name}.img"))?, directory.target(LAYOUT_NAME)?];
-        let [image, layout] = targets.map(Pending::create);
-        Ok(Self { image: image?, layout: layout?, scratch: None, directory })
+        let (image, layout) = (directory.target(format!("{name}.img"))?, directory.target(LAYOUT_NAME)?);
+        let image = Pending::create(image, privacy)?;
+        let layout = Pending::create(layout, Privacy::Usual)?;
+        Ok(Self { image, layout, scratch: None, directory })
     }
 
     /// The image.
@@ -106,10 +107,10 @@ impl OutputFile {
     ///
     /// # Errors
     /// If there is something that is no regular file, or the file cannot be made.
-    pub fn open(out: &Path) -> Result<Self, OutputError> {
+    pub fn open(out: &Path, privacy: Privacy) -> Result<Self, OutputError> {
         let target = Target::find(out)?;
         let directory = Directory::open(target.directory())?;
-        Ok(Self { file: Pending::create(target)?, directory })
+        Ok(Self { file: Pending::create(target, privacy)?, directory })
     }
 
     pub(super) fn file(&self) -> &File {

@@ -1,5 +1,6 @@
 //! The command line as the user gives it.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -53,10 +54,14 @@ pub(super) enum Command {
 #[command(after_long_help = "\
 Example:
   Build the image of the example closure, whose store is below the folder of the spec:
-    sane-image build tests/fixtures/example/spec.json --store-root tests/fixtures/example --out result")]
+    sane-image build tests/fixtures/example/spec.json --store-root tests/fixtures/example --out result
+  With keys that are not in the Nix store, in secrets/etc/ssh and secrets/home/alice/.ssh:
+    sane-image build spec.json --extra-files secrets --chown /home/alice 1000:100 --out result")]
 pub(super) struct BuildArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
+    #[command(flatten)]
+    pub(super) own: OwnArgs,
     /// Write the image and layout.json into this directory; with --only, write the partition to this file
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
@@ -89,6 +94,8 @@ Example:
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
+    #[command(flatten)]
+    pub(super) own: OwnArgs,
     /// Print the plan as JSON, the same as layout.json
     #[arg(long)]
     pub(super) json: bool,
@@ -131,6 +138,19 @@ pub(super) struct InputArgs {
     /// Read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths in the image stay the same
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) store_root: Option<PathBuf>,
+}
+
+/// What is laid over the image.
+#[derive(Debug, Args)]
+pub(super) struct OwnArgs {
+    /// Lay all that is in DIR over `/` of the image, with its modes, owned by root; then only the owner may
+    /// read the image
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) extra_files: Option<PathBuf>,
+    /// Give PATH of the image, as far as it is no store path, and all below it to a user and a group;
+    /// may be repeated, the last one counts
+    #[arg(long, num_args = 2, value_names = ["PATH", "UID:GID"], requires = "extra_files")]
+    pub(super) chown: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -23,14 +23,16 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     };
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
-    let options = Options { store_root: &store_root, copy: copy::Options { threads: jobs, engine }, proof };
+    let extra_files = input::extra_files(&args.own)?;
+    let copy = copy::Options { threads: jobs, engine };
+    let options = Options { store_root: &store_root, copy, proof, extra_files: extra_files.as_ref() };
     let context = Context { options, progress: progress.as_ref(), cancel };
     let which = match args.only {
         Some(Part::Boot) => BareFilesystem::Boot,
         Some(Part::Nix) => BareFilesystem::Nix,
         None => {
             // Before anything is done, so that what is in the way is told at once.
-            let outputs = Outputs::open(&args.out, &spec.name).map_err(BuildError::from)?;
+            let outputs = Outputs::open(&args.out, &spec.name, options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
             let built = build::build(&mut prepared, outputs, bootloader, context)?;

@@ -1,14 +1,17 @@
 //! What the commands that take a spec have in common.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use sane_image::source::own::{Chown, ExtraFiles};
+use sane_image::spec::files::ID_MAX;
 use sane_image::spec::{self, Spec};
 use sane_image::store::StoreRoot;
 
-use super::args::InputArgs;
+use super::args::{InputArgs, OwnArgs};
 
 /// What the user named cannot be used: bad usage.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,35 @@ pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
     let root = args.store_root.as_deref().map(find_root).transpose()?;
     let store_root = StoreRoot::new(spec.store_dir.clone(), root);
     Ok((spec, store_root))
+}
+
+/// What is to be laid over the image.
+pub(super) fn extra_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
+    let Some(directory) = &args.extra_files else { return Ok(None) };
+    let read = directory.canonicalize().and_then(|directory| directory.read_dir().map(|_| directory));
+    let directory = read.map_err(|error| {
+        BadInput(format!("--extra-files {}: is not a directory that can be read: {error}", directory.display()))
+    })?;
+    let chown = args.chown.chunks_exact(2).map(|pair| chown(&pair[0], &pair[1])).collect::<Result<_, _>>()?;
+    Ok(Some(ExtraFiles { directory, chown }))
+}
+
+fn chown(path: &OsStr, owner: &OsStr) -> Result<Chown, BadInput> {
+    let path = Path::new(path);
+    let is_plain = path.is_absolute() && !path.iter().any(|name| name == "..");
+    if !is_plain {
+        let problem = "is no absolute path without \"..\"";
+        return Err(BadInput(format!("--chown {}: {problem}; name it as the running system does", path.display())));
+    }
+    let id = |text: &str| text.parse().ok().filter(|&id: &u32| id <= ID_MAX);
+    let ids = owner.to_str().and_then(|owner| owner.split_once(':')).and_then(|(uid, gid)| Some((id(uid)?, id(gid)?)));
+    match ids {
+        Some((uid, gid)) => Ok(Chown { path: path.components().collect(), uid, gid }),
+        None => Err(BadInput(format!(
+            "--chown {}: {owner:?} is not UID:GID, two numbers such as 1000:100; names are known on the running system only",
+            path.display()
+        ))),
+    }
 }
 
 /// How the file of a spec is called in messages.

@@ -316,14 +316,14 @@ const _: () = assert!(size_of::<GroupDescriptor>() == DESCRIPTOR_SIZE);
 #[allow(missing_docs, reason = "the kernel's documentation describes each field")]
 pub struct Inode {
     pub mode: U16,
-    pub uid: U16, // 0: root owns everything
+    pub uid: U16,
     pub size_lo: U32,
     pub atime: U32,
     pub ctime: U32,
 
     pub mtime: U32,
     pub dtime: U32, // 0: not deleted
-    pub gid: U16,   // 0: root owns everything
+    pub gid: U16,
     pub links_count: U16,
     pub blocks_lo: U32,
 
@@ -337,8 +337,8 @@ pub struct Inode {
 
     pub blocks_high: U16,
     pub file_acl_high: U16, // 0: no extended attributes
-    pub uid_high: U16,      // 0: root owns everything
-    pub gid_high: U16,      // 0: root owns everything
+    pub uid_high: U16,
+    pub gid_high: U16,
     pub checksum_lo: U16,
     pub reserved: U16,
 

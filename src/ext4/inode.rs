@@ -1,6 +1,6 @@
 //! Inodes: what each kind of node looks like in the inode table. Pure.
 //!
-//! Everything belongs to root and dates from second 1 of the epoch, as in a Nix store.
+//! Everything dates from second 1 of the epoch, as in a Nix store.
 
 use zerocopy::IntoBytes;
 
@@ -9,10 +9,12 @@ use super::extent::{self, ExtentTree};
 use super::format::{self, BLOCK_SIZE, Inode, SECTOR_SIZE};
 use super::layout::{Layout, Placement};
 use super::{InodeNumber, geometry::Geometry};
-use crate::source::tree::{DirectoryMode, Executable, FileTree, NodeIndex, NodeKind};
+use crate::source::tree::{Attributes, FileTree, NodeIndex, NodeKind};
 
 /// The time of everything in the image, in seconds since the epoch: what Nix gives to store files.
 pub const TIME: u32 = 1;
+/// The owner and the group of what ext4 has for itself.
+const ROOT: [u32; 2] = [0, 0];
 /// A directory with more links than this has a link count of 1, "unknown" (dir_nlink).
 const LINK_MAX: usize = 65_000;
 
@@ -28,6 +30,8 @@ pub enum BlockField {
 pub struct Description {
     /// Type and permissions.
     pub mode: u16,
+    /// The numbers of the owner and the group.
+    pub owner: [u32; 2],
     /// Names that lead here.
     pub links: u16,
     /// The length of the contents in bytes.
@@ -50,6 +54,9 @@ impl Description {
         };
         let mut inode: Inode = zerocopy::FromZeros::new_zeroed();
         inode.mode = self.mode.into();
+        let [uid, gid] = self.owner;
+        (inode.uid, inode.gid) = (half(uid).into(), half(gid).into());
+        (inode.uid_high, inode.gid_high) = (half(uid >> 16).into(), half(gid >> 16).into());
         inode.size_lo = low(self.size).into();
         inode.size_high = low(self.size >> 32).into();
         (inode.atime, inode.ctime) = (TIME.into(), TIME.into());
@@ -81,17 +88,20 @@ pub fn of_node(layout: &Layout, tree: &FileTree, node: NodeIndex, owner: Checksu
     let extents = extents(layout, placement, owner);
     let root = BlockField::Extents(extents.root);
     let blocks = u64::from(placement.blocks());
+    let Attributes { mode, uid, gid } = tree.attributes(node);
     let description = match tree.kind(node) {
-        NodeKind::Directory(mode) => Description {
-            mode: format::MODE_DIRECTORY | directory_permissions(mode),
+        NodeKind::Directory(_) => Description {
+            mode: format::MODE_DIRECTORY | mode,
+            owner: [uid, gid],
             links: directory_links(tree, node),
             size: u64::from(placement.data().blocks) * BLOCK_SIZE,
             blocks,
             flags: if placement.data().blocks > 1 { format::INODE_INDEX } else { 0 },
             block: root,
         },
-        NodeKind::File { size, executable } => Description {
-            mode: format::MODE_REGULAR | if executable == Executable::Yes { 0o555 } else { 0o444 },
+        NodeKind::File { size, .. } => Description {
+            mode: format::MODE_REGULAR | mode,
+            owner: [uid, gid],
             links: 1,
             size,
             blocks,
@@ -99,7 +109,8 @@ pub fn of_node(layout: &Layout, tree: &FileTree, node: NodeIndex, owner: Checksu
             block: root,
         },
         NodeKind::Symlink(target) => Description {
-            mode: format::MODE_SYMLINK | 0o777,
+            mode: format::MODE_SYMLINK | mode,
+            owner: [uid, gid],
             links: 1,
             size: target.len() as u64,
             blocks,
@@ -134,6 +145,7 @@ pub fn of_resize(layout: &Layout) -> Description {
     map[4 * format::BLOCK_MAP_DOUBLE_INDIRECT..][..4].copy_from_slice(&layout.resize_map.low().to_le_bytes());
     Description {
         mode: format::MODE_REGULAR | 0o600,
+        owner: ROOT,
         links: 1,
         size: NOMINAL_BLOCKS * BLOCK_SIZE,
         blocks: 1 + reserved * copies,
@@ -160,6 +172,7 @@ fn of_placement(layout: &Layout, placement: Placement, mode: u16, links: u16, ow
     let tree = extents(layout, placement, owner);
     let description = Description {
         mode,
+        owner: ROOT,
         links,
         size: u64::from(placement.data().blocks) * BLOCK_SIZE,
         blocks: u64::from(placement.blocks()),
@@ -171,13 +184,6 @@ fn of_placement(layout: &Layout, placement: Placement, mode: u16, links: u16, ow
 
 fn extents(layout: &Layout, placement: Placement, owner: Checksum) -> ExtentTree {
     extent::build(&layout.space, placement.tree(), placement.data(), owner)
-}
-
-fn directory_permissions(mode: DirectoryMode) -> u16 {
-    match mode {
-        DirectoryMode::ReadOnly => 0o555,
-        DirectoryMode::Writable => 0o755,
-    }
 }
 
 /// Its name, its own `.` and the `..` of each subdirectory; 1 where that is more than the field may say.
@@ -197,4 +203,9 @@ fn padded(target: &[u8]) -> [u8; 60] {
 #[allow(clippy::cast_possible_truncation, reason = "the upper half goes into another field")]
 fn low(value: u64) -> u32 {
     value as u32
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the upper half goes into another field")]
+fn half(value: u32) -> u16 {
+    value as u16
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use self::directory::Directory;
 pub use self::nameless::{can_link, link_at, open_at};
 pub use self::page::Page;
-pub use self::pending::{Pending, publish};
+pub use self::pending::{Pending, Privacy, publish};
 pub use self::scratch::Scratch;
 pub use self::target::Target;
 

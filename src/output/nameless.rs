@@ -45,13 +45,13 @@ pub fn can_link(directory: impl AsFd) -> bool {
 }
 
 /// Opens a new file in a directory, if it can be given a name later.
-pub(super) fn open(directory: &Path) -> io::Result<File> {
+pub(super) fn open(directory: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     if !can_link(&directory) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    open_at(directory, Path::new("."), Mode::from(0o666))
+    open_at(directory, Path::new("."), Mode::from(mode))
 }
 
 /// Gives a file a hidden name in a directory, which goes when it is dropped.

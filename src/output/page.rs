@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::target::{self, Found};
-use super::{OutputError, Pending, Target, publish};
+use super::{OutputError, Pending, Privacy, Target, publish};
 
 /// Where a text goes.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Page {
             return Ok(Self::Stream("/dev/stdout".into()));
         }
         match target::look(path)? {
-            Found::Nothing | Found::File => Pending::create(Target::find(path)?).map(Self::File),
+            Found::Nothing | Found::File => Pending::create(Target::find(path)?, Privacy::Usual).map(Self::File),
             Found::Descriptor(_) => Ok(Self::Stream(path.to_owned())),
             Found::Special(kind) if kind.is_fifo() || kind.is_char_device() => Ok(Self::Stream(path.to_owned())),
             Found::Special(kind) => Err(target::refuse(path, kind)),

@@ -15,6 +15,26 @@ use super::abandoned::{self, Lock};
 use super::directory;
 use super::{HIDDEN, OutputError, Target, nameless};
 
+/// Who may read a new file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privacy {
+    /// Whoever may read any new file: that is the umask's choice.
+    #[default]
+    Usual,
+    /// Its owner alone.
+    Owner,
+}
+
+impl Privacy {
+    /// The permission bits of a new file, before the umask.
+    fn mode(self) -> u32 {
+        match self {
+            Self::Usual => 0o666,
+            Self::Owner => 0o600,
+        }
+    }
+}
+
 /// How often another name is tried.
 const ATTEMPTS: usize = 8;
 /// How often, and how long each time, one who names several files waits for another who does.
@@ -28,17 +48,18 @@ pub struct Pending {
     file: File,
     /// The name that it has meanwhile, if it has one.
     name: Option<TempPath>,
+    privacy: Privacy,
 }
 
 impl Pending {
     /// An empty file.
-    pub fn create(target: Target) -> Result<Self, OutputError> {
+    pub fn create(target: Target, privacy: Privacy) -> Result<Self, OutputError> {
         abandoned::sweep(target.directory(), HIDDEN);
-        let made = nameless::open(target.directory())
+        let made = nameless::open(target.directory(), privacy.mode())
             .and_then(|file| abandoned::lock(&file).map(|_| (file, None)))
-            .or_else(|_| named(target.directory()).map(|(file, name)| (file, Some(name))));
+            .or_else(|_| named(target.directory(), privacy.mode()).map(|(file, name)| (file, Some(name))));
         let (file, name) = made.map_err(OutputError::io(target.named(), "cannot be made"))?;
-        Ok(Self { target, file, name })
+        Ok(Self { target, file, name, privacy })
     }
 
     /// The file.
@@ -87,6 +108,11 @@ impl Pending {
                 true => File::open(name),
                 false => Err(io::Error::new(io::ErrorKind::InvalidData, "no regular file any more")),
             });
+            let private = self.privacy == Privacy::Owner;
+            let opened = opened.and_then(|file| {
+                let mode = Permissions::from_mode(self.privacy.mode());
+                if private { file.set_permissions(mode).map(|()| file) } else { Ok(file) }
+            });
             self.file = opened.map_err(OutputError::io(self.target.named(), "cannot be opened"))?;
         }
         Ok(())
@@ -105,9 +131,9 @@ impl Pending {
 }
 
 /// A file with a hidden name, for filesystems that know no others.
-fn named(directory: &Path) -> io::Result<(File, TempPath)> {
+fn named(directory: &Path, mode: u32) -> io::Result<(File, TempPath)> {
     for _ in 0..ATTEMPTS {
-        let named = Builder::new().prefix(HIDDEN).permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
+        let named = Builder::new().prefix(HIDDEN).permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
         if abandoned::lock(named.as_file())? == Lock::Held {
             return Ok(named.into_parts());
         }
@@ -170,13 +196,13 @@ mod tests {
     }
 
     fn pending(dir: &Path, name: &str) -> Pending {
-        Pending::create(Target::find(&dir.join(name)).unwrap()).unwrap()
+        Pending::create(Target::find(&dir.join(name)).unwrap(), Privacy::Usual).unwrap()
     }
 
     /// The same by the way of filesystems that know no files without names.
     fn pending_named(dir: &Path, name: &str) -> Pending {
-        let (file, hidden) = named(dir).unwrap();
-        Pending { target: Target::find(&dir.join(name)).unwrap(), file, name: Some(hidden) }
+        let (file, hidden) = named(dir, Privacy::Usual.mode()).unwrap();
+        Pending { target: Target::find(&dir.join(name)).unwrap(), file, name: Some(hidden), privacy: Privacy::Usual }
     }
 
     #[test]
@@ -207,6 +233,15 @@ mod tests {
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode();
         publish(vec![pending(dir.path(), "a"), pending_named(dir.path(), "b")]).unwrap();
         assert_eq!([mode("a"), mode("b")], [mode("usual"); 2]);
+    }
+
+    #[test]
+    fn private_files_are_their_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        publish(vec![Pending::create(Target::find(&dir.path().join("a")).unwrap(), Privacy::Owner).unwrap()]).unwrap();
+        let (file, _name) = named(dir.path(), Privacy::Owner.mode()).unwrap();
+        let modes = [fs::metadata(dir.path().join("a")).unwrap(), file.metadata().unwrap()].map(|m| m.mode() & 0o7777);
+        assert_eq!(modes, [0o600; 2]);
     }
 
     #[test]

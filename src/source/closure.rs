@@ -14,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
+use super::own::OwnEntry;
+use super::skeleton::{Entry, Skeleton};
 use super::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::store::registration::IMAGE_FILE_NAME;
@@ -61,14 +63,16 @@ pub enum ScanError {
 pub struct NixContents<'a> {
     /// Where store paths are found on the host.
     pub store_root: &'a StoreRoot,
-    /// The store's path from the filesystem's root; may be empty.
+    /// The path from the tree's root of what is mounted as the filesystem of the store; may be empty.
+    pub root: &'a Path,
+    /// The store's path from the tree's root; may be empty.
     pub store: &'a Path,
     /// The store paths, in any order.
     pub paths: &'a [&'a StorePath],
-    /// The file to be put at the filesystem's root as [`IMAGE_FILE_NAME`].
+    /// The file to be put at `root` as [`IMAGE_FILE_NAME`].
     pub registration: &'a Path,
-    /// Empty directories, as paths from the filesystem's root.
-    pub extra_directories: &'a [PathBuf],
+    /// What else there is, each directory before what is in it.
+    pub own: &'a [OwnEntry],
 }
 
 /// Scans the store paths, in parallel, and puts them where the nix filesystem has them.
@@ -92,61 +96,15 @@ pub fn nix_tree(
     threads::share_out(contents.paths.iter(), threads, || (), scan)?;
     let scanned = scanned.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut root = Skeleton::default();
-    root.directory(contents.store).entries.extend(scanned.into_iter().map(|(name, tree)| (name, Entry::Scanned(tree))));
-    for path in contents.extra_directories {
-        root.directory(path);
+    let store = root.directory(contents.store);
+    scanned.into_iter().for_each(|(name, tree)| store.insert(name, Entry::Scanned(tree)));
+    for entry in contents.own {
+        root.add(entry);
     }
-    root.entries.insert(IMAGE_FILE_NAME.into(), Entry::File(contents.registration.to_owned()));
-    let mut builder = TreeBuilder::new(DirectoryMode::Writable);
-    root.build(&mut builder)?;
-    Ok(builder.finish())
-}
-
-/// The directories that lead to what was scanned.
-#[derive(Default)]
-struct Skeleton {
-    entries: BTreeMap<OsString, Entry>,
-}
-
-enum Entry {
-    Directory(Skeleton),
-    /// A file of the host.
-    File(PathBuf),
-    /// A tree with one entry: a store path.
-    Scanned(FileTree),
-}
-
-impl Skeleton {
-    /// The directory at `path`, made with all that leads to it if it is not there.
-    ///
-    /// Spec validation keeps extra directories out of store paths, so that only directories are on the way.
-    fn directory(&mut self, path: &Path) -> &mut Self {
-        path.iter().fold(self, |at, name| {
-            match at.entries.entry(name.to_owned()).or_insert_with(|| Entry::Directory(Self::default())) {
-                Entry::Directory(directory) => directory,
-                Entry::File(_) | Entry::Scanned(_) => unreachable!("the spec refuses directories inside store paths"),
-            }
-        })
-    }
-
-    fn build(self, builder: &mut TreeBuilder) -> Result<(), ScanError> {
-        for (name, entry) in self.entries {
-            match entry {
-                Entry::Directory(directory) => {
-                    builder.enter(&name, DirectoryMode::Writable)?;
-                    directory.build(builder)?;
-                    builder.leave();
-                }
-                Entry::File(source) => {
-                    let metadata = fs::metadata(&source).map_err(io_error(&source))?;
-                    let node = builder.file(&name, metadata.len(), Executable::No)?;
-                    builder.set_origin(node, source);
-                }
-                Entry::Scanned(tree) => builder.append(&tree)?,
-            }
-        }
-        Ok(())
-    }
+    let size = fs::metadata(contents.registration).map_err(io_error(contents.registration))?.len();
+    let registration = Entry::File { source: contents.registration.to_owned(), size, attributes: None };
+    root.directory(contents.root).insert(IMAGE_FILE_NAME.into(), registration);
+    Ok(root.into_tree()?)
 }
 
 /// A tree whose root holds nothing but `name`, with all that is at `source` on the host.
@@ -206,7 +164,7 @@ fn list(directory: &Path) -> Result<Vec<(OsString, PathBuf, Metadata)>, ScanErro
     Ok(entries)
 }
 
-fn special_kind(kind: FileType) -> &'static str {
+pub(super) fn special_kind(kind: FileType) -> &'static str {
     match kind {
         kind if kind.is_socket() => "socket",
         kind if kind.is_fifo() => "named pipe",

@@ -53,7 +53,25 @@ impl NodeIndex {
     }
 }
 
-/// Who may do what with a directory. Files need no such choice: theirs follows from being executable.
+/// Who owns a node, and who may do what with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// The permission bits with set-user-ID, set-group-ID and sticky: 0 to 0o7777.
+    pub mode: u16,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Attributes {
+    /// Root's, with these permissions.
+    pub fn of_root(mode: u16) -> Self {
+        Self { mode, uid: 0, gid: 0 }
+    }
+}
+
+/// Who may do what with a directory of a store, or one on the way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryMode {
     /// 0555: inside a store path, where nothing may change.
@@ -118,6 +136,8 @@ pub struct FileTree {
     text: Vec<u8>,
     /// Nodes whose contents come from a path of the host, sorted by index.
     origins: Vec<(NodeIndex, PathBuf)>,
+    /// Nodes that are not as a store has them, sorted by index.
+    attributes: Vec<(NodeIndex, Attributes)>,
 }
 
 impl FileTree {
@@ -171,6 +191,19 @@ impl FileTree {
         }
     }
 
+    /// Who owns the node, and its permissions: root, and what follows from its kind, unless it was given others.
+    pub fn attributes(&self, node: NodeIndex) -> Attributes {
+        if let Ok(found) = self.attributes.binary_search_by_key(&node, |(node, _)| *node) {
+            return self.attributes[found].1;
+        }
+        Attributes::of_root(match self.node(node).kind {
+            Kind::Directory { mode: DirectoryMode::ReadOnly } | Kind::File { executable: Executable::Yes, .. } => 0o555,
+            Kind::Directory { mode: DirectoryMode::Writable } => 0o755,
+            Kind::File { executable: Executable::No, .. } => 0o444,
+            Kind::Symlink { .. } => 0o777,
+        })
+    }
+
     /// The directory that holds the node; the root's is itself.
     pub fn parent(&self, node: NodeIndex) -> NodeIndex {
         NodeIndex(self.node(node).parent)
@@ -188,11 +221,20 @@ impl FileTree {
         (node.0 < self.node(*origin).end).then(|| self.path_below(*origin, path.clone(), node))
     }
 
+    /// Whether `node` is `directory` or anywhere below it.
+    pub fn is_under(&self, directory: NodeIndex, node: NodeIndex) -> bool {
+        (directory.0..self.node(directory).end).contains(&node.0)
+    }
+
     /// The node at `path`, given as names from the root, or `None` if there is none.
     pub fn find<'a>(&self, path: impl IntoIterator<Item = &'a OsStr>) -> Option<NodeIndex> {
-        path.into_iter().try_fold(NodeIndex::ROOT, |directory, name| {
-            self.children(directory).find(|&child| self.name(child) == name)
-        })
+        self.find_below(NodeIndex::ROOT, path)
+    }
+
+    /// The node at `path`, given as names from a directory, or `None` if there is none.
+    pub fn find_below<'a>(&self, directory: NodeIndex, path: impl IntoIterator<Item = &'a OsStr>) -> Option<NodeIndex> {
+        path.into_iter()
+            .try_fold(directory, |directory, name| self.children(directory).find(|&child| self.name(child) == name))
     }
 
     fn path_below(&self, top: NodeIndex, top_path: PathBuf, node: NodeIndex) -> PathBuf {
@@ -235,7 +277,7 @@ impl TreeBuilder {
     pub fn new(root: DirectoryMode) -> Self {
         let name = Text { start: 0, len: 0 };
         let root = Node { kind: Kind::Directory { mode: root }, name, parent: 0, end: 1 };
-        let tree = FileTree { nodes: vec![root], text: Vec::new(), origins: Vec::new() };
+        let tree = FileTree { nodes: vec![root], text: Vec::new(), origins: Vec::new(), attributes: Vec::new() };
         Self { tree, open: vec![(NodeIndex::ROOT, None)] }
     }
 
@@ -274,6 +316,12 @@ impl TreeBuilder {
         self.tree.origins.push((node, source));
     }
 
+    /// Gives the newest node, or the root, other attributes than a store has.
+    pub fn set_attributes(&mut self, node: NodeIndex, attributes: Attributes) {
+        debug_assert!(self.tree.attributes.last().is_none_or(|(last, _)| *last < node));
+        self.tree.attributes.push((node, attributes));
+    }
+
     /// Adds all entries of another tree's root to the current directory, after those already there.
     ///
     /// # Errors
@@ -306,6 +354,9 @@ impl TreeBuilder {
         for (node, source) in &other.origins {
             debug_assert_ne!(*node, NodeIndex::ROOT, "the dropped root can hold no origin");
             self.set_origin(NodeIndex(moved(node.0)), source.clone());
+        }
+        for (node, attributes) in other.attributes.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
+            self.set_attributes(NodeIndex(moved(node.0)), *attributes);
         }
         if let Some(last) = last {
             self.set_last(NodeIndex(moved(last.0)));

@@ -59,9 +59,17 @@ pub fn below<'a>(outer: &str, path: &'a str) -> &'a str {
     path.strip_prefix(outer).unwrap_or(path).trim_start_matches('/')
 }
 
-/// Reads `mounts` of one filesystem, of which the first is `nix`, that of the store.
-pub(super) fn read(nix: &FileSystem, mounts: &[Mounted<'_>], store_dir: &StoreDir, top: &mut Object<'_>) -> Btrfs {
+/// Reads `mounts` of one filesystem, of which the first is `nix`, that of the store. Tells which subvolume each shows, too.
+pub(super) fn read(
+    nix: &FileSystem,
+    mounts: &[Mounted<'_>],
+    store_dir: &StoreDir,
+    top: &mut Object<'_>,
+) -> (Btrfs, Vec<(PathBuf, String)>) {
     let found: Vec<_> = mounts.iter().map(|mounted| (subvolume(mounted, top), mounted.path.clone())).collect();
+    let roots = found.iter().zip(mounts);
+    let roots = roots.map(|((name, _), mounted)| (mounted.mount_point.to_owned(), name.clone().unwrap_or_default()));
+    let roots = roots.collect();
     let store_subvolume = found.first().and_then(|(name, _)| name.clone()).unwrap_or_default();
     let mut subvolumes: Vec<_> = found.into_iter().filter_map(|(name, path)| Some((name?, path))).collect();
     subvolumes.retain(|(name, _)| !name.is_empty());
@@ -78,7 +86,7 @@ pub(super) fn read(nix: &FileSystem, mounts: &[Mounted<'_>], store_dir: &StoreDi
             top.note(options, format!("the subvolume {name:?} {problem}"), remedy);
         }
     }
-    btrfs
+    (btrfs, roots)
 }
 
 /// Notes extra directories, paths in the store's filesystem, that would lie in another subvolume than the store's.

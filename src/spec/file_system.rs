@@ -1,5 +1,6 @@
 //! `fileSystems`: the two filesystems that an image holds, found among all that the system mounts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
 use super::identity;
 use super::mount_options::{self, Mounted};
+use super::mounts::{Mount, MountTable};
 use crate::store::StoreDir;
 
 /// Where the ESP is mounted.
@@ -61,6 +63,8 @@ pub(super) struct Mounts {
     pub(super) nix_mount_point: Option<PathBuf>,
     /// What the mounts of a btrfs ask for, if that is what holds the store.
     pub(super) btrfs: Option<Btrfs>,
+    /// All that the running system mounts.
+    pub(super) table: MountTable,
     /// What may be wrong, a line each.
     pub(super) warnings: Vec<String>,
 }
@@ -76,6 +80,17 @@ struct Other {
 }
 
 impl Other {
+    /// What it is if it is on no filesystem of the image.
+    fn mount(&self) -> Mount {
+        let fs_type = self.fs_type.as_deref().unwrap_or(AUTO);
+        let is_bind = self.options.iter().flat_map(|list| list.split(',')).any(|o| matches!(o, "bind" | "rbind"));
+        match self.device.as_deref() {
+            Some(device) if is_bind && device.starts_with('/') => Mount::Bind(device.into()),
+            Some(device) if device != fs_type => Mount::Elsewhere(format!("{fs_type}, {device}")),
+            _ => Mount::Elsewhere(fs_type.to_owned()),
+        }
+    }
+
     /// Whether it mounts the filesystem of format `fs_type` that is found by any of `devices`.
     ///
     /// Notes a name of it that is spelled otherwise than udev does.
@@ -152,32 +167,40 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
         let remedy = format!("set {device} to another filesystem's");
         top.note(device, format!("is the same as that of {BOOT}"), remedy);
     }
-    judge_options(&mut mounts, &others, store_dir, top);
+    mounts.table = judge_options(&mut mounts, &others, store_dir, top);
     Mounts { nix_mount_point, ..mounts }
 }
 
-/// Judges the options of all mounts of the image's filesystems, and learns from them what a btrfs has to have.
-fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) {
+/// Judges the options of all mounts of the image's filesystems, and learns from them what a btrfs has to have, and what
+/// lies where.
+fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> MountTable {
     let path = top.member("fileSystems");
     // What is derived follows from both.
     let [of_boot, of_nix] = match (&mounts.boot, &mounts.nix) {
         (Some(boot), Some(nix)) => identity::devices(boot, nix).map(|devices| devices.to_vec()),
         (boot, nix) => [boot, nix].map(|filesystem| filesystem.iter().map(|fs| fs.device.clone()).collect()),
     };
+    let mut table: BTreeMap<_, _> = others.iter().map(|other| (other.mount_point.clone(), other.mount())).collect();
     for (devices, filesystem) in [(of_boot, &mounts.boot), (of_nix, &mounts.nix)] {
         let Some(filesystem) = filesystem else { continue };
-        let same = others.iter().filter(|other| other.is_on(&devices, filesystem.fs_type, top));
+        let same: Vec<_> = others.iter().filter(|other| other.is_on(&devices, filesystem.fs_type, top)).collect();
         let mut all = vec![Mounted::new(
             member_path(&path, &filesystem.mount_point.to_string_lossy()),
             &filesystem.mount_point,
             &filesystem.options,
         )];
-        all.extend(same.map(|other| Mounted::new(other.path.clone(), &other.mount_point, &other.options)));
+        let mount = if filesystem.fs_type == FsType::Vfat { Mount::Boot } else { Mount::Nix(PathBuf::new()) };
+        let mount_points = same.iter().map(|other| &other.mount_point).chain([&filesystem.mount_point]);
+        table.extend(mount_points.map(|mount_point| (mount_point.clone(), mount.clone())));
+        all.extend(same.into_iter().map(|other| Mounted::new(other.path.clone(), &other.mount_point, &other.options)));
         mount_options::check(&all, filesystem.fs_type, top, &mut mounts.warnings);
         if filesystem.fs_type == FsType::Btrfs {
-            mounts.btrfs = Some(btrfs::read(filesystem, &all, store_dir, top));
+            let (btrfs, roots) = btrfs::read(filesystem, &all, store_dir, top);
+            table.extend(roots.into_iter().map(|(mount_point, root)| (mount_point, Mount::Nix(root.into()))));
+            mounts.btrfs = Some(btrfs);
         }
     }
+    MountTable::new(table.into_iter().collect())
 }
 
 /// The mount point of the filesystem that holds the store: the nearest at or above it.

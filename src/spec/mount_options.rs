@@ -29,7 +29,7 @@ pub(super) struct MountOption<'a> {
 pub(super) struct Mounted<'a> {
     /// The JSON path of its entry.
     pub(super) path: String,
-    mount_point: &'a Path,
+    pub(super) mount_point: &'a Path,
     /// One by one.
     pub(super) options: Vec<MountOption<'a>>,
 }

@@ -1,11 +1,13 @@
 //! Specs, good and bad, and all that is told of the bad ones.
 
+mod files;
 mod mounts;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::uuid;
 
+use super::mounts::Mount;
 use super::*;
 use crate::store::Registration;
 
@@ -83,6 +85,8 @@ fn what_is_left_out_has_its_default() {
         systemd_boot: None,
         extra_boot_files: vec![],
         extra_directories: vec![],
+        files: vec![],
+        mounts: MountTable::new(vec![("/".into(), Mount::Nix("".into())), ("/boot".into(), Mount::Boot)]),
         sector_size: SectorSize::B512,
         extra_gpt_padding: 0,
         first_part_gap: 16_759_808,
@@ -229,7 +233,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);

@@ -17,6 +17,7 @@ mod edge_cases;
 mod example;
 mod extract;
 mod failures;
+mod files;
 mod growth;
 mod inspect;
 mod judge;

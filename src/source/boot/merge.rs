@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 use super::error::{PopulateError, io_error};
 use super::links::{Store, special};
 use crate::progress::Cancel;
+use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
 
 /// The bytes of two files that are compared at once.
@@ -59,6 +60,25 @@ impl<'a> Merge<'a> {
             self.insert(path, slot)?;
         }
         Ok(())
+    }
+
+    /// Puts something of the host's own, in the place of a file that may be there.
+    pub(super) fn put(&mut self, own: &OwnEntry) -> Result<(), PopulateError> {
+        let path = own.path.clone();
+        match &own.kind {
+            OwnKind::Directory if path.as_os_str().is_empty() => Ok(()),
+            OwnKind::Directory => self.insert(path, Slot::Directory { source: own.origin.clone().into() }),
+            OwnKind::File { source, size } => {
+                let (source, size) = (source.clone(), *size);
+                let file = Slot::File { source: source.clone(), size };
+                let path = self.respelled(path, &file);
+                if let Some(Slot::File { .. }) = self.slots.get(&path) {
+                    self.slots.remove(&path);
+                }
+                self.add_file(&path, source, size)
+            }
+            OwnKind::Symlink(_) => unreachable!("links on FAT are refused when they are gathered"),
+        }
     }
 
     fn examine(&self, source: &Path, file_type: FileType) -> Result<Slot, PopulateError> {

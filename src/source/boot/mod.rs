@@ -1,4 +1,5 @@
-//! Makes the tree of the boot partition: what populateCmd lays out, systemd-boot and its entries, extraBootFiles.
+//! Makes the tree of the boot partition: what populateCmd lays out, systemd-boot and its entries, extraBootFiles,
+//! the host's own files.
 //!
 //! Nothing is copied: the tree's files have their origins where they were found.
 
@@ -9,6 +10,7 @@ pub use self::systemd_boot::SystemdBootError;
 
 use self::links::Store;
 use self::merge::Merge;
+use super::own::OwnEntry;
 use super::tree::FileTree;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
@@ -35,6 +37,8 @@ pub struct BootRequest<'a> {
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
     pub extra_boot_files: &'a [PathBuf],
+    /// The host's own files, which come in the place of others, each directory before what is in it.
+    pub own: &'a [OwnEntry],
     /// Where store paths are found on the host.
     pub store_root: &'a StoreRoot,
 }
@@ -76,6 +80,7 @@ pub fn boot_tree(
     for path in request.extra_boot_files {
         merge.add(&store.find_directory(path)?, cancel)?;
     }
+    request.own.iter().try_for_each(|entry| merge.put(entry))?;
     let tree = merge.into_tree()?;
     judge::check(&tree)?;
     for warning in judge::warnings(&tree)? {

@@ -53,6 +53,7 @@ impl Host {
             systemd_boot: None,
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
+            own: &[],
             store_root: &store_root(Some(self.path("root"))),
         };
         boot_tree(&request, &Silent, &Cancel::new())
@@ -108,6 +109,7 @@ fn odd_toplevels_are_one_word() {
         systemd_boot: None,
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
+        own: &[],
         store_root: &store_root(None),
     };
     assert_eq!(listing(&boot_tree(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
@@ -157,6 +159,7 @@ fn long_command_lines_are_warned_of() {
         systemd_boot: None,
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
+        own: &[],
         store_root: &store_root(None),
     };
     boot_tree(&request, &warnings, &Cancel::new()).unwrap();
@@ -280,6 +283,7 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         systemd_boot: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
+        own: &[],
         store_root,
     }
 }

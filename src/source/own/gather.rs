@@ -1,0 +1,152 @@
+//! Brings together what comes from several places, and judges it. Pure.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
+
+use super::{Chown, OwnEntry, OwnError, OwnKind};
+use crate::source::tree::Attributes;
+use crate::spec::{Location, Reserved, Spec};
+
+/// Directories that everybody must be able to enter, or little works.
+const ENTERED_BY_ALL: [&str; 6] = ["/etc", "/home", "/nix", "/usr", "/var", "/var/lib"];
+/// What everybody needs to enter a directory.
+const OTHERS_ENTER: u16 = 0o001;
+
+/// The host's own files while they are gathered.
+pub(super) struct Gather<'a> {
+    pub(super) spec: &'a Spec,
+    reserved: Reserved,
+    /// By place, so that a directory stands before what is in it.
+    entries: BTreeMap<Location, OwnEntry>,
+    problems: Vec<String>,
+}
+
+impl<'a> Gather<'a> {
+    pub(super) fn new(spec: &'a Spec) -> Self {
+        Self { spec, reserved: spec.reserved(), entries: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// Adds the empty directories that the spec asks for.
+    pub(super) fn directories(&mut self) {
+        let Spec { nix, btrfs, extra_directories, .. } = self.spec;
+        let attributes = Attributes::of_root(0o755);
+        let directory = |path: PathBuf, target: PathBuf, origin: String| {
+            let location = Location::Nix(path.clone());
+            (location, OwnEntry { path, target, kind: OwnKind::Directory, attributes, origin })
+        };
+        let subvolumes = btrfs.iter().flat_map(|btrfs| &btrfs.subvolumes).map(|subvolume| {
+            directory(subvolume.into(), Path::new("/").join(subvolume), format!("the subvolume {subvolume:?}"))
+        });
+        let extra = extra_directories.iter().map(|extra| {
+            let path = self.reserved.root.join(extra);
+            directory(path, nix.mount_point.join(extra), "extraDirectories".to_owned())
+        });
+        self.entries = subvolumes.chain(extra).collect();
+    }
+
+    /// Notes what is wrong.
+    pub(super) fn note(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// Where a path of the running system is, if something of the host's own can be there. Otherwise that is noted.
+    pub(super) fn locate(&mut self, target: &Path, origin: &str) -> Option<Location> {
+        let located = self.spec.mounts.locate(target).and_then(|location| match self.reserved.refusal(&location) {
+            Some(problem) => Err(problem.to_owned()),
+            None => Ok(location),
+        });
+        located.map_err(|problem| self.note(format!("{origin}: {} {problem}", target.display()))).ok()
+    }
+
+    /// Whether a directory is the store or on the way to it: it is there, and stays as it is.
+    pub(super) fn leads_to_store(&self, target: &Path) -> bool {
+        match self.spec.mounts.locate(target) {
+            Ok(Location::Nix(path)) => self.reserved.leads_to_store(&path),
+            _ => self.spec.store_dir.as_path().starts_with(target),
+        }
+    }
+
+    /// Adds something at a place. Of a directory that comes twice, the later one counts.
+    pub(super) fn add(&mut self, location: Location, entry: OwnEntry) {
+        match self.entries.entry(location) {
+            Entry::Vacant(place) => {
+                place.insert(entry);
+            }
+            Entry::Occupied(mut place)
+                if place.get().kind == OwnKind::Directory && entry.kind == OwnKind::Directory =>
+            {
+                place.insert(entry);
+            }
+            Entry::Occupied(place) => {
+                let first = &place.get().origin;
+                let problem =
+                    format!("{}: comes from {first} and from {}; leave one out", entry.target.display(), entry.origin);
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// Gives a path and all below it to somebody.
+    pub(super) fn chown(&mut self, chown: &Chown) {
+        let mut found = false;
+        for entry in self.entries.values_mut().filter(|entry| entry.target.starts_with(&chown.path)) {
+            (entry.attributes.uid, entry.attributes.gid) = (chown.uid, chown.gid);
+            found = true;
+        }
+        if !found {
+            let path = chown.path.display();
+            self.note(format!("--chown {path}: is none of the host's own files; name one that --extra-files has"));
+        }
+    }
+
+    /// What is to be on the ESP, what with the store, and what may be wrong.
+    pub(super) fn finish(mut self) -> Result<(Vec<OwnEntry>, Vec<OwnEntry>, Vec<String>), OwnError> {
+        let on_the_way: Vec<_> = self.entries.iter().filter_map(|(at, entry)| self.blocked(at, entry)).collect();
+        let owned = self.entries.iter().filter(|(at, entry)| matches!(at, Location::Boot(_)) && !is_roots(entry));
+        let owned = owned.map(|(_, entry)| {
+            let Attributes { uid, gid, .. } = entry.attributes;
+            format!("{}: cannot be {uid}:{gid}'s, for FAT has no owners; leave it to root", entry.target.display())
+        });
+        let mut problems = std::mem::take(&mut self.problems);
+        problems.extend(on_the_way.into_iter().chain(owned));
+        if !problems.is_empty() {
+            return Err(OwnError::Wrong(problems));
+        }
+        let warnings = self.entries.values().filter_map(warning).collect();
+        let (boot, nix): (Vec<_>, Vec<_>) =
+            self.entries.into_iter().partition(|(location, _)| matches!(location, Location::Boot(_)));
+        let entries = |list: Vec<(Location, OwnEntry)>| list.into_iter().map(|(_, entry)| entry).collect();
+        Ok((entries(boot), entries(nix), warnings))
+    }
+
+    /// What is wrong if something that is no directory is on the way to a place.
+    fn blocked(&self, location: &Location, entry: &OwnEntry) -> Option<String> {
+        let (path, wrap): (_, fn(PathBuf) -> Location) = match location {
+            Location::Boot(path) => (path, Location::Boot),
+            Location::Nix(path) => (path, Location::Nix),
+        };
+        let above = path.ancestors().skip(1).filter_map(|above| self.entries.get(&wrap(above.to_owned())));
+        let file = above.into_iter().find(|above| above.kind != OwnKind::Directory)?;
+        let (target, above) = (entry.target.display(), file.target.display());
+        Some(format!(
+            "{target}: is from {}, but {above} is no directory in {}; leave one out",
+            entry.origin, file.origin
+        ))
+    }
+}
+
+fn is_roots(entry: &OwnEntry) -> bool {
+    (entry.attributes.uid, entry.attributes.gid) == (0, 0)
+}
+
+/// What may be wrong with a directory: umask and mktemp make some that only their owner may enter.
+fn warning(entry: &OwnEntry) -> Option<String> {
+    let mode = entry.attributes.mode;
+    let closed = entry.kind == OwnKind::Directory && mode & OTHERS_ENTER == 0;
+    let closed = closed && ENTERED_BY_ALL.iter().any(|path| entry.target == Path::new(path));
+    let (target, origin) = (entry.target.display(), &entry.origin);
+    closed.then(|| {
+        format!("{target}: nobody but its owner may enter it (mode {mode:04o}, from {origin}); chmod 755 it unless that is meant")
+    })
+}

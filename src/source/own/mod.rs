@@ -1,0 +1,122 @@
+//! What a host has of its own, besides the closure: the spec's `files` and `extraDirectories`, and a directory that is
+//! laid over all (`--extra-files`).
+//!
+//! Everything is told where it goes, and by whom it comes, before anything is written; all that is wrong is told at once.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::tree::Attributes;
+use crate::output::Scratch;
+use crate::progress::{Cancel, Cancelled};
+use crate::spec::Spec;
+use crate::store::StoreRoot;
+
+mod gather;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use self::gather::Gather;
+
+/// The host's own files cannot be in the image.
+#[derive(Debug, Error)]
+pub enum OwnError {
+    /// What is wrong with each, a line for each.
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+    /// There is no place for the texts of the spec.
+    #[error("files: cannot be written to a temporary directory: {0}; set TMPDIR to one that can be written to")]
+    Scratch(#[source] io::Error),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// A directory to be laid over the image.
+#[derive(Clone, Debug, Default)]
+pub struct ExtraFiles {
+    /// It stands for `/`.
+    pub directory: PathBuf,
+    /// Who owns what; of several that hold for a file, the last one counts.
+    pub chown: Vec<Chown>,
+}
+
+/// Gives a path, and all of the host's own files below it, to somebody else than root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chown {
+    /// Where the running system has it; absolute.
+    pub path: PathBuf,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// What is at a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnKind {
+    /// A directory, which may be there for other reasons, too.
+    Directory,
+    /// A file.
+    File {
+        /// Where it is on the host.
+        source: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A symbolic link and its target.
+    Symlink(OsString),
+}
+
+/// Something of the host's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnEntry {
+    /// Where it is in its filesystem, as path from the root of that one's tree.
+    pub path: PathBuf,
+    /// Where the running system has it; absolute.
+    pub target: PathBuf,
+    /// What it is.
+    pub kind: OwnKind,
+    /// Who owns it, and its permissions.
+    pub attributes: Attributes,
+    /// Who wants it: a JSON path, or a path on the host.
+    pub origin: String,
+}
+
+/// All that a host has of its own. Files that were made for it are gone when this is dropped.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// Those of the ESP, each directory before what is in it.
+    pub boot: Vec<OwnEntry>,
+    /// Those of the filesystem of the store, likewise.
+    pub nix: Vec<OwnEntry>,
+    /// What the user may not have meant, a line each.
+    pub warnings: Vec<String>,
+    /// Holds the texts of the spec.
+    _scratch: Option<Scratch>,
+}
+
+/// Finds out all that the host has of its own.
+///
+/// # Errors
+/// If anything is in the way of anything, cannot be examined, or cannot be where it is to be.
+pub fn gather(
+    spec: &Spec,
+    extra: Option<&ExtraFiles>,
+    store_root: &StoreRoot,
+    cancel: &Cancel,
+) -> Result<OwnFiles, OwnError> {
+    let mut gather = Gather::new(spec);
+    gather.directories();
+    let scratch = scan::files(&mut gather, store_root, cancel)?;
+    if let Some(extra) = extra {
+        scan::extra(&mut gather, &extra.directory, cancel)?;
+        extra.chown.iter().for_each(|chown| gather.chown(chown));
+    }
+    let (boot, nix, warnings) = gather.finish()?;
+    Ok(OwnFiles { boot, nix, warnings, _scratch: scratch })
+}

@@ -1,0 +1,109 @@
+//! Where a path of the running system lies: on which filesystem of the image, and where in it. Pure.
+
+use std::path::{Path, PathBuf};
+
+/// The most bind mounts on the way from a path to where it lies: more lead in a circle.
+const BINDS_MAX: usize = 16;
+
+/// A place in a filesystem of the image, as path from the root of its tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// On the ESP.
+    Boot(PathBuf),
+    /// On the filesystem of the store; of a btrfs, from its top level.
+    Nix(PathBuf),
+}
+
+/// What the running system mounts somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mount {
+    /// The ESP.
+    Boot,
+    /// The filesystem of the store, or what lies at this path from its root: a subvolume.
+    Nix(PathBuf),
+    /// What another path has.
+    Bind(PathBuf),
+    /// A filesystem that the image does not hold, in words.
+    Elsewhere(String),
+}
+
+/// All mounts of the running system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountTable {
+    mounts: Vec<(PathBuf, Mount)>,
+}
+
+impl MountTable {
+    pub(super) fn new(mounts: Vec<(PathBuf, Mount)>) -> Self {
+        Self { mounts }
+    }
+
+    /// Where an absolute path of plain components lies.
+    ///
+    /// # Errors
+    /// That it lies on no filesystem of the image, as what follows the path in a sentence.
+    pub fn locate(&self, path: &Path) -> Result<Location, String> {
+        let mut path = path.to_owned();
+        for _ in 0..BINDS_MAX {
+            let above = self.mounts.iter().filter(|(mount_point, _)| path.starts_with(mount_point));
+            let Some((mount_point, mount)) = above.max_by_key(|(mount_point, _)| mount_point.components().count())
+            else {
+                return Err("is on no filesystem of fileSystems".to_owned());
+            };
+            let rest = path.strip_prefix(mount_point).unwrap_or(Path::new("")).to_owned();
+            match mount {
+                Mount::Boot => return Ok(Location::Boot(rest)),
+                Mount::Nix(root) => return Ok(Location::Nix(plain(&root.join(rest)))),
+                Mount::Bind(other) => path = plain(&other.join(rest)),
+                Mount::Elsewhere(what) => {
+                    let mount_point = mount_point.display();
+                    return Err(format!("is on fileSystems.\"{mount_point}\" ({what}), which is not in the image"));
+                }
+            }
+        }
+        Err("is on a bind mount that leads in a circle".to_owned())
+    }
+}
+
+/// Without the slash at the end that joining nothing leaves.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(mounts: &[(&str, Mount)]) -> MountTable {
+        MountTable::new(mounts.iter().map(|(at, mount)| (PathBuf::from(at), mount.clone())).collect())
+    }
+
+    #[test]
+    fn the_innermost_mount_counts() {
+        let table = table(&[
+            ("/", Mount::Nix("@".into())),
+            ("/boot", Mount::Boot),
+            ("/home", Mount::Nix("@home".into())),
+            ("/var", Mount::Elsewhere("tmpfs".to_owned())),
+            ("/var/lib", Mount::Bind("/home/state".into())),
+            ("/a", Mount::Bind("/b".into())),
+            ("/b", Mount::Bind("/a".into())),
+        ]);
+        let nix = |path: &str| Ok(Location::Nix(path.into()));
+        let locate = |path: &str| table.locate(Path::new(path));
+        assert_eq!(locate("/etc/x"), nix("@/etc/x"));
+        assert_eq!(locate("/bootx"), nix("@/bootx"));
+        assert_eq!(locate("/boot/x"), Ok(Location::Boot("x".into())));
+        assert_eq!(locate("/home"), nix("@home"));
+        assert_eq!(locate("/var/lib/x"), nix("@home/state/x"));
+        assert_eq!(locate("/var/x").unwrap_err(), "is on fileSystems.\"/var\" (tmpfs), which is not in the image");
+        assert_eq!(locate("/a/x").unwrap_err(), "is on a bind mount that leads in a circle");
+    }
+
+    #[test]
+    fn without_a_root() {
+        let table = table(&[("/nix", Mount::Nix("".into()))]);
+        assert_eq!(table.locate(Path::new("/nix/x")), Ok(Location::Nix("x".into())));
+        assert_eq!(table.locate(Path::new("/x")).unwrap_err(), "is on no filesystem of fileSystems");
+    }
+}
