@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -203,49 +203,81 @@ fn a_size_that_cannot_be_is_told() {
     }
 }
 
-/// Ends by the signal, and soon.
-fn dies_of(signal: Signal, mut command: Command, is_at_work: impl Fn() -> bool) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    while !is_at_work() {
-        assert_eq!(child.try_wait().unwrap(), None, "{command:?} ended before it was told to");
-        std::thread::sleep(Duration::from_millis(20));
+/// Started with what signals do by themselves: a shell's job in the background has some ignored, and so has what it starts.
+fn started(command: &Command, signals: &str) -> Child {
+    let mut env = tool("env");
+    env.arg(signals).arg(command.get_program()).args(command.get_args());
+    env.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until so many bytes were written.
+fn wait_for_work(child: &mut Child, bytes: u64) {
+    let written = |child: &Child| {
+        let counts = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
+        counts.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
+    };
+    while written(child) < bytes {
+        assert_eq!(child.try_wait().unwrap(), None, "ended before it was told to");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    let started = Instant::now();
+}
+
+/// Ends by the signal, and soon.
+fn dies_of(signal: Signal, command: &Command) {
+    let mut child = started(command, "--default-signal=INT,TERM");
+    wait_for_work(&mut child, 4 << 20);
+    let asked = Instant::now();
     kill_process(Pid::from_child(&child), signal).unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(signal.as_raw()), "{command:?}: {status}");
-    assert!(started.elapsed() < GUARD, "{command:?} took {:?} to stop", started.elapsed());
+    assert!(asked.elapsed() < GUARD, "{command:?} took {:?} to stop", asked.elapsed());
 }
 
 #[test]
 fn what_reads_ends_at_a_signal() {
     let Some(image) = hollow() else { return };
-    let started = Instant::now();
     for signal in [Signal::INT, Signal::TERM] {
         let mut cat = sane_image();
         cat.arg("cat").arg(image.path()).args(["nix", "hollow"]);
-        dies_of(signal, cat, || started.elapsed() > Duration::from_millis(300));
+        dies_of(signal, &cat);
     }
+}
+
+/// A filesystem with a file without holes, large enough to be met at work.
+fn large() -> Option<NamedTempFile> {
+    let tree = tempfile::tempdir().unwrap();
+    let mut ones = std::io::repeat(1).take(300 << 20);
+    std::io::copy(&mut ones, &mut fs::File::create(tree.path().join("large")).unwrap()).unwrap();
+    if !need("mkfs.ext4") {
+        return None;
+    }
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(400 << 20).unwrap();
+    run(tool("mkfs.ext4").args(["-q", "-F", "-d"]).args([tree.path(), image.path()]));
+    Some(image)
 }
 
 /// Nothing half-done stays, and it does not take until the file's end.
 #[test]
 fn extraction_cleans_up_after_a_signal() {
-    let tree = tempfile::tempdir().unwrap();
-    // No hole, and large enough to be met at work.
-    let mut zeros = std::io::repeat(1).take(300 << 20);
-    std::io::copy(&mut zeros, &mut fs::File::create(tree.path().join("large")).unwrap()).unwrap();
-    if !need("mkfs.ext4") {
-        return;
-    }
-    let image = NamedTempFile::new().unwrap();
-    image.as_file().set_len(400 << 20).unwrap();
-    run(tool("mkfs.ext4").args(["-q", "-F", "-d"]).args([tree.path(), image.path()]));
-    drop(tree);
+    let Some(image) = large() else { return };
     let out = tempfile::tempdir().unwrap();
-    let large = out.path().join("large");
+    let mut extract = sane_image();
+    extract.arg("extract").arg(image.path()).args(["nix", "large", "--out"]).arg(out.path().join("a/b"));
+    dies_of(Signal::INT, &extract);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+/// As `nohup` starts it.
+#[test]
+fn a_signal_that_was_ignored_stays_so() {
+    let Some(image) = large() else { return };
+    let out = tempfile::tempdir().unwrap();
     let mut extract = sane_image();
     extract.arg("extract").arg(image.path()).args(["nix", "large", "--out"]).arg(out.path());
-    dies_of(Signal::INT, extract, || large.metadata().is_ok_and(|metadata| metadata.len() > 0));
-    assert!(!Path::new(&large).exists());
+    let mut child = started(&extract, "--ignore-signal=HUP");
+    wait_for_work(&mut child, 4 << 20);
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(out.path().join("large").metadata().unwrap().len(), 300 << 20);
 }
