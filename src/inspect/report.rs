@@ -167,6 +167,14 @@ pub struct PartitionReport {
     pub swap: Option<SwapReport>,
 }
 
+impl Report {
+    /// The partition that a Chromebook's firmware starts.
+    pub(super) fn started_by_depthcharge(&self) -> Option<u32> {
+        let starts = |partition: &&PartitionReport| partition.depthcharge.is_some_and(|one| one.starts);
+        self.partitions.iter().find(starts).map(|partition| partition.number)
+    }
+}
+
 /// A partition that a Chromebook's firmware, depthcharge, may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -38,8 +38,13 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
         write_partition(out, partition)?;
     }
     writeln!(out)?;
+    let started = report.started_by_depthcharge();
+    if let Some(number) = started {
+        writeln!(out, "What boots on a Chromebook: partition {number}, by depthcharge")?;
+    }
     match &report.boot {
         Some(boot) => write_boot(out, boot)?,
+        None if started.is_some() => {}
         None => writeln!(out, "What boots: nothing that systemd-boot, extlinux or UEFI would find")?,
     }
     for partition in &report.partitions {

@@ -103,8 +103,8 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
             let class = if missing == 0 { "good" } else { "bad" };
             card("Boots", entry.title.as_deref().unwrap_or(&entry.id), &more, class)?;
         }
-        None => match report.partitions.iter().find(|partition| partition.depthcharge.is_some_and(|one| one.starts)) {
-            Some(partition) => card("Boots", &format!("partition {}", partition.number), "by depthcharge", "good")?,
+        None => match report.started_by_depthcharge() {
+            Some(number) => card("Boots", &format!("partition {number}"), "by depthcharge", "good")?,
             None => card("Boots", "nothing", "no boot entry was found", "warn")?,
         },
     }
@@ -259,7 +259,14 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
 
 fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "<section>\n<h2>What boots</h2>")?;
+    let started = report.started_by_depthcharge();
+    if let Some(number) = started {
+        writeln!(out, "<p>On a Chromebook: partition {number}, by depthcharge.</p>")?;
+    }
     let Some(boot) = &report.boot else {
+        if started.is_some() {
+            return writeln!(out, "</section>");
+        }
         return writeln!(
             out,
             "<p class=\"muted\">Nothing that systemd-boot, extlinux or UEFI would find.</p>\n</section>"
