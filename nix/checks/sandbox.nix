@@ -8,6 +8,8 @@
   target,
   # Paths of test programs, in one string.
   tests,
+  # Names of programs that do not work there, in one string.
+  absent,
 }:
 derivation {
   name = "sane-image-tests";
@@ -20,5 +22,10 @@ derivation {
   PATH = "/host/bin:/host/sbin";
   # One core, as cargoCheckHook says it.
   RUST_TEST_THREADS = "1";
-  inherit source target tests;
+  inherit
+    source
+    target
+    tests
+    absent
+    ;
 }

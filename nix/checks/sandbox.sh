@@ -27,10 +27,17 @@ GCONV_PATH=$(echo /lib/*/gconv)
 LOCPATH=/lib/locale
 export GCONV_PATH LOCPATH
 
+# Those that look for parts of their own there would not work: the tests find none of them.
+mkdir programs
+ln -sf /host/sbin/* /host/bin/* programs/
+for program in $absent; do
+  rm -f "programs/$program"
+done
+export PATH=$PWD/programs
+
 cd "$source"
 for test in $tests; do
   echo "Running $(basename "$test")"
-  # Debian's zsh and fish do not work without their parts in /usr.
-  "$test" --color=never --skip tab_completes_in_zsh --skip tab_completes_in_fish
+  "$test" --color=never
 done
 touch "$out"

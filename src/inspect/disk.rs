@@ -2,8 +2,11 @@
 
 use uuid::{Uuid, uuid};
 
-use super::report::{HeaderReport, PartitionReport, Region, RegionKind, SwapReport, TableReport};
-use crate::disk::table::{Header, Table};
+use super::report::{
+    HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, SwapReport, TableReport,
+};
+use super::{depthcharge, depthcharge::CHROMEOS_KERNEL};
+use crate::disk::table::{Header, MbrTable, Table};
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
 use crate::swap;
@@ -24,7 +27,7 @@ const TYPES: [(Uuid, &str); 14] = [
     (uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e"), "Linux RAID"),
     (uuid!("21686148-6449-6e6f-744e-656564454649"), "BIOS boot"),
     (uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), "Microsoft basic data"),
-    (uuid!("fe3a2a5d-4f32-41a7-b725-accc3285a309"), "ChromeOS kernel"),
+    (CHROMEOS_KERNEL, "ChromeOS kernel"),
 ];
 
 pub(super) fn table(table: &Table) -> TableReport {
@@ -35,6 +38,11 @@ pub(super) fn table(table: &Table) -> TableReport {
         backup: table.backup.as_ref().map(|found| header(found, table.sector_size)),
         notes: table.notes.clone(),
     }
+}
+
+pub(super) fn mbr(mbr: &MbrTable) -> MbrReport {
+    let (sector_size, signature) = (mbr.sector_size.bytes(), format!("{:08x}", mbr.signature));
+    MbrReport { sector_size, signature, notes: mbr.notes.clone() }
 }
 
 fn header(header: &Header, sector_size: SectorSize) -> HeaderReport {
@@ -54,17 +62,26 @@ fn bytes(lba: Lba, sector_size: SectorSize) -> u64 {
     lba.to_bytes(sector_size).unwrap_or(ByteOffset(u64::MAX)).0
 }
 
-pub(super) fn partition(partition: &Partition) -> PartitionReport {
+pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> PartitionReport {
     let known = TYPES.iter().find(|(guid, _)| *guid == partition.type_guid);
     PartitionReport {
         number: partition.number,
         name: escape::text(&partition.name),
         type_guid: partition.type_guid,
-        type_name: known.map(|(_, name)| *name),
+        type_name: known
+            .map(|(_, name)| *name)
+            .or_else(|| partition.mbr.and_then(|entry| MbrTable::type_name(entry.kind))),
         guid: partition.guid,
+        mbr: partition.mbr.zip(table).map(|(entry, table)| MbrPartition {
+            kind: entry.kind,
+            active: entry.is_active,
+            signature: table.signature,
+            number: entry.number,
+        }),
         offset: partition.offset.0,
         size: partition.size,
         filesystem: None,
+        depthcharge: depthcharge::examine(partition),
         swap: match partition.format() {
             Some(_) => None,
             None => swap::find(&partition.bytes()).map(|area| SwapReport {
@@ -84,6 +101,10 @@ pub(super) fn regions(image: &Image) -> Vec<Region> {
     let mut claims: Vec<(u64, u64, Option<u32>)> = partitions.collect();
     if let Some(table) = image.table() {
         claims.extend(table_ranges(table).into_iter().map(|(offset, size)| (offset, size, None)));
+    }
+    if let Some(mbr) = image.mbr() {
+        let sectors = std::iter::once(&Lba(0)).chain(&mbr.records);
+        claims.extend(sectors.map(|&at| (bytes(at, mbr.sector_size), mbr.sector_size.bytes(), None)));
     }
     claims.sort_by_key(|&(offset, size, number)| (offset, number.is_none(), size));
     let mut regions: Vec<Region> = Vec::new();

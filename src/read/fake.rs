@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
+use super::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
 
 /// Any tree, even one that no filesystem should have.
 #[derive(Clone)]
@@ -19,6 +19,11 @@ pub(crate) struct Fake {
 
 fn metadata(kind: Kind, permissions: u16, len: usize) -> Metadata {
     Metadata { kind, permissions, uid: 0, gid: 0, len: len as u64, mtime: 1 }
+}
+
+/// Equal paths; most others are told by their lengths at once.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one.as_os_str().len() == other.as_os_str().len() && one == other
 }
 
 impl Fake {
@@ -89,6 +94,11 @@ impl Fake {
         short
     }
 
+    fn id_of(&self, path: &Path) -> Option<FileId> {
+        let short = self.shorten(path);
+        self.files.keys().position(|path| is_same(path, &short)).map(|at| FileId(0, at as u64))
+    }
+
     fn get(&self, path: &Path) -> Result<&(Metadata, Vec<u8>), ReadError> {
         self.files.get(&self.shorten(path)).ok_or_else(|| ReadError::NotFound(escape::path(path)))
     }
@@ -107,9 +117,13 @@ impl FileSystem for Fake {
         if self.get(directory)?.0.kind != Kind::Directory {
             return Err(ReadError::NotADirectory(escape::path(directory)));
         }
-        let entries = self.files.iter().filter(|(path, _)| path.parent() == Some(&short));
+        let entries = self.files.iter().filter(|(path, _)| path.parent().is_some_and(|above| is_same(above, &short)));
         let named = entries.filter_map(|(path, (metadata, _))| Some((path.file_name()?.to_owned(), *metadata)));
-        Ok(named.map(|(name, metadata)| Entry { name, metadata }).collect())
+        Ok(named.map(|(name, metadata)| Entry { id: self.id_of(&directory.join(&name)), name, metadata }).collect())
+    }
+
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
+        Ok(self.id_of(path))
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {

@@ -55,8 +55,8 @@ fn no_more_threads_than_sense() {
             [&mut build_command(&closure.spec_path(), closure.root(), &out, &["--jobs", jobs]), &mut verify, &mut diff]
         {
             let most = most_threads(command);
-            // One more for the bar of a terminal.
-            assert!((1..=4 * cores + 1).contains(&most), "{command:?}: {most} threads");
+            // Twice: those of one stage may still be ending when the next one's begin. And one that waits for signals.
+            assert!((1..=2 * (4 * cores) + 1).contains(&most), "{command:?}: {most} threads");
         }
         assert!(fs::read(out.join("nixos.img")).unwrap() == fs::read(&built.image).unwrap());
     }

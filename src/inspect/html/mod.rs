@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{first_names, knowledge, percent};
+use super::text::{depthcharge, first_names, knowledge, percent};
 
 mod map;
 
@@ -72,10 +72,11 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
         let (term, value, more) = (esc(term), esc(value), esc(more));
         writeln!(out, "<div class=\"{class}\"><dt>{term}</dt><dd>{value}<small>{more}</small></dd></div>")
     };
-    let table = report
-        .table
-        .as_ref()
-        .map_or("a bare partition".to_owned(), |table| format!("GPT, {}-byte sectors", table.sector_size));
+    let table = match (&report.table, &report.mbr) {
+        (Some(table), _) => format!("GPT, {}-byte sectors", table.sector_size),
+        (None, Some(mbr)) => format!("MBR, {}-byte sectors", mbr.sector_size),
+        (None, None) => "a bare partition".to_owned(),
+    };
     card("Image", &human(report.size), &table, "")?;
     let filesystems = || report.partitions.iter().filter_map(|partition| partition.filesystem.as_ref());
     let sum = |of: fn(&FilesystemReport) -> u64| filesystems().fold(0u64, |sum, fs| sum.saturating_add(of(fs)));
@@ -102,7 +103,10 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
             let class = if missing == 0 { "good" } else { "bad" };
             card("Boots", entry.title.as_deref().unwrap_or(&entry.id), &more, class)?;
         }
-        None => card("Boots", "nothing", "no boot entry was found", "warn")?,
+        None => match report.started_by_depthcharge() {
+            Some(number) => card("Boots", &format!("partition {number}"), "by depthcharge", "good")?,
+            None => card("Boots", "nothing", "no boot entry was found", "warn")?,
+        },
     }
     let (state, class) = if report.problems.is_empty() { ("none", "good") } else { ("found", "bad") };
     card("Problems", state, "verify looks deeper", class)?;
@@ -119,6 +123,7 @@ fn coverage(store: &StoreReport) -> (String, &'static str) {
         };
     }
     match &store.registration {
+        None if store.registration_problem.is_some() => ("registration damaged".to_owned(), "bad"),
         None => ("not registered".to_owned(), "warn"),
         Some(one) if one.missing.is_empty() && one.unregistered.is_empty() => ("all registered".to_owned(), "good"),
         Some(one) => (format!("{} missing, {} unregistered", one.missing.len(), one.unregistered.len()), "bad"),
@@ -163,7 +168,11 @@ fn write_partitions(out: &mut String, report: &Report) -> fmt::Result {
                         write!(out, "<td title=\"{title}\">swap</td><td>{}</td>", esc(&swap.label))?;
                         write!(out, "<td><code>{}</code></td>", swap.uuid)?;
                     }
-                    None => write!(out, "<td colspan=\"3\" class=\"muted\">none that can be read</td>")?,
+                    None => {
+                        let what =
+                            partition.depthcharge.as_ref().map_or("none that can be read".to_owned(), depthcharge);
+                        write!(out, "<td colspan=\"3\" class=\"muted\">{what}</td>")?;
+                    }
                 }
                 writeln!(out, "<td class=\"n\">{offset}</td><td class=\"n\">{size}</td><td></td><td></td></tr>")?;
             }
@@ -222,7 +231,9 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
         counted(store.paths, "path"),
         human(store.size)
     )?;
-    if store.registration.is_none() && store.database.is_none() {
+    if let Some(problem) = &store.registration_problem {
+        write!(out, "The nix-path-registration cannot be used: {}. ", esc(problem))?;
+    } else if store.registration.is_none() && store.database.is_none() {
         write!(out, "There is no nix-path-registration and no database, so that Nix will know none of them.")?;
     }
     if let Some(registration) = &store.registration {
@@ -248,7 +259,14 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
 
 fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "<section>\n<h2>What boots</h2>")?;
+    let started = report.started_by_depthcharge();
+    if let Some(number) = started {
+        writeln!(out, "<p>On a Chromebook: partition {number}, by depthcharge.</p>")?;
+    }
     let Some(boot) = &report.boot else {
+        if started.is_some() {
+            return writeln!(out, "</section>");
+        }
         return writeln!(
             out,
             "<p class=\"muted\">Nothing that systemd-boot, extlinux or UEFI would find.</p>\n</section>"
@@ -333,8 +351,15 @@ fn write_details(out: &mut String, report: &Report) -> fmt::Result {
         }
         table.notes.iter().try_for_each(|note| item("Note", note))?;
     }
+    if let Some(mbr) = &report.mbr {
+        item("Disk identifier", &mbr.signature)?;
+        mbr.notes.iter().try_for_each(|note| item("Note", note))?;
+    }
     for partition in &report.partitions {
         let term = format!("Partition {}", partition.number);
+        if let Some(mbr) = partition.mbr {
+            item(&term, &format!("type {:02x}, partition UUID {}", mbr.kind, mbr.uuid()))?;
+        }
         if !partition.type_guid.is_nil() {
             item(&term, &format!("type {}, GUID {}", partition.type_guid, partition.guid))?;
         }
