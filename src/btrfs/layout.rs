@@ -8,13 +8,13 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::devices::Device;
-use super::files::{Files, inode_of};
+use super::files::Files;
 use super::format::{LABEL_BYTES, group, kind, object};
 use super::placement::{Extent, Placement};
 use super::space::Chunks;
 use super::tree::{Counter, Shape, TreeError};
 use super::trees::Trees;
-use super::volume::Volumes;
+use super::volume::{Volume, Volumes};
 use super::{allocation, roots};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::{ByteOffset, MIB};
@@ -169,7 +169,7 @@ fn fixed_shapes(
     let mut shapes = Vec::new();
     for volume in volumes.iter() {
         let files = Files::of(volumes, volume, placement, parameters.compression);
-        let shape = count(|sink| files.put_all(sink, &|_, _| {})).map_err(|error| name_directory(volume, error))?;
+        let shape = count(|sink| files.put_all(sink, &|_, _| {})).map_err(|error| name_directory(volumes, volume, error))?;
         shapes.push((volume.id, shape));
     }
     shapes.push((object::CSUM_TREE, count(|sink| allocation::put_checksums(sink, placement, &|_| 0))?));
@@ -186,11 +186,11 @@ fn fixed_shapes(
 }
 
 /// Says which directory cannot have its names.
-fn name_directory(volume: &Volume, error: TreeError) -> LayoutError {
+fn name_directory(volumes: &Volumes, volume: &Volume, error: TreeError) -> LayoutError {
     match error {
         TreeError::TooLong { key, len } if key.kind == kind::DIR_ITEM => {
-            let node = volume.tree.nodes().find(|&node| inode_of(node) == key.objectid);
-            let path = node.map_or_else(Default::default, |node| volume.tree.path(node));
+            let node = volumes.nodes(volume).find(|&node| volume.inode(node) == key.objectid);
+            let path = node.map_or_else(Default::default, |node| volumes.tree().path(node));
             LayoutError::Names { path: format!("/{}", path.display()), len }
         }
         other => LayoutError::Tree(other),
