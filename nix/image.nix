@@ -20,7 +20,7 @@
   verify ? false,
   # More arguments for `sane-image build`; the bytes of the image do not depend on them.
   extraBuildFlags ? [ ],
-  # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, sectorSize,
+  # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr,
   # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
   # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, which needs but `efiStub`.

@@ -33,6 +33,7 @@ let
       partitions
       ;
   };
+  ownFiles = import ./own-files.nix { inherit config lib; };
   partitions = import ./partitions.nix { inherit config lib; };
 
   inherit (fileSystems) nixFs;
@@ -56,7 +57,7 @@ let
       lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
   # A container, or a system under another kernel such as WSL.
   isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
-  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors;
+  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors;
 
   # These are told with the errors, so that the next evaluation brings nothing new.
   warnings =
@@ -76,6 +77,7 @@ let
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
     inherit (bootLoaders) systemdBoot;
+    inherit (ownFiles) files;
     inherit (partitions) extraPartitions;
     inherit (cfg)
       bootPartSize
@@ -228,6 +230,71 @@ in
         Empty directories to make on the filesystem that holds the store, as absolute paths of the
         running system. For what is needed before the system could make it itself, such as the mount
         points of a read-only root.
+      '';
+    };
+
+    files = mkOption {
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            source = mkOption {
+              type = types.nullOr types.path;
+              default = null;
+              description = ''
+                The file, or a directory that is taken whole. It comes by way of the Nix store, which
+                everybody can read: see {command}`sane-image build --extra-files` for secrets.
+              '';
+            };
+            text = mkOption {
+              type = types.nullOr types.str;
+              default = null;
+              description = "What the file holds.";
+            };
+            symlink = mkOption {
+              type = types.nullOr types.str;
+              default = null;
+              description = "Where the symbolic link leads.";
+            };
+            directory = mkOption {
+              type = types.bool;
+              default = false;
+              description = "Whether it is a directory.";
+            };
+            mode = mkOption {
+              type = types.nullOr (types.strMatching "[0-7]{3,4}");
+              default = null;
+              example = "0600";
+              description = ''
+                Its permissions; null for 0755 if it is a directory or executable, else 0644. Those of a
+                {option}`source` that is a directory are given to its files; whoever may read one of its
+                directories may enter it, too. FAT has none.
+              '';
+            };
+            user = mkOption {
+              type = types.either types.ints.unsigned types.str;
+              default = 0;
+              description = "The owner's number, or a name whose number {option}`users.users` fixes.";
+            };
+            group = mkOption {
+              type = types.either types.ints.unsigned types.str;
+              default = 0;
+              description = "The group's number, or a name whose number {option}`users.groups` fixes.";
+            };
+          };
+        }
+      );
+      default = { };
+      example = literalExpression ''
+        {
+          "/boot/config.txt".text = "dtparam=audio=on\n";
+          "/var/lib/app" = { directory = true; mode = "0700"; user = "app"; group = "app"; };
+        }
+      '';
+      description = ''
+        The host's own files in the image, by the absolute paths that the running system has them at, with
+        one of `source`, `text`, `symlink` and `directory` each. They lie on the filesystem of
+        {option}`fileSystems` that the path is on, which must be one of the image's. Directories on the
+        way are made, root's and 0755. On {file}`/boot`, they replace what comes from elsewhere.
       '';
     };
 

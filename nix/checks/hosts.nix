@@ -258,6 +258,19 @@ in
       ];
     };
     extraDirectories = baseWith { extraDirectories = [ "/var/log" ]; };
+    files = baseWith {
+      files = {
+        "/etc/motd".text = "welcome\n";
+        "/etc/localtime".symlink = "/etc/zoneinfo/UTC";
+        "/home/alice" = {
+          directory = true;
+          mode = "0700";
+          user = 1000;
+          group = "root";
+        };
+        "/srv/tree".source = ./standin/image;
+      };
+    };
     extraGPTPadding = baseWith { extraGPTPadding = 8 * 1024 * 1024; };
     extraGPTPadding-past-16-MiB = baseWith { extraGPTPadding = 20 * 1024 * 1024; };
     firstPartGap = baseWith { firstPartGap = 1024 * 1024; };
@@ -284,6 +297,13 @@ in
 
   # Each cannot have an image: the golden errors.txt shows what is said of that.
   errors = {
+    files-owner = baseWith {
+      files."/etc/x" = {
+        text = "";
+        user = "alice";
+        group = "wheels";
+      };
+    };
     nothing = { };
     no-boot = on { "/" = nix; };
     no-nix = on { "/boot" = esp; };
@@ -344,6 +364,12 @@ in
     sectorSize = baseWith { sectorSize = 2048; };
     bootPartSize = baseWith { bootPartSize = 0; };
     extraDirectories = baseWith { extraDirectories = [ "var/log" ]; };
+    files = baseWith {
+      files."/etc/x" = {
+        text = "";
+        mode = "rw";
+      };
+    };
     installBootLoader = baseWith { installBootLoader = "true"; };
     extraPartitions = baseWith { extraPartitions = [ (swap // { typeGuid = "8200"; }) ]; };
     hybridMbr = baseWith {
