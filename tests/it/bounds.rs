@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
 use crate::support::foreign::{mkfs_ext4, mkfs_fat};
-use crate::support::image::sane_image;
+use crate::support::image::{sane_image, with_signals};
 use crate::support::tool::{need, run, tool};
 
 const PATH: &str = "nix/store/0q43idch209zsdngl8yl79x0y79aajib-a";
@@ -203,11 +203,9 @@ fn a_size_that_cannot_be_is_told() {
     }
 }
 
-/// Started with what signals do by themselves: a shell's job in the background has some ignored, and so has what it starts.
 fn started(command: &Command, signals: &str) -> Child {
-    let mut env = tool("env");
-    env.arg(signals).arg(command.get_program()).args(command.get_args());
-    env.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    let mut command = with_signals(command, signals);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits until so many bytes were written.

@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::{Run, build_command, run, sane_image};
+use crate::support::image::{Run, build_command, run, sane_image, with_signals};
 use crate::support::tool::{need, need_root, tool};
 use crate::support::tree::{Contents, Entry};
 
@@ -250,7 +250,8 @@ fn signals() {
 
 fn assert_dies_cleanly(closure: &Closure, signal: rustix::process::Signal) {
     let out = Out::new();
-    let mut command = build_command(&closure.spec_path(), closure.root(), &out.path(), &[]);
+    let command = build_command(&closure.spec_path(), closure.root(), &out.path(), &[]);
+    let mut command = with_signals(&command, "--default-signal=INT,TERM");
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line == "ready"), "the command never ran");

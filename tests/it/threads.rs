@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::{Built, Run, build_command, run, sane_image};
+use crate::support::image::{Built, Run, build_command, run, sane_image, with_signals};
 use crate::support::tool::{need, need_root, tool};
 use crate::support::tree::{Contents, Entry};
 
@@ -75,8 +75,9 @@ fn a_signal_ends_many_jobs_soon() {
     let closure = closure(600, &[]);
     let built = Built::new(&closure, &[]);
     let mut verify = sane_image();
-    verify.arg("verify").arg(&built.image).args(["--jobs", "70000"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = verify.spawn().unwrap();
+    verify.arg("verify").arg(&built.image).args(["--jobs", "70000"]);
+    let mut verify = with_signals(&verify, "--default-signal=TERM");
+    let mut child = verify.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     let asked = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::closure::Closure;
+use super::tool::tool;
 
 /// How a run of the program ended.
 #[derive(Debug)]
@@ -39,6 +40,14 @@ pub(crate) fn sane_image() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sane-image"));
     command.stdin(Stdio::null());
     command
+}
+
+/// The same command, whose signals are as this option of `env` says. A shell's job in the background has some ignored,
+/// and so has what it starts: what is sent signals is started with `--default-signal`.
+pub(crate) fn with_signals(command: &Command, option: &str) -> Command {
+    let mut env = tool("env");
+    env.arg(option).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    env
 }
 
 /// Runs the program to its end.
