@@ -3,7 +3,7 @@
 //! A damaged image gives as much as can be read of it, and [`problems`](Report::problems) for the rest.
 
 use crate::image::{Image, PartName, store};
-use crate::read::{Bytes, escape};
+use crate::read::{Bytes, FileSystem, escape};
 
 mod boot;
 mod disk;
@@ -77,6 +77,13 @@ pub fn boot(image: &Image) -> Option<BootReport> {
     let mut problems = Vec::new();
     let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), nix.as_ref(), &mut problems));
     found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut problems)))
+}
+
+/// What a booting system finds on `fs`, and what of it cannot be read.
+pub(crate) fn boot_on(fs: &dyn FileSystem) -> (Option<BootReport>, Vec<String>) {
+    let mut problems = Vec::new();
+    let found = boot::examine(1, fs, None, &mut problems);
+    (found, problems)
 }
 
 /// What is hardly meant.
