@@ -8,8 +8,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::devices::Device;
-use super::files::Files;
-use super::format::{LABEL_BYTES, group, object};
+use super::files::{Files, inode_of};
+use super::format::{LABEL_BYTES, group, kind, object};
 use super::placement::{Extent, Placement};
 use super::space::Chunks;
 use super::tree::{Counter, Shape, TreeError};
@@ -36,8 +36,16 @@ pub enum LayoutError {
         len: usize,
     },
     /// So many names of one hash in one directory that no leaf holds them; only names made for that are.
-    #[error("btrfs cannot hold these names: {0}")]
-    Names(#[from] TreeError),
+    #[error("{path}: has so many names of one hash (CRC-32C) that btrfs cannot hold them: {len} bytes; leave some out")]
+    Names {
+        /// The directory, from the filesystem's root.
+        path: String,
+        /// What they take in bytes.
+        len: usize,
+    },
+    /// A tree that cannot be.
+    #[error("the btrfs cannot be laid out: {0}")]
+    Tree(#[from] TreeError),
     /// More than a file can hold.
     #[error("the files and the free space asked for do not fit in any btrfs filesystem; lower nixFreeSpace")]
     TooLarge,
@@ -160,11 +168,12 @@ fn fixed_shapes(
     volumes: &Volumes,
     placement: &Placement,
     parameters: &Parameters,
-) -> Result<Vec<(u64, Shape)>, TreeError> {
+) -> Result<Vec<(u64, Shape)>, LayoutError> {
     let mut shapes = Vec::new();
     for volume in volumes.iter() {
         let files = Files::of(volumes, volume, placement, parameters.compression);
-        shapes.push((volume.id, count(|sink| files.put_all(sink, &|_, _| {}))?));
+        let shape = count(|sink| files.put_all(sink, &|_, _| {})).map_err(|error| name_directory(volume, error))?;
+        shapes.push((volume.id, shape));
     }
     shapes.push((object::CSUM_TREE, count(|sink| allocation::put_checksums(sink, placement, &|_| 0))?));
     shapes.push((object::UUID_TREE, count(|sink| roots::put_uuids(sink, parameters.uuid, volumes))?));
@@ -177,6 +186,18 @@ fn fixed_shapes(
     let root = count(|sink| roots::put_roots(sink, parameters.uuid, volumes, &placeholders, &chunks))?;
     shapes.insert(0, (object::ROOT_TREE, root));
     Ok(shapes)
+}
+
+/// Says which directory cannot have its names.
+fn name_directory(volume: &Volume, error: TreeError) -> LayoutError {
+    match error {
+        TreeError::TooLong { key, len } if key.kind == kind::DIR_ITEM => {
+            let node = volume.tree.nodes().find(|&node| inode_of(node) == key.objectid);
+            let path = node.map_or_else(Default::default, |node| volume.tree.path(node));
+            LayoutError::Names { path: format!("/{}", path.display()), len }
+        }
+        other => LayoutError::Tree(other),
+    }
 }
 
 /// All shapes in the order of the trees' places: those describing, then those fixed.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sane_image::progress::Cancel;
 use sane_image::read::resolve::Last;
 
 use super::complete;
@@ -31,17 +30,16 @@ pub(super) struct CatArgs {
     paths: Vec<PathBuf>,
 }
 
-pub(super) fn run(args: &CatArgs, cancel: &Cancel) -> Result<Outcome> {
+pub(super) fn run(args: &CatArgs) -> Result<Outcome> {
     let opened = args.part.open()?;
-    let mut outcome = Outcome::Done;
+    let mut outcome = opened.outcome;
     for path in &args.paths {
         let mut out = std::io::stdout().lock();
-        let printed = print(&opened, path, cancel, &mut out);
+        let printed = print(&opened, path, &mut out);
         out.flush()?;
         match printed {
             Err(error) if error.downcast_ref::<std::io::Error>().is_some() => return Err(error),
             Err(error) => {
-                cancel.check()?;
                 look::complain(&error);
                 outcome = Outcome::Failed;
             }
@@ -51,14 +49,13 @@ pub(super) fn run(args: &CatArgs, cancel: &Cancel) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn print(opened: &Opened, path: &Path, cancel: &Cancel, out: &mut impl Write) -> Result<()> {
+fn print(opened: &Opened, path: &Path, out: &mut impl Write) -> Result<()> {
     let (place, _) = opened.find(path, Last::Follow)?;
     let failed = || opened.name.clone();
     let mut contents = opened.fs.open(&place).with_context(failed)?;
     let mut buffer = vec![0; CHUNK];
     let mut at = 0u64;
     loop {
-        cancel.check()?;
         let len = contents.read_at(at, &mut buffer).with_context(failed)?;
         if len == 0 {
             return Ok(());

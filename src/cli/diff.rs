@@ -55,6 +55,7 @@ pub(super) struct DiffArgs {
 
 pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
     let [before, after] = [open(&args.before)?, open(&args.after)?];
+    let is_whole = tell_waiting(&before, &args.before).and(tell_waiting(&after, &args.after));
     let progress = progress::for_stderr();
     let options = Options {
         depth: if args.files { Depth::Files } else { Depth::Summary },
@@ -77,7 +78,7 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
         }
     }
     out.flush()?;
-    Ok(if diff.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(is_whole.and(if diff.is_empty() { Outcome::Done } else { Outcome::Failed }))
 }
 
 /// An image, a closureInfo directory, or the registration in one.
@@ -96,6 +97,16 @@ fn open(path: &Path) -> Result<Side> {
         }
     }
     verify::read_registration(path).map(Side::Closure)
+}
+
+/// Tells of the filesystems of which not all is compared.
+fn tell_waiting(side: &Side, path: &Path) -> Outcome {
+    let Side::Image(image) = side else { return Outcome::Done };
+    image.partitions().iter().fold(Outcome::Done, |outcome, partition| {
+        let name = format!("{}: partition {}", escape::path(path), partition.number);
+        // What cannot be opened is told elsewhere.
+        partition.open().map_or(outcome, |fs| outcome.and(look::tell_waiting(fs.as_ref(), &name)))
+    })
 }
 
 // ---- for people

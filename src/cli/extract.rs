@@ -14,7 +14,7 @@ use sane_image::read::resolve::Last;
 
 use super::complete;
 use super::look::{self, Opened, Outcome, PartArgs};
-use super::progress;
+use super::{progress, signals};
 
 /// Copy files out of an image, into a directory or as a tar.
 ///
@@ -62,14 +62,14 @@ pub(super) fn run(args: &ExtractArgs, cancel: &Cancel) -> Result<Outcome> {
     if args.tar && io::stdout().is_terminal() {
         look::bad_usage("--tar writes no tar to a terminal; redirect standard output to a file or a pipe");
     }
-    let destination = args.out.as_deref().map(Directory::open).transpose()?;
     let opened = args.part.open()?;
     let plan = plan(args, &opened)?;
     let progress = progress::for_stderr();
     let fs = opened.fs.as_ref();
-    match destination {
-        Some(directory) => {
-            let out = directory.path();
+    match &args.out {
+        Some(out) => {
+            signals::watch(cancel)?;
+            let directory = Directory::open(out)?;
             extract::to_directory(fs, &plan, out, progress.as_ref(), cancel).with_context(|| opened.name.clone())?;
             drop(progress);
             report(&plan, out)?;
@@ -127,5 +127,5 @@ fn tell_special(opened: &Opened, plan: &Plan) -> Outcome {
         let path = escape::path(path);
         look::complain(&anyhow!("{}: {path}: left out: a device, a socket or a pipe", opened.name));
     }
-    if plan.special.is_empty() { Outcome::Done } else { Outcome::Failed }
+    opened.outcome.and(if plan.special.is_empty() { Outcome::Done } else { Outcome::Failed })
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use sane_image::image::store::{self, StoreLocation};
@@ -28,7 +28,9 @@ pub(super) struct PartArgs {
 impl PartArgs {
     /// The filesystem that is meant.
     pub(super) fn open(&self) -> Result<Opened> {
-        Opened::new(&self.image, &self.part)
+        let opened = Opened::new(&self.image, &self.part)?;
+        let outcome = tell_waiting(opened.fs.as_ref(), &opened.name);
+        Ok(Opened { outcome, ..opened })
     }
 }
 
@@ -37,17 +39,19 @@ pub(super) struct Opened {
     pub(super) fs: Box<dyn FileSystem>,
     /// For messages: the image and the partition.
     pub(super) name: String,
+    /// What its state alone makes of the command.
+    pub(super) outcome: Outcome,
     location: OnceCell<Option<StoreLocation>>,
 }
 
 impl Opened {
-    /// A partition's filesystem, found by what a user calls it.
+    /// A partition's filesystem, found by what a user calls it; nothing is told.
     pub(super) fn new(image: &Path, part: &PartName) -> Result<Self> {
         let name = format!("{}: partition {part}", escape::path(image));
         let opened = Image::open(image).with_context(|| escape::path(image))?;
         let partition = opened.find(part).with_context(|| escape::path(image))?;
         let fs = partition.open().with_context(|| name.clone())?;
-        Ok(Self { fs, name, location: OnceCell::new() })
+        Ok(Self { fs, name, outcome: Outcome::Done, location: OnceCell::new() })
     }
 
     /// The file that a user means: by its path from the filesystem's root, or by its path in the running system.
@@ -92,6 +96,19 @@ pub(super) fn complain(error: &anyhow::Error) {
 pub(super) enum Outcome {
     Done,
     Failed,
+}
+
+impl Outcome {
+    pub(super) fn and(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
+/// Tells of what is not seen of a filesystem.
+pub(super) fn tell_waiting(fs: &dyn FileSystem, name: &str) -> Outcome {
+    let Some(waiting) = fs.waiting() else { return Outcome::Done };
+    complain(&anyhow!("{name}: {waiting}"));
+    Outcome::Failed
 }
 
 /// Seconds since 1970 as a date and a time of day, UTC.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sane_image::progress::Cancel;
 use sane_image::read::resolve::Last;
 use sane_image::read::{Kind, Metadata, escape, walk};
 
@@ -43,11 +42,11 @@ pub(super) struct LsArgs {
     null: bool,
 }
 
-pub(super) fn run(args: &LsArgs, cancel: &Cancel) -> Result<Outcome> {
+pub(super) fn run(args: &LsArgs) -> Result<Outcome> {
     let opened = args.part.open()?;
     let root = [PathBuf::new()];
     let paths = if args.paths.is_empty() { &root[..] } else { &args.paths };
-    let mut list = List { args, opened: &opened, cancel, out: look::stdout(), outcome: Outcome::Done };
+    let mut list = List { args, opened: &opened, out: look::stdout(), outcome: opened.outcome };
     for (i, path) in paths.iter().enumerate() {
         list.argument(path, i)?;
     }
@@ -58,7 +57,6 @@ pub(super) fn run(args: &LsArgs, cancel: &Cancel) -> Result<Outcome> {
 struct List<'a, W> {
     args: &'a LsArgs,
     opened: &'a Opened,
-    cancel: &'a Cancel,
     out: W,
     outcome: Outcome,
 }
@@ -79,7 +77,6 @@ impl<W: Write> List<'_, W> {
         }
         let mut walk = walk(self.opened.fs.as_ref(), &place);
         while let Some(found) = walk.next() {
-            self.cancel.check()?;
             let found = match found.with_context(|| self.opened.name.clone()) {
                 Ok(found) => found,
                 Err(error) => {

@@ -3,8 +3,6 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -12,8 +10,6 @@ use sane_image::build::BuildError;
 use sane_image::output::{Directory, OutputError, Scratch};
 use sane_image::progress::{Cancel, Cancelled};
 use sane_image::spec::SpecErrors;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
@@ -34,6 +30,7 @@ mod man;
 mod plan;
 mod progress;
 mod report;
+mod signals;
 mod threads;
 mod verify;
 
@@ -68,36 +65,20 @@ fn spec(cli: &Cli) -> Option<&Path> {
 }
 
 fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
-    watch_signals(cancel)?;
+    // What only reads leaves nothing behind: a signal ends it at once, whatever it does just then.
     match &cli.command {
         Command::Inspect(args) => return inspect::run(args),
-        Command::Ls(args) => return ls::run(args, cancel),
-        Command::Cat(args) => return cat::run(args, cancel),
+        Command::Ls(args) => return ls::run(args),
+        Command::Cat(args) => return cat::run(args),
         Command::Extract(args) => return extract::run(args, cancel),
         Command::Diff(args) => return diff::run(args, cancel),
         Command::Verify(args) => return verify::run(args, cancel),
-        Command::Build(args) => build::run(args, cancel),
-        Command::Plan(args) => plan::run(args, cancel),
+        Command::Build(args) => signals::watch(cancel).and_then(|()| build::run(args, cancel)),
+        Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }
     .map(|()| Outcome::Done)
-}
-
-/// The first signal asks the work to stop and clean up, a second one ends the program at once.
-///
-/// The handlers do all of that themselves: there may be no thread to be had for it.
-fn watch_signals(cancel: &Cancel) -> Result<()> {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let number = usize::try_from(signal).context("cannot watch for signals")?;
-        // In this order: what was asked before decides.
-        flag::register_conditional_default(signal, Arc::clone(&asked))
-            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-            .and_then(|_| flag::register_usize(signal, cancel.flag(), number))
-            .context("cannot watch for signals")?;
-    }
-    Ok(())
 }
 
 /// Tells the error, one line each where there are several, and chooses the exit code.

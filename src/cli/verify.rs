@@ -102,6 +102,7 @@ pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
 /// One line about an image in which nothing is wrong; with `elapsed`, how long it took to see that.
 pub(super) fn summary(report: &Report, elapsed: Option<Duration>) -> String {
     let mut checked: Vec<_> = report.has_table.then_some("GPT").into_iter().collect();
+    checked.extend(report.has_mbr.then_some("MBR"));
     checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
     let checked = checked.join(", ");
     let seconds = elapsed.map(|elapsed| elapsed.as_secs_f64());
@@ -146,7 +147,7 @@ fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
     json!({
         "version": 1,
         "right": report.is_right(),
-        "partitionTable": report.has_table,
+        "partitionTable": report.has_table || report.has_mbr,
         "filesystems": filesystems.collect::<Vec<_>>(),
         "stores": stores.collect::<Vec<_>>(),
         "faults": report.faults.iter().map(json_fault).collect::<Vec<_>>(),

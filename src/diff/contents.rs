@@ -64,6 +64,8 @@ fn differ(
     let mut at: u64 = 0;
     loop {
         cancel.check()?;
+        // What is a hole in both is the same in both, and may be larger than all disks.
+        at = at.max(before.stored(at).start.min(after.stored(at).start));
         let got = before.read_at(at, one)?;
         let same = after.read_at(at, other)?;
         if one.get(..got) != other.get(..same) {

@@ -20,8 +20,12 @@ pub struct TableFacts {
     pub size: u64,
     /// In bytes.
     pub sector_size: u64,
+    /// "GPT" or "MBR".
+    pub kind: &'static str,
     /// The disk's identity, if a header could be read.
     pub guid: Option<Uuid>,
+    /// The disk's identity in an MBR.
+    pub signature: Option<u32>,
 }
 
 /// What is known of a partition.
@@ -35,6 +39,8 @@ pub struct PartitionFacts {
     pub type_guid: Uuid,
     /// Its identity; nil in a bare image.
     pub guid: Uuid,
+    /// What it is for, and whether it is active, by an MBR.
+    pub mbr: Option<(u8, bool)>,
     /// Where it starts, in bytes.
     pub offset: u64,
     /// Its size in bytes.
@@ -196,8 +202,17 @@ fn table_differences(before: &TableFacts, after: &TableFacts) -> Vec<Difference>
     let guid = |facts: &TableFacts| facts.guid.map_or(Value::None, |guid| Value::Text(guid.to_string()));
     note(&mut differences, "size", Value::Bytes(before.size), Value::Bytes(after.size));
     note(&mut differences, "sectorSize", Value::Bytes(before.sector_size), Value::Bytes(after.sector_size));
+    note(&mut differences, "table", Value::Text(before.kind.to_owned()), Value::Text(after.kind.to_owned()));
     note(&mut differences, "guid", guid(before), guid(after));
+    let signature =
+        |facts: &TableFacts| facts.signature.map_or(Value::None, |number| Value::Text(format!("{number:08x}")));
+    note(&mut differences, "signature", signature(before), signature(after));
     differences
+}
+
+/// An MBR has none.
+fn identity(guid: Uuid) -> Value {
+    if guid.is_nil() { Value::None } else { Value::Text(guid.to_string()) }
 }
 
 fn place_differences(before: &PartitionFacts, after: &PartitionFacts, differences: &mut Vec<Difference>) {
@@ -207,8 +222,13 @@ fn place_differences(before: &PartitionFacts, after: &PartitionFacts, difference
     compare("offset", &|partition| Value::Bytes(partition.offset));
     compare("size", &|partition| Value::Bytes(partition.size));
     compare("name", &|partition| Value::Text(partition.name.clone()));
-    compare("typeGuid", &|partition| Value::Text(partition.type_guid.to_string()));
-    compare("guid", &|partition| Value::Text(partition.guid.to_string()));
+    compare("typeGuid", &|partition| identity(partition.type_guid));
+    compare("guid", &|partition| identity(partition.guid));
+    let mbr = |text: fn((u8, bool)) -> String| {
+        move |partition: &PartitionFacts| partition.mbr.map_or(Value::None, |mbr| Value::Text(text(mbr)))
+    };
+    compare("mbrType", &mbr(|(kind, _)| format!("{kind:02x}")));
+    compare("active", &mbr(|(_, is_active)| if is_active { "yes" } else { "no" }.to_owned()));
 }
 
 fn filesystem_differences(
@@ -258,6 +278,7 @@ mod tests {
             name: "n".to_owned(),
             type_guid: Uuid::from_u128(7),
             guid: Uuid::from_u128(guid),
+            mbr: None,
             offset: 100,
             size: 10,
             filesystem: Some(filesystem),
@@ -266,7 +287,8 @@ mod tests {
     }
 
     fn disk(partitions: Vec<PartitionFacts>) -> DiskFacts {
-        let table = TableFacts { size: 1000, sector_size: 512, guid: Some(Uuid::from_u128(1)) };
+        let table =
+            TableFacts { size: 1000, sector_size: 512, kind: "GPT", guid: Some(Uuid::from_u128(1)), signature: None };
         DiskFacts { table: Some(table), partitions }
     }
 

@@ -119,7 +119,7 @@ pub fn diff(before: &Side, after: &Side, options: Options<'_>) -> Result<Diff, D
 
 /// A bare partition without a store says nothing of a store.
 fn compare_stores(before: &Side, after: &Side, one: &Paths, other: &Paths) -> StoreDiff {
-    let is_bare = |side: &Side| matches!(side, Side::Image(image) if image.table().is_none());
+    let is_bare = |side: &Side| matches!(side, Side::Image(image) if image.is_bare());
     if (is_bare(before) && one.is_empty()) || (is_bare(after) && other.is_empty()) {
         return StoreDiff::default();
     }

@@ -11,7 +11,8 @@ use crate::image::known::{self, Known};
 use crate::image::store::{self, StoreLocation};
 use crate::image::{Image, PartName, Partition};
 use crate::inspect::{self, BootEntry, FileReport};
-use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
+use crate::read::walk::walk_after;
+use crate::read::{Entered, FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::Registration;
 use crate::store::nar::{OWNER_EXECUTES, size};
 use crate::store::path::{check_base_name, is_by_product};
@@ -68,12 +69,23 @@ impl Side {
 
 /// What is known of an image's disk.
 pub(super) fn disk(image: &Image) -> DiskFacts {
-    let table = image.table().map(|table| TableFacts {
+    let gpt = image.table().map(|table| TableFacts {
         size: table.disk_size,
         sector_size: table.sector_size.bytes(),
+        kind: "GPT",
         guid: table.header().map(|header| header.disk_guid),
+        signature: None,
     });
-    DiskFacts { table, partitions: image.partitions().iter().map(partition).collect() }
+    let mbr = || {
+        image.mbr().map(|mbr| TableFacts {
+            size: mbr.disk_size,
+            sector_size: mbr.sector_size.bytes(),
+            kind: "MBR",
+            guid: None,
+            signature: Some(mbr.signature),
+        })
+    };
+    DiskFacts { table: gpt.or_else(mbr), partitions: image.partitions().iter().map(partition).collect() }
 }
 
 fn partition(partition: &Partition) -> PartitionFacts {
@@ -98,6 +110,7 @@ fn partition(partition: &Partition) -> PartitionFacts {
         name: escape::text(&partition.name),
         type_guid: partition.type_guid,
         guid: partition.guid,
+        mbr: partition.mbr.map(|entry| (entry.kind, entry.is_active)),
         offset: partition.offset.0,
         size: partition.size,
         filesystem,
@@ -117,6 +130,7 @@ fn entry(entry: &BootEntry) -> EntryFacts {
         ("kernel", files(&mut entry.kernel.iter())),
         ("initrds", files(&mut entry.initrds.iter())),
         ("deviceTree", files(&mut entry.device_tree.iter())),
+        ("deviceTreeOverlays", files(&mut entry.device_tree_overlays.iter())),
         ("init", files(&mut entry.init.iter())),
         ("options", entry.options.clone()),
     ];
@@ -138,6 +152,7 @@ fn paths(fs: &dyn FileSystem, location: &StoreLocation, known: &Known) -> Result
     let is_used = known.database.is_some();
     let known = registered(&known.all().unwrap_or_default());
     let mut paths = Paths::new();
+    let mut entered = Entered::default();
     for entry in fs.list(&location.store)? {
         let name = escape::name(&entry.name);
         if check_base_name(&name).is_err() {
@@ -146,7 +161,9 @@ fn paths(fs: &dyn FileSystem, location: &StoreLocation, known: &Known) -> Result
         let facts = match known.get(&name) {
             Some(facts) => *facts,
             None if is_used && is_by_product(&name) => continue,
-            None => PathFacts { nar_size: nar_size(fs, &location.store.join(&entry.name))?, nar_hash: None },
+            None => {
+                PathFacts { nar_size: nar_size(fs, &location.store.join(&entry.name), &mut entered)?, nar_hash: None }
+            }
         };
         paths.insert(name, facts);
     }
@@ -154,16 +171,21 @@ fn paths(fs: &dyn FileSystem, location: &StoreLocation, known: &Known) -> Result
 }
 
 /// The bytes that the NAR of `path` would have: no contents are read for that.
-fn nar_size(fs: &dyn FileSystem, path: &Path) -> Result<u64, ReadError> {
+///
+/// # Errors
+/// If it cannot be read, or has a directory that was `entered` before.
+fn nar_size(fs: &dyn FileSystem, path: &Path, entered: &mut Entered) -> Result<u64, ReadError> {
     let mut total = size::MAGIC.saturating_add(node_size(fs.metadata(path)?));
     if fs.metadata(path)?.kind != Kind::Directory {
         return Ok(total);
     }
-    for found in walk(fs, path) {
+    let mut walk = walk_after(fs, path, std::mem::take(entered));
+    for found in walk.by_ref() {
         let found = found?;
         let name = found.path.file_name().map_or(0, |name| name.len() as u64);
         total = total.saturating_add(size::entry(name)).saturating_add(node_size(found.metadata));
     }
+    *entered = walk.into_entered();
     Ok(total)
 }
 
@@ -211,7 +233,7 @@ mod tests {
             .file("f", "x");
         for path in ["p", "f", "p/link"].map(Path::new) {
             let nar = nar_of(&fs, path, &Silent, &Cancel::new()).unwrap().unwrap();
-            assert_eq!(nar_size(&fs, path).unwrap(), nar.size, "{}", path.display());
+            assert_eq!(nar_size(&fs, path, &mut Entered::default()).unwrap(), nar.size, "{}", path.display());
         }
     }
 

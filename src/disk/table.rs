@@ -13,10 +13,13 @@ use crate::read::{Bytes, Fault, ReadError, escape};
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 mod check;
+mod dos;
 mod findings;
 mod mbr;
 #[cfg(test)]
 mod tests;
+
+pub use dos::{MbrEntry, MbrTable};
 
 /// All that is read of one array of entries: no tool makes one of more than a few thousand.
 const MAX_ENTRIES_BYTES: u64 = 1 << 20;

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 use std::rc::Rc;
@@ -13,12 +14,14 @@ use std::sync::Arc;
 
 use super::format::{self, SUPERBLOCK_MAGIC};
 use super::volume::{self, Disk, Inode, Mapping, Volume, directory};
-use crate::read::{Bytes, Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
 
 /// Bytes of the smallest directory entry.
 const SMALLEST_ENTRY: u64 = 12;
 /// The longest target of a symbolic link, in bytes.
 const LONGEST_LINK: u64 = 4096;
+/// A file's blocks are counted in 32 bits.
+const MOST_BLOCKS: u64 = 1 << 32;
 /// How many names of directories are kept at hand.
 const CACHED_NAMES: usize = 1 << 17;
 
@@ -82,6 +85,10 @@ fn summarise(volume: &Volume, len: u64) -> Summary {
 
 fn escaped(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+fn id(inode: u32) -> FileId {
+    FileId(0, inode.into())
 }
 
 /// An inode by number and path.
@@ -188,14 +195,30 @@ impl FileSystem for Reader {
         &self.summary
     }
 
+    fn waiting(&self) -> Option<&'static str> {
+        self.volume.fast_commits.then_some(
+            "was not unmounted, and the fast commits in its journal were not replayed: files may be older than what was \
+             synced last; mount it once, or run e2fsck",
+        )
+    }
+
     fn list(&self, directory: &Path) -> Result<Vec<Entry>, ReadError> {
         let names = self.names(&self.find(directory)?, directory)?;
         let entry = |(name, inode): &(Box<[u8]>, u32)| {
             let name = OsStr::from_bytes(name).to_owned();
             let (_, metadata) = self.inode(*inode, &directory.join(&name))?;
-            Ok(Entry { name, metadata })
+            Ok(Entry { name, id: Some(id(*inode)), metadata })
         };
         names.iter().map(entry).collect()
+    }
+
+    fn any_name(&self, directory: &Path, is_meant: &mut dyn FnMut(&OsStr) -> bool) -> Result<bool, ReadError> {
+        let names = self.names(&self.find(directory)?, directory)?;
+        Ok(names.iter().any(|(name, _)| is_meant(OsStr::from_bytes(name))))
+    }
+
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
+        Ok(Some(id(self.find(path)?.0.number)))
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {
@@ -228,6 +251,11 @@ impl FileSystem for Reader {
         if metadata.kind != Kind::File {
             return Err(ReadError::WrongKind { path: escaped(path), wanted: "regular file" });
         }
+        let most = MOST_BLOCKS.saturating_mul(self.volume.shape.block_size.into());
+        if metadata.len > most {
+            let why = format!("has a size of {} bytes, but no file has more than {most}", metadata.len);
+            return Err(ReadError::corrupt(named(inode.number, path), why));
+        }
         let mapping = self.map(&inode, path)?;
         Ok(Box::new(OpenFile { disk: self.disk(), len: metadata.len, mapping }))
     }
@@ -254,6 +282,15 @@ impl Contents for OpenFile<'_> {
             rest = after;
         }
         Ok(wanted)
+    }
+
+    fn stored(&self, offset: u64) -> Range<u64> {
+        let size = u64::from(self.disk.shape().block_size);
+        let block = offset.checked_div(size).unwrap_or(0);
+        let next = self.mapping.from(block).iter().find(|run| run.written);
+        next.map_or(u64::MAX..u64::MAX, |run| {
+            run.logical.saturating_mul(size).max(offset)..run.end().saturating_mul(size)
+        })
     }
 }
 

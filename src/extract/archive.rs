@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use tar::{Builder, EntryType, Header};
 
+mod sparse;
+
 use super::{ExtractError, Item, Plan};
 use crate::progress::{Cancel, Progress};
 use crate::read::{Contents, FileSystem, Kind, Metadata, ReadError};
@@ -46,10 +48,21 @@ fn header(metadata: &Metadata, entry_type: EntryType, size: u64) -> Header {
     header.set_mode(u32::from(metadata.permissions));
     header.set_uid(metadata.uid.into());
     header.set_gid(metadata.gid.into());
-    // A tar knows no time before 1970.
-    header.set_mtime(u64::try_from(metadata.mtime).unwrap_or(0));
+    set_mtime(&mut header, metadata.mtime);
     header.set_size(size);
     header
+}
+
+/// A time before 1970 as GNU tar writes it: a number in base 256 whose first bit is set, negative in two's complement.
+fn set_mtime(header: &mut Header, mtime: i64) {
+    match u64::try_from(mtime) {
+        Ok(mtime) => header.set_mtime(mtime),
+        Err(_) => {
+            let mut field = [0xff; 12];
+            field.iter_mut().rev().zip(mtime.to_le_bytes()).for_each(|(to, from)| *to = from);
+            header.as_old_mut().mtime = field;
+        }
+    }
 }
 
 fn append_link<W: Write>(tar: &mut Builder<W>, item: &Item) -> io::Result<()> {
@@ -69,10 +82,17 @@ fn append_file<W: Write>(
     item: &Item,
     progress: &dyn Progress,
 ) -> Result<(), ExtractError> {
-    let mut header = header(&item.metadata, EntryType::Regular, item.metadata.len);
     let contents = fs.open(&item.path)?;
-    let mut reader = Reader { contents, at: 0, left: item.metadata.len, progress, error: None };
-    let appended = tar.append_data(&mut header, &item.path, &mut reader);
+    let len = item.metadata.len;
+    let pieces = sparse::pieces(contents.as_ref(), len);
+    let mut header = match &pieces {
+        Some(pieces) => header(&item.metadata, EntryType::GNUSparse, sparse::stored(pieces)),
+        None => header(&item.metadata, EntryType::Regular, len),
+    };
+    let map = pieces.as_ref().map_or(Vec::new(), |pieces| sparse::describe(&mut header, pieces, len));
+    let pieces = pieces.unwrap_or_else(|| vec![Piece { at: 0, len }]).into_iter();
+    let mut reader = Reader { contents, pieces, at: 0, left: 0, progress, error: None };
+    let appended = tar.append_data(&mut header, &item.path, map.as_slice().chain(&mut reader));
     if let Some(error) = reader.error {
         return Err(error.into());
     }
@@ -81,10 +101,19 @@ fn append_file<W: Write>(
     Ok(())
 }
 
+/// A part of a file.
+struct Piece {
+    at: u64,
+    len: u64,
+}
+
 /// Exactly as many bytes as the header has promised.
 struct Reader<'a> {
     contents: Box<dyn Contents + 'a>,
+    /// What comes after the piece that is being read.
+    pieces: std::vec::IntoIter<Piece>,
     at: u64,
+    /// Of the piece that is being read.
     left: u64,
     progress: &'a dyn Progress,
     /// What io::Error has no room for.
@@ -93,6 +122,10 @@ struct Reader<'a> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 {
+            let Some(Piece { at, len }) = self.pieces.next() else { return Ok(0) };
+            (self.at, self.left) = (at, len);
+        }
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
         let buf = buf.get_mut(..most).unwrap_or_default();
         if buf.is_empty() {
@@ -135,6 +168,14 @@ mod tests {
         bytes
     }
 
+    /// The crate reads no negative number.
+    fn mtime(header: &Header) -> i64 {
+        match header.as_old().mtime {
+            [0xff, .., a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
+            _ => header.mtime().unwrap().try_into().unwrap(),
+        }
+    }
+
     #[test]
     fn everything_comes_out_again() {
         let (long, far) = ("n".repeat(200), "t/".repeat(200));
@@ -153,7 +194,7 @@ mod tests {
             let (path, link) = (text(&entry.path_bytes()), entry.link_name_bytes().map(|bytes| text(&bytes)));
             let header = entry.header();
             let owner = (header.uid().unwrap(), header.gid().unwrap());
-            let (mode, mtime) = (header.mode().unwrap(), header.mtime().unwrap());
+            let (mode, mtime) = (header.mode().unwrap(), mtime(header));
             let mut contents = String::new();
             entry.read_to_string(&mut contents).unwrap();
             found.push((path, link, mode, owner, mtime, contents));
@@ -165,7 +206,7 @@ mod tests {
             entry("a/", None, 0o555, ""),
             entry("a/near", Some("./b//c/"), 0o777, ""),
             entry(&format!("a/{long}"), None, 0o444, "contents"),
-            ("b\n".to_owned(), None, 0o4755, (7, 8), 0, String::new()),
+            ("b\n".to_owned(), None, 0o4755, (7, 8), -5, String::new()),
             entry("far", Some(&far), 0o777, ""),
             entry("root", Some("/nix/store"), 0o777, ""),
         ];

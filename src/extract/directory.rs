@@ -55,7 +55,7 @@ pub fn to_directory(
         match item.metadata.kind {
             Kind::Directory => tree.make_directory(item)?,
             Kind::Symlink => tree.make_link(item)?,
-            Kind::File => tree.make_file(fs, item, &mut buffer, progress)?,
+            Kind::File => tree.make_file(fs, item, &mut buffer, (progress, cancel))?,
             Kind::Special => {}
         }
     }
@@ -135,7 +135,7 @@ impl Tree {
         fs: &dyn FileSystem,
         item: &Item,
         buffer: &mut [u8],
-        progress: &dyn Progress,
+        caller: (&dyn Progress, &Cancel),
     ) -> Result<(), ExtractError> {
         let (here, name) = (self.here()?, name(item));
         let cannot = failed(&item.path, "cannot be made");
@@ -143,7 +143,7 @@ impl Tree {
             return Err(cannot(Errno::EXIST));
         }
         let mut write = |file: &File| {
-            fill(fs, item, file, buffer, progress).and_then(|()| finish(file, &item.metadata, &item.path))
+            fill(fs, item, file, buffer, caller).and_then(|()| finish(file, &item.metadata, &item.path))
         };
         if self.nameless
             && let Ok(file) = output::open_at(&here.fd, Path::new("."), Mode::from(0o600))
@@ -182,18 +182,23 @@ fn name(item: &Item) -> &OsStr {
     item.path.file_name().unwrap_or_default()
 }
 
-/// Copies the contents; zeros become holes.
+/// Copies the contents; zeros become holes, and holes are not read, however large they are.
 fn fill(
     fs: &dyn FileSystem,
     item: &Item,
     file: &File,
     buffer: &mut [u8],
-    progress: &dyn Progress,
+    (progress, cancel): (&dyn Progress, &Cancel),
 ) -> Result<(), ExtractError> {
+    let size = item.metadata.len;
     let write = |source| ExtractError::Write { path: item.path.clone(), what: "cannot be written", source };
     let mut contents = fs.open(&item.path)?;
     let mut at = 0u64;
     loop {
+        cancel.check()?;
+        let next = contents.stored(at).start.min(size).max(at);
+        progress.advance(0, next.saturating_sub(at));
+        at = next;
         let len = contents.read_at(at, buffer)?;
         let chunk = buffer.get(..len).unwrap_or_default();
         if chunk.is_empty() {

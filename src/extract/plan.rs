@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use super::links::{Links, judge};
 use super::{ExtractError, Extracted};
 use crate::read::resolve::Mounted;
-use crate::read::{FileSystem, Kind, Metadata, ReadError, escape, walk};
+use crate::read::walk::walk_after;
+use crate::read::{Entered, FileSystem, Kind, Metadata, ReadError, escape};
 
 /// What is to be extracted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub struct Item {
 /// [`ExtractError::Refused`] with every name and every link that would leave the destination, or whatever is wrong
 /// with the image.
 pub fn plan(fs: &dyn FileSystem, roots: &[PathBuf], links: Links, mounted: &dyn Mounted) -> Result<Plan, ExtractError> {
-    let mut planner = Planner { fs, links, mounted, plan: Plan::default(), refused: Vec::new() };
+    let entered = Entered::default();
+    let mut planner = Planner { fs, links, mounted, plan: Plan::default(), refused: Vec::new(), entered };
     let mut roots = roots.to_vec();
     roots.sort();
     // What lies below another root comes with it.
@@ -56,6 +58,7 @@ struct Planner<'a> {
     mounted: &'a dyn Mounted,
     plan: Plan,
     refused: Vec<String>,
+    entered: Entered,
 }
 
 impl Planner<'_> {
@@ -68,10 +71,12 @@ impl Planner<'_> {
         if metadata.kind != Kind::Directory {
             return Ok(());
         }
-        for found in walk(self.fs, root) {
+        let mut walk = walk_after(self.fs, root, std::mem::take(&mut self.entered));
+        for found in walk.by_ref() {
             let found = found?;
             self.add(found.path, found.metadata)?;
         }
+        self.entered = walk.into_entered();
         Ok(())
     }
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::disk::table::Table;
+use crate::disk::table::{MbrEntry, MbrTable, Table};
 use crate::read::{Bytes, ReadError, Window, escape};
-use crate::units::ByteOffset;
+use crate::units::{ByteOffset, SectorSize};
 
 mod database;
 mod format;
@@ -28,11 +28,15 @@ pub use part::{BadPartName, PartName};
 /// The type of an EFI system partition.
 pub const ESP: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
 
+/// The same in an MBR.
+const MBR_ESP: u8 = 0xef;
+
 /// An open image.
 #[derive(Clone, Debug)]
 pub struct Image {
     bytes: Window,
     table: Option<Table>,
+    mbr: Option<MbrTable>,
     partitions: Vec<Partition>,
 }
 
@@ -43,10 +47,12 @@ pub struct Partition {
     pub number: u32,
     /// Its name in the table. It may hold anything: to be escaped.
     pub name: String,
-    /// What it is for; nil in a bare image.
+    /// What it is for; nil in a bare image and in an MBR.
     pub type_guid: Uuid,
-    /// Its identity; nil in a bare image.
+    /// Its identity; nil in a bare image and in an MBR.
     pub guid: Uuid,
+    /// Of a partition in an MBR, its entry.
+    pub mbr: Option<MbrEntry>,
     /// Where the table says that it starts.
     pub offset: ByteOffset,
     /// The bytes that the table gives it, which need not all be there.
@@ -59,6 +65,11 @@ impl Partition {
     /// The format of its filesystem, by its magic alone, or `None` if it is no format that can be read here.
     pub fn format(&self) -> Option<crate::read::Format> {
         self.format
+    }
+
+    /// Whether firmware looks for programs here.
+    pub fn is_esp(&self) -> bool {
+        self.type_guid == ESP || self.mbr.is_some_and(|entry| entry.kind == MBR_ESP)
     }
 
     /// What is there of its bytes.
@@ -107,6 +118,11 @@ impl Image {
     fn from_bytes(bytes: Window) -> Result<Self, ReadError> {
         let table = Table::read(&bytes)?;
         let format = recognise(&bytes);
+        if table.is_none()
+            && let Some(mbr) = find_mbr(&bytes, format)?
+        {
+            return Ok(Self { partitions: mbr_partitions(&bytes, &mbr), bytes, table: None, mbr: Some(mbr) });
+        }
         match table {
             // A filesystem may lie upon what is left of a table.
             Some(table) if table.is_certain() || format.is_none() => {
@@ -116,13 +132,15 @@ impl Image {
                     let format = recognise(&bytes);
                     let (name, number) = (entry.name.clone(), entry.number);
                     let (type_guid, guid) = (entry.type_guid, entry.guid);
-                    Partition { number, name, type_guid, guid, offset, size, format, bytes }
+                    Partition { number, name, type_guid, guid, mbr: None, offset, size, format, bytes }
                 });
-                Ok(Self { partitions: partitions.collect(), bytes, table: Some(table) })
+                Ok(Self { partitions: partitions.collect(), bytes, table: Some(table), mbr: None })
             }
-            _ if format.is_some() => Ok(Self { partitions: vec![Partition::bare(&bytes, format)], bytes, table: None }),
+            _ if format.is_some() => {
+                Ok(Self { partitions: vec![Partition::bare(&bytes, format)], bytes, table: None, mbr: None })
+            }
             _ => Err(ReadError::Unsupported(
-                "the image has neither a GUID partition table nor a FAT, ext4 or btrfs filesystem".to_owned(),
+                "the image has neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs filesystem".to_owned(),
             )),
         }
     }
@@ -132,9 +150,19 @@ impl Image {
         self.bytes.clone()
     }
 
-    /// The partition table, or `None` if this is a bare partition.
+    /// The GUID partition table, or `None` if this is a bare partition or has an MBR.
     pub fn table(&self) -> Option<&Table> {
         self.table.as_ref()
+    }
+
+    /// The partition table of an MBR, where that is the disk's.
+    pub fn mbr(&self) -> Option<&MbrTable> {
+        self.mbr.as_ref()
+    }
+
+    /// Whether this is one partition without a table around it.
+    pub fn is_bare(&self) -> bool {
+        self.table.is_none() && self.mbr.is_none()
     }
 
     /// The partitions by number; of a bare image itself, as number 1.
@@ -158,12 +186,41 @@ impl Partition {
             name: String::new(),
             type_guid: Uuid::nil(),
             guid: Uuid::nil(),
+            mbr: None,
             offset: ByteOffset(0),
             size: bytes.len(),
             format,
             bytes: bytes.clone(),
         }
     }
+}
+
+/// The MBR of a disk without a GPT, by the sector size that finds more filesystems. A FAT starts with a boot sector that
+/// may look like one; what else there may be in sector 0 of a filesystem does not.
+fn find_mbr(bytes: &Window, format: Option<crate::read::Format>) -> Result<Option<MbrTable>, ReadError> {
+    if format == Some(crate::read::Format::Vfat) {
+        return Ok(None);
+    }
+    let mut best: Option<(usize, MbrTable)> = None;
+    for sector_size in [SectorSize::B512, SectorSize::B4096] {
+        let Some(mbr) = MbrTable::read(bytes, sector_size)? else { continue };
+        let found = mbr_partitions(bytes, &mbr).iter().filter(|partition| partition.format.is_some()).count();
+        if best.as_ref().is_none_or(|(most, _)| found > *most) {
+            best = Some((found, mbr));
+        }
+    }
+    Ok(best.map(|(_, mbr)| mbr))
+}
+
+fn mbr_partitions(bytes: &Window, mbr: &MbrTable) -> Vec<Partition> {
+    let partition = |entry: &MbrEntry| {
+        let (offset, size) = entry.extent(mbr.sector_size);
+        let bytes = clip(bytes, offset, size);
+        let format = recognise(&bytes);
+        let (number, mbr, name) = (entry.number, Some(*entry), String::new());
+        Partition { number, name, type_guid: Uuid::nil(), guid: Uuid::nil(), mbr, offset, size, format, bytes }
+    };
+    mbr.partitions.iter().map(partition).collect()
 }
 
 /// What there is of a range.

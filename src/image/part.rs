@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::{ESP, Image, Partition, store};
+use super::{Image, Partition, store};
 use crate::read::{Format, ReadError};
 
 /// How a user names a partition.
@@ -70,7 +70,7 @@ pub(super) fn find<'a>(image: &'a Image, part: &PartName) -> Result<&'a Partitio
 /// The first ESP with a FAT, or else the first FAT.
 fn find_boot(partitions: &[Partition]) -> Option<&Partition> {
     let is_fat = |partition: &&Partition| partition.format() == Some(Format::Vfat);
-    let esps = || partitions.iter().filter(|partition| partition.type_guid == ESP);
+    let esps = || partitions.iter().filter(|partition| partition.is_esp());
     esps().find(is_fat).or_else(|| partitions.iter().find(is_fat)).or_else(|| esps().next())
 }
 

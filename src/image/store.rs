@@ -1,9 +1,11 @@
 //! Where in a filesystem the store is.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::read::resolve::{Last, Mounted};
-use crate::read::{FileSystem, Format, Kind, ReadError, resolve};
+use crate::read::{Entered, FileId, FileSystem, Format, Kind, ReadError, resolve};
 use crate::store::path::{StoreDir, check_base_name};
 use crate::store::registration::IMAGE_FILE_NAME;
 
@@ -61,51 +63,96 @@ impl Mounted for StoreLocation {
 /// On each level, what has a registration or a database comes before what has only a store.
 ///
 /// # Errors
-/// Whatever is wrong with the root directory. What is wrong further down counts as no store.
+/// Whatever is wrong with the root directory, or on the way to where a store is looked for first. What is wrong further
+/// down counts as no store.
 pub fn locate(fs: &dyn FileSystem) -> Result<Option<StoreLocation>, ReadError> {
     // An ESP can hold files under names of store paths, but no store: FAT has no links.
     if fs.summary().format == Format::Vfat {
         return Ok(None);
     }
     fs.list(Path::new(""))?;
+    let mut search = Search::new(fs);
     let mut level = vec![PathBuf::new()];
-    for _ in 0..3 {
-        let found: Vec<_> = level.iter().filter_map(|root| locate_in(fs, root)).collect();
+    for depth in 0..3 {
+        let mut found = Vec::new();
+        for root in &level {
+            match search.locate_in(root) {
+                Err(error) if depth == 0 => return Err(error),
+                located => found.extend(located.ok().flatten()),
+            }
+        }
         let best = found.iter().find(|location| location.is_known()).or(found.first());
         if let Some(location) = best {
             return Ok(Some(location.clone()));
         }
-        level = level.iter().flat_map(|directory| directories(fs, directory)).take(MAX_DIRECTORIES).collect();
+        level = level.iter().flat_map(|directory| search.directories(directory)).take(MAX_DIRECTORIES).collect();
     }
     Ok(None)
 }
 
-/// The store in what the running system would mount at `root`.
-fn locate_in(fs: &dyn FileSystem, root: &Path) -> Option<StoreLocation> {
-    let registration = Some(root.join(IMAGE_FILE_NAME)).filter(|path| kind(fs, path) == Some(Kind::File));
-    let registered = registration.as_deref().and_then(|path| registered_store_dir(fs, path));
-    let store_dir = registered.or_else(|| StoreDir::new(STORE_DIR).ok())?;
-    let stores = places(root, &store_dir);
-    let is_directory = |path: &&PathBuf| kind(fs, path) == Some(Kind::Directory);
-    let mut found = stores.iter().find(|path| is_directory(path) && is_store(fs, path));
-    if registration.is_some() {
-        // A registration is never far from its store, even if that is empty.
-        found = found.or_else(|| stores.iter().find(is_directory));
+/// What the search has looked at: no directory twice, however many names lead to it.
+struct Search<'a> {
+    fs: &'a dyn FileSystem,
+    /// Directories whose own directories were listed.
+    met: Entered,
+    /// Whether a directory has the name of a store path in it.
+    stores: BTreeMap<FileId, bool>,
+}
+
+impl<'a> Search<'a> {
+    fn new(fs: &'a dyn FileSystem) -> Self {
+        Search { fs, met: Entered::default(), stores: BTreeMap::new() }
     }
-    let at = |store: &PathBuf| {
-        let (root, store) = (root.to_owned(), store.clone());
-        let location = StoreLocation {
-            root,
-            store,
-            registration: registration.clone(),
-            database: None,
-            store_dir: store_dir.clone(),
+
+    /// The store in what the running system would mount at `root`.
+    fn locate_in(&mut self, root: &Path) -> Result<Option<StoreLocation>, ReadError> {
+        let fs = self.fs;
+        let registration = root.join(IMAGE_FILE_NAME);
+        let registration = (kind(fs, &registration)? == Some(Kind::File)).then_some(registration);
+        let registered = registration.as_deref().and_then(|path| registered_store_dir(fs, path));
+        let Some(store_dir) = registered.or_else(|| StoreDir::new(STORE_DIR).ok()) else { return Ok(None) };
+        let mut stores = Vec::new();
+        for path in places(root, &store_dir) {
+            if kind(fs, &path)? == Some(Kind::Directory) {
+                stores.push(path);
+            }
+        }
+        let mut found = stores.iter().find(|path| self.is_store(path));
+        if registration.is_some() {
+            // A registration is never far from its store, even if that is empty.
+            found = found.or(stores.first());
+        }
+        let at = |store: &PathBuf| {
+            let (root, store) = (root.to_owned(), store.clone());
+            let (registration, store_dir) = (registration.clone(), store_dir.clone());
+            let location = StoreLocation { root, store, registration, database: None, store_dir };
+            StoreLocation { database: database_in(fs, &location), ..location }
         };
-        StoreLocation { database: database_in(fs, &location), ..location }
-    };
-    // Nor is a database, even if all that is valid by it is gone.
-    let beside = || stores.iter().filter(is_directory).map(at).find(|location| location.database.is_some());
-    found.map(at).or_else(beside)
+        // Nor is a database, even if all that is valid by it is gone.
+        let beside = || stores.iter().map(at).find(|location| location.database.is_some());
+        Ok(found.map(at).or_else(beside))
+    }
+
+    /// Whether a directory has the name of a store path in it.
+    fn is_store(&mut self, directory: &Path) -> bool {
+        let is_path = &mut |name: &OsStr| name.to_str().is_some_and(|name| check_base_name(name).is_ok());
+        let mut look = || self.fs.any_name(directory, is_path).unwrap_or(false);
+        match self.fs.id(directory) {
+            Ok(Some(id)) => *self.stores.entry(id).or_insert_with(look),
+            Ok(None) => look(),
+            Err(_) => false,
+        }
+    }
+
+    /// The directories in a directory, but none that was listed before.
+    fn directories(&mut self, directory: &Path) -> Vec<PathBuf> {
+        if !self.fs.id(directory).is_ok_and(|id| self.met.enter(id)) {
+            return Vec::new();
+        }
+        let entries = self.fs.list(directory).unwrap_or_default();
+        let directories = entries.into_iter().filter(|entry| entry.metadata.kind == Kind::Directory);
+        directories.map(|entry| directory.join(entry.name)).collect()
+    }
 }
 
 /// The database in the tree of a store.
@@ -124,14 +171,15 @@ pub fn find_database(fs: &dyn FileSystem) -> Option<PathBuf> {
     let is_store_path = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| check_base_name(name).is_ok())
     };
+    let mut search = Search::new(fs);
     let mut level = vec![PathBuf::new()];
     for depth in 0..3 {
         if depth > 0 {
-            let below = level.iter().flat_map(|directory| directories(fs, directory));
+            let below = level.iter().flat_map(|directory| search.directories(directory));
             level = below.filter(|path| !is_store_path(path)).take(MAX_DIRECTORIES).collect();
         }
         let mut places = level.iter().flat_map(|root| FROM_MOUNT_POINT.map(|path| root.join(path)));
-        if let Some(path) = places.find(|path| kind(fs, path) == Some(Kind::File)) {
+        if let Some(path) = places.find(|path| matches!(kind(fs, path), Ok(Some(Kind::File)))) {
             return Some(path);
         }
     }
@@ -149,12 +197,6 @@ fn join(above: &Path, below: &Path) -> PathBuf {
     above.iter().chain(below).collect()
 }
 
-/// Whether a directory has the name of a store path in it.
-fn is_store(fs: &dyn FileSystem, directory: &Path) -> bool {
-    let entries = fs.list(directory).unwrap_or_default();
-    entries.iter().any(|entry| entry.name.to_str().is_some_and(|name| check_base_name(name).is_ok()))
-}
-
 /// The store directory of the first path in a registration.
 fn registered_store_dir(fs: &dyn FileSystem, registration: &Path) -> Option<StoreDir> {
     let mut start = [0; 1024];
@@ -164,14 +206,13 @@ fn registered_store_dir(fs: &dyn FileSystem, registration: &Path) -> Option<Stor
     StoreDir::new(directory).ok().filter(|_| check_base_name(base_name).is_ok())
 }
 
-fn directories(fs: &dyn FileSystem, directory: &Path) -> Vec<PathBuf> {
-    let entries = fs.list(directory).unwrap_or_default();
-    let directories = entries.into_iter().filter(|entry| entry.metadata.kind == Kind::Directory);
-    directories.map(|entry| directory.join(entry.name)).collect()
-}
-
-fn kind(fs: &dyn FileSystem, path: &Path) -> Option<Kind> {
-    fs.metadata(path).ok().map(|metadata| metadata.kind)
+/// What is at a path, if anything is.
+fn kind(fs: &dyn FileSystem, path: &Path) -> Result<Option<Kind>, ReadError> {
+    match fs.metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.kind)),
+        Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use uuid::{Uuid, uuid};
 
-use super::report::{HeaderReport, PartitionReport, Region, RegionKind, SwapReport, TableReport};
-use crate::disk::table::{Header, Table};
+use super::report::{
+    HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, SwapReport, TableReport,
+};
+use crate::disk::table::{Header, MbrTable, Table};
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
 use crate::swap;
@@ -37,6 +39,11 @@ pub(super) fn table(table: &Table) -> TableReport {
     }
 }
 
+pub(super) fn mbr(mbr: &MbrTable) -> MbrReport {
+    let (sector_size, signature) = (mbr.sector_size.bytes(), format!("{:08x}", mbr.signature));
+    MbrReport { sector_size, signature, notes: mbr.notes.clone() }
+}
+
 fn header(header: &Header, sector_size: SectorSize) -> HeaderReport {
     HeaderReport {
         offset: bytes(header.lba, sector_size),
@@ -54,14 +61,22 @@ fn bytes(lba: Lba, sector_size: SectorSize) -> u64 {
     lba.to_bytes(sector_size).unwrap_or(ByteOffset(u64::MAX)).0
 }
 
-pub(super) fn partition(partition: &Partition) -> PartitionReport {
+pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> PartitionReport {
     let known = TYPES.iter().find(|(guid, _)| *guid == partition.type_guid);
     PartitionReport {
         number: partition.number,
         name: escape::text(&partition.name),
         type_guid: partition.type_guid,
-        type_name: known.map(|(_, name)| *name),
+        type_name: known
+            .map(|(_, name)| *name)
+            .or_else(|| partition.mbr.and_then(|entry| MbrTable::type_name(entry.kind))),
         guid: partition.guid,
+        mbr: partition.mbr.zip(table).map(|(entry, table)| MbrPartition {
+            kind: entry.kind,
+            active: entry.is_active,
+            signature: table.signature,
+            number: entry.number,
+        }),
         offset: partition.offset.0,
         size: partition.size,
         filesystem: None,
@@ -84,6 +99,10 @@ pub(super) fn regions(image: &Image) -> Vec<Region> {
     let mut claims: Vec<(u64, u64, Option<u32>)> = partitions.collect();
     if let Some(table) = image.table() {
         claims.extend(table_ranges(table).into_iter().map(|(offset, size)| (offset, size, None)));
+    }
+    if let Some(mbr) = image.mbr() {
+        let sectors = std::iter::once(&Lba(0)).chain(&mbr.records);
+        claims.extend(sectors.map(|&at| (bytes(at, mbr.sector_size), mbr.sector_size.bytes(), None)));
     }
     claims.sort_by_key(|&(offset, size, number)| (offset, number.is_none(), size));
     let mut regions: Vec<Region> = Vec::new();

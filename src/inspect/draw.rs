@@ -57,7 +57,9 @@ impl Cell {
         let partition = report.partitions.iter().find(|partition| Some(partition.number) == region.partition);
         let (fill, labels) = match (region.kind, partition) {
             (RegionKind::Partition, Some(partition)) => (fill(partition, width), labels(partition)),
-            (RegionKind::Table, _) => ("▒".repeat(width), vec!["GPT".to_owned()]),
+            (RegionKind::Table, _) => {
+                ("▒".repeat(width), vec![if report.mbr.is_some() { "MBR" } else { "GPT" }.to_owned()])
+            }
             _ => (" ".repeat(width), vec!["not in use".to_owned(), "gap".to_owned()]),
         };
         let label = labels.into_iter().find(|label| label.chars().count() <= width).unwrap_or_default();

@@ -18,7 +18,7 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Reads all directories of `fs`. What cannot be read becomes a problem of `report`.
 pub(super) fn examine(image: &Image, fs: &dyn FileSystem, number: u32, report: &mut Report) -> FilesystemReport {
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = fs.waiting().map(str::to_owned).into_iter().collect();
     let location = locate(fs).unwrap_or_else(|error| {
         problems.push(chain(&error));
         None
@@ -125,44 +125,50 @@ fn examine_store(
         if location.store.as_os_str().is_empty() { String::new() } else { format!("{}/", shown(&location.store)) };
     let in_store = |usage: &&Usage| usage.path.strip_prefix(&prefix).is_some_and(|name| names.contains(name));
     let size = examined.contents.iter().filter(in_store).fold(0u64, |sum, usage| sum.saturating_add(usage.size));
+    let (registration, registration_problem) = match known.registration.map(|listed| registration(&listed, &names)) {
+        Some(Ok(registration)) => (Some(registration), None),
+        Some(Err(problem)) => (None, Some(problem)),
+        None => (None, None),
+    };
+    problems.extend(registration_problem.clone());
     StoreReport {
         path: shown(&location.store),
         store_dir: location.store_dir.to_string(),
         mount_point: shown(&location.mount_point()),
         paths: names.len() as u64,
         size,
-        registration: known.registration.and_then(|listed| registration(&listed, &names, problems)),
+        registration,
+        registration_problem,
         database: known.database.map(|found| database(&found, &names, problems)),
     }
 }
 
-fn registration(listed: &Listed, names: &BTreeSet<String>, problems: &mut Vec<String>) -> Option<RegistrationReport> {
-    let ValidPaths { paths, missing, unregistered } = compare(listed, names, problems);
-    Some(RegistrationReport { path: shown(&listed.path), paths: paths?, missing, unregistered })
+fn registration(listed: &Listed, names: &BTreeSet<String>) -> Result<RegistrationReport, String> {
+    let (paths, ValidPaths { missing, unregistered, .. }) = compare(listed, names)?;
+    Ok(RegistrationReport { path: shown(&listed.path), paths, missing, unregistered })
 }
 
 fn database(found: &Database, names: &BTreeSet<String>, problems: &mut Vec<String>) -> DatabaseReport {
     let Database { partition, listed, waiting } = found;
-    let valid = compare(listed, names, problems);
+    let valid = compare(listed, names).map(|(_, valid)| valid).unwrap_or_else(|problem| {
+        problems.push(problem);
+        ValidPaths::default()
+    });
     let waiting = waiting.iter().map(|(path, size)| Waiting { path: shown(path), size: *size });
     DatabaseReport { partition: *partition, path: shown(&listed.path), valid, waiting: waiting.collect() }
 }
 
-fn compare(listed: &Listed, names: &BTreeSet<String>, problems: &mut Vec<String>) -> ValidPaths {
-    match &listed.registrations {
-        Ok(registrations) => {
-            let registered: BTreeSet<_> = registrations.iter().map(|one| one.path.base_name().to_owned()).collect();
-            ValidPaths {
-                paths: Some(registered.len() as u64),
-                missing: registered.difference(names).cloned().collect(),
-                unregistered: names.difference(&registered).cloned().collect(),
-            }
-        }
-        Err(why) => {
-            problems.push(format!("{}: {why}", shown(&listed.path)));
-            ValidPaths::default()
-        }
-    }
+/// How many paths are listed, and how they compare with the `names` in the store; or why the list cannot be used.
+fn compare(listed: &Listed, names: &BTreeSet<String>) -> Result<(u64, ValidPaths), String> {
+    let registrations = listed.registrations.as_ref().map_err(|why| format!("{}: {why}", shown(&listed.path)))?;
+    let registered: BTreeSet<_> = registrations.iter().map(|one| one.path.base_name().to_owned()).collect();
+    let paths = registered.len() as u64;
+    let valid = ValidPaths {
+        paths: Some(paths),
+        missing: registered.difference(names).cloned().collect(),
+        unregistered: names.difference(&registered).cloned().collect(),
+    };
+    Ok((paths, valid))
 }
 
 /// The first bytes of a file.

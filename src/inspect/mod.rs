@@ -2,7 +2,9 @@
 //!
 //! A damaged image gives as much as can be read of it, and [`problems`](Report::problems) for the rest.
 
-use crate::image::{Image, PartName, store};
+use uuid::{Uuid, uuid};
+
+use crate::image::{Image, PartName, Partition, store};
 use crate::read::{Bytes, FileSystem, escape};
 
 mod boot;
@@ -15,6 +17,11 @@ mod size;
 mod text;
 mod treemap;
 
+/// The type of an extended boot loader partition (UAPI.1).
+const EXTENDED_BOOT: Uuid = uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
+/// The same in an MBR.
+const MBR_EXTENDED_BOOT: u8 = 0xea;
+
 pub use html::html;
 pub use report::*;
 pub use text::{Style, text};
@@ -26,18 +33,18 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         image: name.to_owned(),
         size: image.bytes().len(),
         table: image.table().map(disk::table),
+        mbr: image.mbr().map(disk::mbr),
         regions: disk::regions(image),
         partitions: Vec::new(),
         boot: None,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    if let Some(table) = image.table() {
-        report.problems.extend(table.faults.iter().map(ToString::to_string));
-    }
+    let faults = image.table().map(|table| &table.faults).or(image.mbr().map(|mbr| &mbr.faults));
+    report.problems.extend(faults.into_iter().flatten().map(ToString::to_string));
     let mut opened = Vec::new();
     for partition in image.partitions() {
-        let mut partition_report = disk::partition(partition);
+        let mut partition_report = disk::partition(partition, image.mbr());
         if partition.format().is_some() {
             match partition.open() {
                 Ok(fs) => {
@@ -57,10 +64,14 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         location: store::locate(fs.as_ref()).ok().flatten(),
     });
     let boot = image.find(&PartName::Boot).map(|partition| partition.number).ok();
-    let boot = opened.iter().find(|(number, _)| Some(*number) == boot);
-    report.boot = boot
-        .and_then(|(number, fs)| boot::examine(*number, fs.as_ref(), nix.as_ref(), &mut report.problems))
-        .or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut report.problems)));
+    let open = |wanted: Option<u32>| opened.iter().find(|(number, _)| Some(*number) == wanted);
+    let extended = extended_boot(image).map(|partition| partition.number);
+    let extended = open(extended).map(|(number, fs)| (*number, fs.as_ref()));
+    report.boot = open(boot)
+        .and_then(|(number, fs)| boot::examine(*number, fs.as_ref(), extended, nix.as_ref(), &mut report.problems))
+        .or_else(|| {
+            nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, None, Some(nix), &mut report.problems))
+        });
     warn(&mut report);
     report
 }
@@ -69,20 +80,29 @@ pub fn inspect(image: &Image, name: &str) -> Report {
 pub fn boot(image: &Image) -> Option<BootReport> {
     let open = |part| image.find(&part).ok().and_then(|partition| Some((partition.number, partition.open().ok()?)));
     let (boot, nix) = (open(PartName::Boot), open(PartName::Nix));
+    let extended = extended_boot(image).and_then(|partition| Some((partition.number, partition.open().ok()?)));
+    let extended = extended.as_ref().map(|(number, fs)| (*number, fs.as_ref()));
     let nix = nix.as_ref().map(|(number, fs)| boot::NixFs {
         partition: *number,
         fs: fs.as_ref(),
         location: store::locate(fs.as_ref()).ok().flatten(),
     });
     let mut problems = Vec::new();
-    let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), nix.as_ref(), &mut problems));
-    found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, Some(nix), &mut problems)))
+    let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), extended, nix.as_ref(), &mut problems));
+    found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, None, Some(nix), &mut problems)))
+}
+
+/// The partition with further entries for the boot loader on the ESP.
+fn extended_boot(image: &Image) -> Option<&Partition> {
+    image.partitions().iter().find(|partition| {
+        partition.type_guid == EXTENDED_BOOT || partition.mbr.is_some_and(|entry| entry.kind == MBR_EXTENDED_BOOT)
+    })
 }
 
 /// What a booting system finds on `fs`, and what of it cannot be read.
 pub(crate) fn boot_on(fs: &dyn FileSystem) -> (Option<BootReport>, Vec<String>) {
     let mut problems = Vec::new();
-    let found = boot::examine(1, fs, None, &mut problems);
+    let found = boot::examine(1, fs, None, None, &mut problems);
     (found, problems)
 }
 

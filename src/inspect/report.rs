@@ -20,8 +20,11 @@ pub struct Report {
     pub image: String,
     /// Its size.
     pub size: u64,
-    /// The partition table; none in a bare partition image.
+    /// The GUID partition table; none in a bare partition image.
     pub table: Option<TableReport>,
+    /// The partition table of an MBR, where that is the disk's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mbr: Option<MbrReport>,
     /// The disk from its first byte to its last, without gaps or overlaps.
     pub regions: Vec<Region>,
     /// By number.
@@ -48,6 +51,42 @@ pub struct TableReport {
     pub backup: Option<HeaderReport>,
     /// What is unusual.
     pub notes: Vec<String>,
+}
+
+/// The partition table of an MBR.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MbrReport {
+    /// 512 or 4096, by what is in the partitions.
+    pub sector_size: u64,
+    /// The disk's identity, eight hexadecimal digits.
+    pub signature: String,
+    /// What is unusual.
+    pub notes: Vec<String>,
+}
+
+/// A partition's entry in an MBR.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MbrPartition {
+    /// What it is for.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Whether old firmware starts it.
+    pub active: bool,
+    /// The disk's identity, of which its own is made.
+    #[serde(skip)]
+    pub signature: u32,
+    /// Its number.
+    #[serde(skip)]
+    pub number: u32,
+}
+
+impl MbrPartition {
+    /// Its identity as in /dev/disk/by-partuuid.
+    pub fn uuid(&self) -> String {
+        format!("{:08x}-{:02x}", self.signature, self.number)
+    }
 }
 
 /// One of the headers of a partition table.
@@ -111,6 +150,9 @@ pub struct PartitionReport {
     pub type_name: Option<&'static str>,
     /// Its identity.
     pub guid: Uuid,
+    /// Its entry in an MBR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mbr: Option<MbrPartition>,
     /// Where it starts.
     pub offset: u64,
     /// Its size.
@@ -199,8 +241,10 @@ pub struct StoreReport {
     pub paths: u64,
     /// The sum of the sizes of their files.
     pub size: u64,
-    /// The registration for the first boot.
+    /// The registration for the first boot, if it can be read.
     pub registration: Option<RegistrationReport>,
+    /// Why it cannot.
+    pub registration_problem: Option<String>,
     /// The database of the Nix that ran on it.
     pub database: Option<DatabaseReport>,
 }
@@ -262,6 +306,8 @@ pub struct Waiting {
 pub struct BootReport {
     /// The partition that firmware looks at.
     pub partition: u32,
+    /// The extended boot loader partition, if it has entries for the same menu.
+    pub extended: Option<u32>,
     /// What UEFI starts from a disk that it does not know: EFI/BOOT/BOOT*.EFI.
     pub firmware: Vec<EfiProgram>,
     /// loader/loader.conf or extlinux/extlinux.conf.
@@ -292,6 +338,8 @@ pub struct Configuration {
     pub path: String,
     /// The entry to boot, as it is written there.
     pub default: Option<String>,
+    /// The entry to boot unless its tries are used up, as it is written there.
+    pub preferred: Option<String>,
     /// Seconds (systemd-boot) or tenths of them (extlinux) until then, as it is written there.
     pub timeout: Option<String>,
 }
@@ -333,6 +381,8 @@ pub struct BootEntry {
     pub title: Option<String>,
     /// Its version.
     pub version: Option<String>,
+    /// How often it may still be tried, where that is counted.
+    pub tries_left: Option<u32>,
     /// Whether it boots if nobody chooses.
     pub default: bool,
     /// The kernel, or the EFI program.
@@ -341,6 +391,8 @@ pub struct BootEntry {
     pub initrds: Vec<FileReport>,
     /// The device tree, or the directory of them.
     pub device_tree: Option<FileReport>,
+    /// What is laid over the device tree, in order.
+    pub device_tree_overlays: Vec<FileReport>,
     /// The program that init= names.
     pub init: Option<FileReport>,
     /// The kernel's parameters.
@@ -353,8 +405,9 @@ impl BootEntry {
         let kernel = self.kernel.iter().map(|file| ("kernel", file));
         let initrds = self.initrds.iter().map(|file| ("initrd", file));
         let tree = self.device_tree.iter().map(|file| ("device tree", file));
+        let overlays = self.device_tree_overlays.iter().map(|file| ("device tree overlay", file));
         let init = self.init.iter().map(|file| ("init", file));
-        kernel.chain(initrds).chain(tree).chain(init)
+        kernel.chain(initrds).chain(tree).chain(overlays).chain(init)
     }
 }
 

@@ -57,6 +57,10 @@ fn write_list(out: &mut String, title: &str, lines: &[String]) -> fmt::Result {
 }
 
 fn write_table(out: &mut String, report: &Report) -> fmt::Result {
+    if let Some(mbr) = &report.mbr {
+        writeln!(out, "MBR, sectors of {} bytes, disk identifier {}", mbr.sector_size, mbr.signature)?;
+        return mbr.notes.iter().try_for_each(|note| writeln!(out, "  note: {note}"));
+    }
     let Some(table) = &report.table else { return writeln!(out, "a bare partition, without a partition table") };
     writeln!(out, "GPT, sectors of {} bytes, disk GUID {}", table.sector_size, table.disk_guid)?;
     for (name, header) in [("primary", &table.primary), ("backup", &table.backup)] {
@@ -103,16 +107,19 @@ fn write_regions(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result {
-    let kind = partition.type_name.map_or_else(|| partition.type_guid.to_string(), str::to_owned);
-    let is_bare = partition.type_guid.is_nil();
+    let raw = || partition.mbr.map_or_else(|| partition.type_guid.to_string(), |mbr| format!("type {:02x}", mbr.kind));
+    let kind = partition.type_name.map_or_else(raw, str::to_owned);
+    let is_bare = partition.type_guid.is_nil() && partition.mbr.is_none();
     writeln!(
         out,
         "Partition {}{}",
         partition_name(partition),
         if is_bare { String::new() } else { format!(": {kind}") }
     )?;
-    if !is_bare {
-        writeln!(out, "  GUID {}", partition.guid)?;
+    match partition.mbr {
+        Some(mbr) => writeln!(out, "  partition UUID {}{}", mbr.uuid(), if mbr.active { ", active" } else { "" })?,
+        None if is_bare => {}
+        None => writeln!(out, "  GUID {}", partition.guid)?,
     }
     match (&partition.filesystem, &partition.swap) {
         (Some(fs), _) => write_filesystem(out, fs),
@@ -150,7 +157,9 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
         "  store {} in {}: {paths} of {size}; to be mounted at {}",
         store.store_dir, store.path, store.mount_point
     )?;
-    if store.registration.is_none() && store.database.is_none() {
+    if let Some(problem) = &store.registration_problem {
+        writeln!(out, "  a nix-path-registration that cannot be used: {problem}")?;
+    } else if store.registration.is_none() && store.database.is_none() {
         return writeln!(out, "  no nix-path-registration and no database: Nix will know none of them");
     }
     if let Some(registration) = &store.registration {

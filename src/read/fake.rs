@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
+use super::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
 
 /// Any tree, even one that no filesystem should have.
 #[derive(Clone)]
@@ -89,6 +89,11 @@ impl Fake {
         short
     }
 
+    fn id_of(&self, path: &Path) -> Option<FileId> {
+        let short = self.shorten(path);
+        self.files.keys().position(|path| *path == short).map(|at| FileId(0, at as u64))
+    }
+
     fn get(&self, path: &Path) -> Result<&(Metadata, Vec<u8>), ReadError> {
         self.files.get(&self.shorten(path)).ok_or_else(|| ReadError::NotFound(escape::path(path)))
     }
@@ -109,7 +114,11 @@ impl FileSystem for Fake {
         }
         let entries = self.files.iter().filter(|(path, _)| path.parent() == Some(&short));
         let named = entries.filter_map(|(path, (metadata, _))| Some((path.file_name()?.to_owned(), *metadata)));
-        Ok(named.map(|(name, metadata)| Entry { name, metadata }).collect())
+        Ok(named.map(|(name, metadata)| Entry { id: self.id_of(&directory.join(&name)), name, metadata }).collect())
+    }
+
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
+        Ok(self.id_of(path))
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {

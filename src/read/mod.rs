@@ -4,7 +4,8 @@
 //! take any bytes at all: they return an error, they do not panic, loop for ever, or ask for memory that the image's
 //! own size does not warrant.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::path::Path;
 
 pub mod bytes;
@@ -19,7 +20,7 @@ pub(crate) mod fake;
 pub use bytes::{Bytes, Window};
 pub use error::{Fault, ReadError};
 pub use resolve::resolve;
-pub use walk::walk;
+pub use walk::{Entered, walk};
 
 /// A filesystem that is read, never written.
 ///
@@ -29,11 +30,31 @@ pub trait FileSystem {
     /// What the superblock says.
     fn summary(&self) -> &Summary;
 
+    /// What a mount would bring in and is not seen here: a sentence with what to do. A filesystem that was not unmounted,
+    /// or copied while it was in use, can have such.
+    fn waiting(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The entries of a directory, sorted by name, without `.` and `..`.
     ///
     /// # Errors
     /// [`ReadError::NotFound`], [`ReadError::NotADirectory`], or whatever is wrong with the image.
     fn list(&self, directory: &Path) -> Result<Vec<Entry>, ReadError>;
+
+    /// Whether a directory has a name that `is_meant` takes; nothing but names is read for that.
+    ///
+    /// # Errors
+    /// As of [`list`](Self::list).
+    fn any_name(&self, directory: &Path, is_meant: &mut dyn FnMut(&OsStr) -> bool) -> Result<bool, ReadError> {
+        Ok(self.list(directory)?.iter().any(|entry| is_meant(&entry.name)))
+    }
+
+    /// What tells a file from all others.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], or whatever is wrong with the image.
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError>;
 
     /// What is known about one file.
     ///
@@ -61,6 +82,12 @@ pub trait Contents {
     /// # Errors
     /// Whatever is wrong with the image, checksums of contents included where the format has them.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError>;
+
+    /// The first bytes from `offset` on that do not lie in a hole; none, at the end of all numbers, if all do. A hole
+    /// reads as zeros, takes no room, and can be larger than all disks.
+    fn stored(&self, offset: u64) -> Range<u64> {
+        offset..u64::MAX
+    }
 }
 
 /// The format of a filesystem.
@@ -106,11 +133,18 @@ pub struct Summary {
     pub max_entries: u64,
 }
 
+/// What tells a file from all others of its filesystem, whatever names lead to it: its subvolume, where there are such,
+/// and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(pub u64, pub u64);
+
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The bytes of the name, without `/` and NUL.
     pub name: OsString,
+    /// The file; `None` where no other name can lead to the same.
+    pub id: Option<FileId>,
     /// What it names.
     pub metadata: Metadata,
 }

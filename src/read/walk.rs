@@ -1,12 +1,27 @@
 //! All files below a directory, in order, however the image may lie about its directories.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, FileSystem, Kind, Metadata, ReadError, escape};
+use super::{Entry, FileId, FileSystem, Kind, Metadata, ReadError, escape};
 
-/// Directories within each other, beyond what any closure has: a loop of directories ends here.
+/// Directories within each other, beyond what any closure has.
 pub const MAX_DEPTH: usize = 1024;
+
+/// Directories that were entered. A directory has one place only: one that is met again leads to itself, or stands in
+/// two places, and so on down, which can make more paths than anybody can count.
+#[derive(Clone, Debug, Default)]
+pub struct Entered(BTreeSet<FileId>);
+
+impl Entered {
+    /// Notes a directory; tells whether it was not entered before.
+    pub fn enter(&mut self, id: Option<FileId>) -> bool {
+        id.is_none_or(|id| self.0.insert(id))
+    }
+}
+
+/// What is wrong with a directory that is entered again.
+pub const ENTERED_AGAIN: &str = "is a directory that was met before at another path; it may contain itself";
 
 /// A file met on a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +37,10 @@ pub struct Found {
 /// The walk through a directory: a directory comes before its entries, entries come sorted by the bytes of their names.
 /// The start itself does not come.
 ///
-/// A directory that cannot be read gives an error in the place of its entries, and the walk goes on. A tree with more
-/// entries than [`max_entries`](super::Summary::max_entries), or deeper than [`MAX_DEPTH`], gives an error too; the
-/// former ends the walk.
+/// A directory that cannot be read gives an error in the place of its entries, and the walk goes on; so does one that
+/// was met before, so that no listing is kept twice. A tree with more entries than
+/// [`max_entries`](super::Summary::max_entries), or deeper than [`MAX_DEPTH`], gives an error too; the former ends the
+/// walk.
 pub struct Walk<'a> {
     fs: &'a dyn FileSystem,
     /// Directories that are being walked: each with what is left of it, last entry first.
@@ -33,6 +49,9 @@ pub struct Walk<'a> {
     left: u64,
     /// The directory to go into before anything else.
     next: Option<PathBuf>,
+    /// Which one that is, if that is known already.
+    next_id: Option<FileId>,
+    entered: Entered,
 }
 
 struct Level {
@@ -42,7 +61,13 @@ struct Level {
 
 /// Walks through the directory `from`.
 pub fn walk<'a>(fs: &'a dyn FileSystem, from: &Path) -> Walk<'a> {
-    Walk { fs, stack: Vec::new(), left: fs.summary().max_entries, next: Some(from.to_owned()) }
+    walk_after(fs, from, Entered::default())
+}
+
+/// Walks through the directory `from`, but into none that `entered` has.
+pub fn walk_after<'a>(fs: &'a dyn FileSystem, from: &Path, entered: Entered) -> Walk<'a> {
+    let (stack, left) = (Vec::new(), fs.summary().max_entries);
+    Walk { fs, stack, left, next: Some(from.to_owned()), next_id: None, entered }
 }
 
 impl Walk<'_> {
@@ -51,10 +76,22 @@ impl Walk<'_> {
         self.next = None;
     }
 
+    /// All directories that were entered, for a walk through what must not have them.
+    pub fn into_entered(self) -> Entered {
+        self.entered
+    }
+
     fn enter(&mut self, directory: PathBuf) -> Result<(), ReadError> {
+        let corrupt = |why| Err(ReadError::corrupt(format!("directory {}", escape::path(&directory)), why));
         if self.stack.len() >= MAX_DEPTH {
-            let why = format!("is deeper than {MAX_DEPTH} directories; it may contain itself");
-            return Err(ReadError::corrupt(format!("directory {}", escape::path(&directory)), why));
+            return corrupt(format!("is deeper than {MAX_DEPTH} directories"));
+        }
+        let id = match self.next_id.take() {
+            None => self.fs.id(&directory)?,
+            known => known,
+        };
+        if !self.entered.enter(id) {
+            return corrupt(ENTERED_AGAIN.to_owned());
         }
         let mut entries = self.fs.list(&directory)?;
         entries.reverse();
@@ -62,10 +99,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Option<(OsString, Metadata)> {
+    fn pop(&mut self) -> Option<Entry> {
         while let Some(level) = self.stack.last_mut() {
             match level.entries.pop() {
-                Some(entry) => return Some((entry.name, entry.metadata)),
+                Some(entry) => return Some(entry),
                 None => self.stack.pop(),
             };
         }
@@ -91,13 +128,13 @@ impl Iterator for Walk<'_> {
         {
             return Some(Err(error));
         }
-        let (name, metadata) = self.pop()?;
+        let Entry { name, id, metadata } = self.pop()?;
         let Some(left) = self.left.checked_sub(1) else { return Some(Err(self.end())) };
         self.left = left;
         let depth = self.stack.len().saturating_sub(1);
         let path = self.stack.last().map(|level| level.directory.join(&name)).unwrap_or_default();
         if metadata.kind == Kind::Directory {
-            self.next = Some(path.clone());
+            (self.next, self.next_id) = (Some(path.clone()), id);
         }
         Some(Ok(Found { path, metadata, depth }))
     }
@@ -138,17 +175,30 @@ mod tests {
     }
 
     #[test]
-    fn loops_end() {
-        let fs = Fake::new().file("a/f", "").looping("a/self", "a");
-        let found = paths(walk(&fs, Path::new("")));
-        assert!(found.iter().any(|line| line.contains("deeper than")), "{}", found.len());
-        assert_eq!(found.len(), 2 * MAX_DEPTH, "f and self at each level");
-        let fs = Fake::new().looping("a/x", "a").looping("a/y", "a").max_entries(5000);
+    fn a_directory_is_entered_once() {
+        let fs = Fake::new().file("a/f", "").looping("a/self", "a").looping("b", "a").file("c/f", "");
+        let again = |path: &str| format!("corrupt directory {path}: {ENTERED_AGAIN}");
+        assert_eq!(
+            paths(walk(&fs, Path::new(""))),
+            ["a", "a/f", "a/self", &again("a/self"), "b", &again("b"), "c", "c/f"]
+        );
+        let mut first = walk(&fs, Path::new("a"));
+        assert_eq!(first.by_ref().count(), 3);
+        assert_eq!(paths(walk_after(&fs, Path::new("b"), first.into_entered())), [again("b")]);
+    }
+
+    #[test]
+    fn no_tree_is_larger_or_deeper_than_can_be() {
+        let fs = (0..9).fold(Fake::new(), |fs, n| fs.file(format!("{n}"), "")).max_entries(5);
         let found = paths(walk(&fs, Path::new("")));
         assert_eq!(
             found.last().unwrap(),
-            "corrupt directory tree: has more than 5000 entries, which is all the image has room for"
+            "corrupt directory tree: has more than 5 entries, which is all the image has room for"
         );
-        assert!(found.len() < 2 * 5000 + 2);
+        assert_eq!(found.len(), 6);
+        let deep: PathBuf = std::iter::repeat_n("d", MAX_DEPTH + 1).collect();
+        let found = paths(walk(&Fake::new().directory(deep), Path::new("")));
+        assert_eq!(found.len(), MAX_DEPTH + 1);
+        assert!(found.last().unwrap().ends_with("is deeper than 1024 directories"), "{}", found.last().unwrap());
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use thiserror::Error;
 
@@ -105,8 +106,10 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What could not be looked at, and is no fault: a sentence each.
     pub notes: Vec<String>,
-    /// Whether there is a partition table.
+    /// Whether there is a GUID partition table.
     pub has_table: bool,
+    /// Whether there is the partition table of an MBR.
+    pub has_mbr: bool,
     /// The filesystems whose structures were checked, by the number of their partition.
     pub filesystems: Vec<(u32, Format)>,
     /// The stores that were hashed.
@@ -147,7 +150,11 @@ impl Report {
 /// Only if it is told to stop: whatever is wrong with the image is in the report.
 pub fn verify(image: &Image, options: Options<'_>) -> Result<Report, Cancelled> {
     options.progress.stage("looking for stores", 0, 0);
-    let mut report = Report { has_table: image.table().is_some(), ..Report::default() };
+    let (has_table, has_mbr) = (image.table().is_some(), image.mbr().is_some());
+    let mut report = Report { has_table, has_mbr, ..Report::default() };
+    if let Some(mbr) = image.mbr() {
+        report.faults.extend(mbr.faults.iter().map(|fault| Fault::structure(Place::Table, fault.clone())));
+    }
     if let Some(table) = image.table() {
         report.faults.extend(table.faults.iter().map(|fault| Fault::structure(Place::Table, fault.clone())));
     }
@@ -169,7 +176,8 @@ pub fn nar_of(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Option<NarHash>, Cancelled> {
-    let hashed = tree::hash(tree::Surroundings { fs, progress, cancel }, path, u64::MAX, &mut Vec::new())?;
+    let surroundings = tree::Surroundings { fs, progress, cancel, entries: &AtomicU64::new(0) };
+    let hashed = tree::hash(surroundings, path, u64::MAX, &mut Vec::new())?;
     Ok(hashed.nar)
 }
 

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Fault, Place, Report};
+use crate::disk::table::{MbrEntry, MbrTable};
 use crate::image::{ESP, Image, Partition};
 use crate::read;
 use crate::swap;
@@ -16,18 +17,25 @@ const PROMISES: [(Uuid, &str); 4] = [
     (Uuid::from_u128(0xb921b045_1df0_41c3_af44_4c6f280d3fae), "Linux root (ARM64)"),
 ];
 
+/// What a type in an MBR promises.
+fn promise(entry: MbrEntry) -> Option<&'static str> {
+    matches!(entry.kind, 0x01 | 0x04 | 0x06 | 0x0b | 0x0c | 0x0e | 0x83 | 0xef)
+        .then(|| MbrTable::type_name(entry.kind))
+        .flatten()
+}
+
 /// The partitions whose filesystems can be checked.
 pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partition> {
     let mut checks = Vec::new();
     for partition in image.partitions() {
         let number = partition.number;
-        let promised = PROMISES.iter().find(|(guid, _)| *guid == partition.type_guid);
-        match (partition.format(), promised) {
+        let promised = PROMISES.iter().find(|(guid, _)| *guid == partition.type_guid).map(|(_, name)| *name);
+        match (partition.format(), promised.or_else(|| partition.mbr.and_then(promise))) {
             (Some(format), _) => {
                 report.filesystems.push((number, format));
                 checks.push(partition);
             }
-            (None, Some((_, name))) => {
+            (None, Some(name)) => {
                 let why = format!("holds no FAT, ext4 or btrfs, though the partition is of type {name:?}");
                 let fault = read::Fault { what: "filesystem".to_owned(), why };
                 report.faults.push(Fault::structure(Place::Partition(number), fault));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::registered::{self, Compared, Extra, Others};
 use super::{Fault, Place, Report, StoreFault, StoreReport, describe};
@@ -18,11 +19,19 @@ pub(super) struct Store<'a> {
     pub directory: PathBuf,
     /// What is registered and there, sorted by path.
     pub registrations: Vec<Registration>,
+    /// The entries of its directories that were read, and how many the image has room for.
+    pub entries: AtomicU64,
+    pub max_entries: u64,
 }
 
 impl Store<'_> {
     pub(super) fn place(&self) -> Place {
         Place::Partition(self.partition.number)
+    }
+
+    /// Whether its paths have more entries than there can be, so that not all of it was read.
+    pub(super) fn has_overrun(&self) -> bool {
+        self.entries.load(Ordering::Relaxed) > self.max_entries
     }
 
     pub(super) fn path_of(&self, registration: &Registration) -> PathBuf {
@@ -103,7 +112,8 @@ fn read_store<'a>(
         bytes: 0,
         nar_bytes: 0,
     });
-    Some(Store { partition, format, directory, registrations })
+    let (entries, max_entries) = (AtomicU64::new(0), fs.summary().max_entries);
+    Some(Store { partition, format, directory, registrations, entries, max_entries })
 }
 
 fn fault(place: Place, what: &Path, why: String) -> Fault {

@@ -2,10 +2,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::progress::{Cancel, Cancelled, Progress};
-use crate::read::walk::MAX_DEPTH;
-use crate::read::{FileSystem, Kind, Metadata, ReadError, escape};
+use crate::read::walk::{ENTERED_AGAIN, MAX_DEPTH};
+use crate::read::{Entered, FileId, FileSystem, Kind, Metadata, ReadError, escape};
 use crate::store::nar::{NarHash, NarHasher, OWNER_EXECUTES};
 
 /// Contents are read in pieces of this many bytes.
@@ -47,6 +48,17 @@ pub(super) struct Surroundings<'a> {
     pub fs: &'a dyn FileSystem,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
+    /// The entries that all paths of the store together have had so far. Where a directory stands in many of them, that
+    /// can be more than the image has room for, and the rest is not read.
+    pub entries: &'a AtomicU64,
+}
+
+impl Surroundings<'_> {
+    /// Counts `more` entries; tells whether the image can have so many.
+    fn count(&self, more: usize) -> bool {
+        let more = more as u64;
+        self.entries.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= self.fs.summary().max_entries
+    }
 }
 
 /// Reads all of `path`. No NAR of more than `limit` bytes is read to its end.
@@ -57,10 +69,12 @@ pub(super) fn hash(
     buffer: &mut Vec<u8>,
 ) -> Result<Hashed, Cancelled> {
     buffer.resize(PIECE, 0);
+    let entered = Entered::default();
     let mut reading =
-        Reading { surroundings, limit, buffer, nar: NarHasher::new(), entries: 0, hashed: Hashed::default() };
-    let went = match surroundings.fs.metadata(path) {
-        Ok(metadata) => reading.node(path, metadata, 0),
+        Reading { surroundings, limit, buffer, nar: NarHasher::new(), entered, hashed: Hashed::default() };
+    let found = surroundings.fs.metadata(path).and_then(|metadata| Ok((metadata, surroundings.fs.id(path)?)));
+    let went = match found {
+        Ok((metadata, id)) => reading.node(path, metadata, id, 0),
         Err(error) => {
             reading.fault(path, error);
             Ok(())
@@ -95,17 +109,17 @@ struct Reading<'a> {
     limit: u64,
     buffer: &'a mut Vec<u8>,
     nar: NarHasher,
-    entries: u64,
+    entered: Entered,
     hashed: Hashed,
 }
 
 impl Reading<'_> {
-    fn node(&mut self, path: &Path, metadata: Metadata, depth: usize) -> Result<(), Stop> {
+    fn node(&mut self, path: &Path, metadata: Metadata, id: Option<FileId>, depth: usize) -> Result<(), Stop> {
         self.surroundings.cancel.check()?;
         self.look_at(path, metadata);
         match metadata.kind {
             Kind::File => self.file(path, metadata),
-            Kind::Directory => self.directory(path, depth),
+            Kind::Directory => self.directory(path, id, depth),
             Kind::Symlink => {
                 match self.surroundings.fs.read_link(path) {
                     Ok(target) => self.nar.symlink(target.as_bytes()),
@@ -120,10 +134,14 @@ impl Reading<'_> {
         }
     }
 
-    fn directory(&mut self, path: &Path, depth: usize) -> Result<(), Stop> {
+    fn directory(&mut self, path: &Path, id: Option<FileId>, depth: usize) -> Result<(), Stop> {
         if depth >= MAX_DEPTH {
-            self.fault_text(path, &format!("is deeper than {MAX_DEPTH} directories; it may contain itself"));
+            self.fault_text(path, &format!("is deeper than {MAX_DEPTH} directories"));
             return Err(Stop::Told);
+        }
+        if !self.entered.enter(id) {
+            self.fault_text(path, ENTERED_AGAIN);
+            return Ok(());
         }
         let entries = match self.surroundings.fs.list(path) {
             Ok(entries) => entries,
@@ -132,15 +150,14 @@ impl Reading<'_> {
                 return Ok(());
             }
         };
-        self.entries = self.entries.saturating_add(entries.len() as u64);
-        if self.entries > self.surroundings.fs.summary().max_entries {
+        if !self.surroundings.count(entries.len()) {
             self.fault_text(path, "is part of a tree with more entries than the image has room for");
             return Err(Stop::Told);
         }
         self.nar.begin_directory();
         for entry in entries {
             self.nar.begin_entry(entry.name.as_bytes());
-            self.node(&path.join(&entry.name), entry.metadata, depth.saturating_add(1))?;
+            self.node(&path.join(&entry.name), entry.metadata, entry.id, depth.saturating_add(1))?;
             self.nar.end_entry();
         }
         self.nar.end_directory();
@@ -161,7 +178,7 @@ impl Reading<'_> {
     }
 
     fn contents(&mut self, path: &Path, len: u64) -> Result<(), Stop> {
-        let Surroundings { fs, progress, cancel } = self.surroundings;
+        let Surroundings { fs, progress, cancel, .. } = self.surroundings;
         let mut file = match fs.open(path) {
             Ok(file) => file,
             Err(error) => {
@@ -267,7 +284,7 @@ mod tests {
     }
 
     fn run(fs: &Fake, path: &str, limit: u64) -> Hashed {
-        let surroundings = Surroundings { fs, progress: &Silent, cancel: &Cancel::new() };
+        let surroundings = Surroundings { fs, progress: &Silent, cancel: &Cancel::new(), entries: &AtomicU64::new(0) };
         hash(surroundings, Path::new(path), limit, &mut Vec::new()).unwrap()
     }
 
@@ -329,9 +346,10 @@ mod tests {
     #[test]
     fn circles_end() {
         let fs = Fake::new().file("store/p/f", "").looping("store/p/self", "store/p");
-        assert!(run(&fs, "store/p", 100_000).is_too_large);
-        assert!(run(&fs, "store/p", u64::MAX).faults[0].why.contains("may contain itself"));
-        let fs = Fake::new().looping("store/p/x", "store/p").looping("store/p/y", "store/p").max_entries(1000);
+        let hashed = run(&fs, "store/p", u64::MAX);
+        assert_eq!(hashed.faults, [FileFault { file: "store/p/self".to_owned(), why: ENTERED_AGAIN.to_owned() }]);
+        assert_eq!((hashed.files, hashed.nar), (1, None));
+        let fs = (0..9).fold(Fake::new(), |fs, n| fs.file(format!("store/p/{n}"), "")).max_entries(5);
         assert!(run(&fs, "store/p", u64::MAX).faults[0].why.contains("more entries"));
     }
 

@@ -54,12 +54,14 @@ pub(super) fn run(
         match outcome {
             Outcome::Checked(faults) => report.faults.extend(faults),
             Outcome::Hashed { store, path, hashed } => {
-                if let Some(store) = stores.get(store) {
+                // Which of its paths were read is chance then.
+                if let Some(store) = stores.get(store).filter(|store| !store.has_overrun()) {
                     report.add(store, path, hashed);
                 }
             }
         }
     }
+    report.faults.extend(stores.iter().filter(|store| store.has_overrun()).map(overrun));
     Ok(())
 }
 
@@ -116,10 +118,22 @@ impl Shared<'_> {
     ) -> Result<Hashed, Cancelled> {
         let Options { progress, cancel, .. } = self.options;
         let path = store.path_of(registration);
-        let hashed = tree::hash(Surroundings { fs, progress, cancel }, &path, registration.nar_size, buffer)?;
+        let surroundings = Surroundings { fs, progress, cancel, entries: &store.entries };
+        let hashed = tree::hash(surroundings, &path, registration.nar_size, buffer)?;
         progress.advance(0, registration.nar_size.saturating_sub(hashed.bytes));
         Ok(hashed)
     }
+}
+
+/// Of a store that is larger than its image.
+fn overrun(store: &Store<'_>) -> Fault {
+    let why = format!(
+        "its paths have more than {} entries together, which is all the image has room for: a directory stands in many \
+         places; no contents are judged",
+        store.max_entries
+    );
+    let what = escape::path(&store.directory);
+    Fault { place: store.place(), is_of_store: true, what, why, store_path: None }
 }
 
 fn open_store(store: &Store<'_>) -> Result<Box<dyn FileSystem>, Fault> {

@@ -13,7 +13,7 @@ use fatfs::{Dir, DirEntry, File};
 
 use super::names;
 use super::volume::{Bits, Next, Shape, Walk, shape};
-use crate::read::{Bytes, Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
 use crate::units::ByteOffset;
 
 /// Whether these bytes start with a FAT boot sector.
@@ -223,11 +223,16 @@ impl FileSystem for Reader {
         for entry in directory(self.find(path)?, path)?.iter() {
             let entry = entry.map_err(|e| convert(e, path))?;
             if !is_dots(&entry) {
-                entries.push(Entry { name: entry.file_name().into(), metadata: metadata(&entry) });
+                entries.push(Entry { name: entry.file_name().into(), id: None, metadata: metadata(&entry) });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// None: [`gate`] lets no cluster belong to two.
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
+        self.find(path).map(|_| None)
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {

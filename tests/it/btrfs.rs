@@ -54,6 +54,56 @@ fn filesystem(dir: &Path, closure: &Closure, options: &[&str]) -> std::path::Pat
     image
 }
 
+/// Names of 255 bytes that all have one hash: what a bit of a name changes in its hash is the same whatever the others
+/// are, so that bits are found whose changes cancel out.
+fn many_names_of_one_hash(count: usize) -> Vec<Vec<u8>> {
+    let hash = crc32c::crc32c;
+    let plain = vec![b'a'; 255];
+    // Each row: what is left of a change, and which places make it.
+    let mut rows: Vec<(u32, u64)> = Vec::new();
+    let mut same: Vec<u64> = Vec::new();
+    for place in 0..60 {
+        let mut name = plain.clone();
+        name[place] = b'b';
+        let (mut change, mut places) = (hash(&name) ^ hash(&plain), 1u64 << place);
+        for (pivot, of) in &rows {
+            if change & (1 << (31 - pivot.leading_zeros())) != 0 {
+                (change, places) = (change ^ pivot, places ^ of);
+            }
+        }
+        if change == 0 {
+            same.push(places);
+        } else {
+            rows.push((change, places));
+            rows.sort_by_key(|(change, _)| std::cmp::Reverse(*change));
+        }
+    }
+    let name = |number: usize| {
+        let chosen = same.iter().enumerate().filter(|(i, _)| number >> i & 1 == 1);
+        let places = chosen.fold(0, |all, (_, places)| all ^ places);
+        (0..255).map(|place| if place < 60 && places >> place & 1 == 1 { b'b' } else { b'a' }).collect()
+    };
+    let names: Vec<Vec<u8>> = (0..count).map(name).collect();
+    assert!(names.iter().all(|name| hash(name) == hash(&names[0])));
+    names
+}
+
+#[test]
+fn a_directory_whose_names_have_one_hash_is_named() {
+    let names = many_names_of_one_hash(60).into_iter().map(|name| (String::from_utf8(name).unwrap(), Entry::file("")));
+    let crowded = Entry::dir([("crowded", Entry::dir(names))]);
+    let closure = ClosureBuilder::new().path("tree", crowded).spec(|spec| {
+        spec["fileSystems"]["/"]["fsType"] = "btrfs".into();
+        spec["fileSystems"]["/"]["options"] = json!([]);
+    });
+    let closure = closure.write();
+    let path = format!("{}/crowded", closure.path("tree").path);
+    let out = closure.root().join("out");
+    let failed = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[])).expect_failure(1);
+    let wanted = format!("{path}: has so many names of one hash (CRC-32C) that btrfs cannot hold them");
+    assert!(failed.stderr.contains(&wanted), "{}", failed.stderr);
+}
+
 #[test]
 fn every_compression_is_read_back() {
     let closure = closure();

@@ -231,6 +231,22 @@ fn a_disk_of_debians() {
     assert_eq!(listed, "b\nbig\nlong\nshort\nsmall\n");
 }
 
+/// A registration with a fault is there.
+#[test]
+fn a_damaged_registration_is_told_from_none() {
+    let root = tempfile::tempdir().unwrap();
+    let path = "nix/store/0q43idch209zsdngl8yl79x0y79aajib-a";
+    std::fs::create_dir_all(root.path().join(path)).unwrap();
+    std::fs::write(root.path().join("nix-path-registration"), format!("/{path}\nsha256:x\n")).unwrap();
+    let Some(image) = foreign::mkfs_ext4(root.path(), &[]) else { return };
+    let said = run(sane_image().arg("inspect").arg(image.path())).expect_failure(1).stdout;
+    assert!(said.contains("a nix-path-registration that cannot be used: nix-path-registration: line 2"), "{said}");
+    assert!(!said.contains("no nix-path-registration"), "{said}");
+    let (report, _) = inspect(image.path());
+    let problem = report["partitions"][0]["filesystem"]["store"]["registrationProblem"].as_str().unwrap();
+    assert!(problem.starts_with("nix-path-registration: line 2"), "{problem}");
+}
+
 #[test]
 fn a_disk_of_systemd_reparts() {
     let root = tempfile::tempdir().unwrap();

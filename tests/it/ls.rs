@@ -216,7 +216,7 @@ fn failures_are_one_clear_line() {
     fails(&["cat", image, "nix", "nix"], 1, "not a regular file");
     fails(&["cat", image, "nix", "nix/store/x/y"], 1, "no such file");
     fails(&["cat", image, "nix"], 2, "PATH");
-    fails(&["ls", broken.to_str().unwrap(), "1"], 1, "neither a GUID partition table nor a FAT, ext4 or btrfs");
+    fails(&["ls", broken.to_str().unwrap(), "1"], 1, "neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs");
     fails(&["ls", "/does/not/exist", "1"], 1, "/does/not/exist: cannot be opened: No such file");
     fails(&["ls", closure.root().to_str().unwrap(), "1"], 1, "is a directory");
     let several = run(sane_image().args(["ls", image, "nix", "none", "nix"])).expect_failure(1);

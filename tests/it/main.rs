@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
 mod bootloader;
+mod bounds;
 mod btrfs;
 mod command_line;
 mod completion;
@@ -23,6 +24,7 @@ mod judge;
 mod kit;
 mod labels;
 mod ls;
+mod mbr;
 mod mount_options;
 mod outputs;
 mod partitions;
@@ -36,3 +38,4 @@ mod swap;
 mod systemd_boot;
 mod threads;
 mod verify;
+mod waiting;

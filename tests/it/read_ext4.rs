@@ -13,7 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::judge::numbered;
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::Built;
+use crate::support::image::{Built, run as cli, sane_image};
 use crate::support::mount::{Access, Mount};
 use crate::support::oracle::{self, whole};
 use crate::support::reading::{self, differences, exercise, expect_sound, window, with_flip};
@@ -215,6 +215,20 @@ fn what_is_not_supported_says_so() {
     assert!(error.contains("(dir)") && error.contains("inline data is not supported"), "{error}");
     let found = faults(&window(image.path(), whole(image.path())));
     assert_eq!(found, ["unsupported: checking ext4 with inline_data"]);
+}
+
+/// What cannot be looked up is not missing.
+#[test]
+fn a_store_that_cannot_be_read_is_not_missing() {
+    const PATH: &str = "nix/store/0q43idch209zsdngl8yl79x0y79aajib-a";
+    let tree = tempfile::tempdir().unwrap();
+    fs::create_dir_all(tree.path().join(PATH)).unwrap();
+    let registration = tree.path().join("nix-path-registration");
+    fs::write(&registration, format!("/{PATH}\nsha256:{}\n112\n\n0\n", "0".repeat(52))).unwrap();
+    let Some(image) = mkfs(tree.path(), &["-t", "ext4", "-O", "inline_data"]) else { return };
+    let verify = cli(sane_image().arg("verify").arg(image.path()).arg("--registration").arg(&registration));
+    let said = verify.expect_failure(1).stdout;
+    assert!(said.contains("(nix): inline data is not supported") && !said.contains("missing"), "{said}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::judge;
 use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::foreign;
 use crate::support::image::{Built, build_command, run, sane_image};
 use crate::support::oracle;
 use crate::support::tool::{need, need_root, run as run_tool, tool};
@@ -66,17 +67,21 @@ fn inspected(image: &Path) -> Value {
 /// An entry's title, id, options, kernel and initrd, and whether it is the default.
 type Seen = BTreeSet<([String; 5], bool)>;
 
-/// The entries of an ESP that was unpacked to `directory`, by systemd's own tool, or `None` where it is not here.
-fn bootctl(directory: &Path) -> Option<Seen> {
+/// What systemd's own tool lists of an ESP that was unpacked to `directory`, or `None` where it is not here.
+fn bootctl_list(directory: &Path) -> Option<String> {
     if !need_root() || !need("bootctl") {
         return None;
     }
     // It takes no directory for an ESP that is not mounted.
     let script = "mount --bind \"$0\" \"$0\" && exec bootctl --esp-path=\"$0\" --no-pager list";
-    let listed = run_tool(
-        tool("unshare").env("SYSTEMD_RELAX_ESP_CHECKS", "1").args(["--mount", "sh", "-euc", script]).arg(directory),
-    );
-    let listed = String::from_utf8(listed).unwrap();
+    let mut unshare = tool("unshare");
+    unshare.env("SYSTEMD_RELAX_ESP_CHECKS", "1").args(["--mount", "sh", "-euc", script]).arg(directory);
+    Some(String::from_utf8(run_tool(&mut unshare)).unwrap())
+}
+
+/// The entries of an ESP that was unpacked to `directory`, by systemd's own tool, or `None` where it is not here.
+fn bootctl(directory: &Path) -> Option<Seen> {
+    let listed = bootctl_list(directory)?;
     // Other types are the loader's own.
     let entries = listed.split("\n\n").filter(|entry| entry.contains("Specification Type #1"));
     let seen = entries.map(|entry| {
@@ -153,6 +158,62 @@ fn a_broken_esp_is_seen_by_both() {
     let missing =
         |([_, _, _, kernel, _], _): &([String; 5], bool)| kernel.ends_with("bzImage.efi (No such file or directory)");
     assert!(listed.len() == 2 && listed.iter().all(missing), "{listed:#?}");
+}
+
+/// The ids of an ESP's entries in the order of the menu, and which boots, by systemd's own tool.
+fn menu(esp: &Path) -> Option<Vec<(String, bool)>> {
+    let listed = bootctl_list(esp)?;
+    let entries = listed.split("\n\n").filter(|entry| entry.contains("Specification Type #1"));
+    let value = |entry: &str, key: &str| {
+        let line = entry.lines().find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("no {key} in {entry}")).to_owned()
+    };
+    Some(entries.map(|entry| (value(entry, "id"), value(entry, "title").contains(" (default)"))).collect())
+}
+
+/// Sets of entries, each file by a number: names with and without counters, keys, versions, machines, and patterns.
+fn generated(mut seed: u64) -> (Vec<(String, String)>, String) {
+    let mut pick = |from: &[&str]| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        from[usize::try_from(seed >> 33).unwrap() % from.len()].to_owned()
+    };
+    let files = (0..6).map(|_| {
+        let stem = pick(&["nixos-1", "nixos-2", "nixos-10", "a", "B", "a_rc1", "linux-6.10", "linux-6.9", "x+y"]);
+        let counters = pick(&["", "", "+3", "+0-3", "+2-1", "+0", "+1-2", "+x", "+-1"]);
+        let key = pick(&["", "sort-key nixos\n", "sort-key arch\n", "sort-key nixos\nsort-key zz\n"]);
+        let versions = ["", "6.10~rc1", "6.10", "6.9", "6.10-1", "6.10^a", "6.10.1", "1 of 2", "v7", "6.010"];
+        let version = format!("version {}\n", pick(&versions));
+        let machine = pick(&["", "", "machine-id 11111111111111111111111111111111\n"]);
+        let text = format!("title {stem}\nlinux /k\n{key}{version}{machine}");
+        (stem.clone(), (format!("{stem}{counters}.conf"), text))
+    });
+    // Two files of one id have no order.
+    let files: Vec<_> = files.collect::<BTreeMap<_, _>>().into_values().collect();
+    let one = pick(&["nixos-*", "a.conf", "*+0*", "linux-6.[0-9].conf", "none*", "B*", "nixos-1", "x?y.conf", "*"]);
+    let more = pick(&["", "", "default b.conf\n", "timeout 3\n", "# default a.conf\n"]);
+    (files, format!("default {one}\n{more}"))
+}
+
+#[test]
+fn bootctl_lists_the_same_menu() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let (files, conf) = generated(seed);
+        let esp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(esp.path().join("loader/entries")).unwrap();
+        fs::write(esp.path().join("loader/loader.conf"), &conf).unwrap();
+        fs::write(esp.path().join("k"), "kernel").unwrap();
+        files.iter().for_each(|(name, text)| fs::write(esp.path().join("loader/entries").join(name), text).unwrap());
+        let Some(image) = foreign::mkfs_fat(esp.path(), "16") else { return };
+        let Some(listed) = menu(esp.path()) else { return };
+        let boot = inspected(image.path());
+        let entries = boot["entries"].as_array().unwrap().iter();
+        let ours: Vec<_> =
+            entries.map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry["default"] == true)).collect();
+        assert_eq!(ours, listed, "{files:#?}\n{conf}");
+        compared += 1;
+    }
+    assert_eq!(compared, 60);
 }
 
 #[test]

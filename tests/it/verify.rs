@@ -397,7 +397,7 @@ fn no_damage_makes_it_fall_over() {
 #[test]
 fn what_is_no_image_is_an_error() {
     let run = verify(Path::new("/dev/null"), &[]).expect_failure(1);
-    assert!(run.stderr.contains("neither a GUID partition table nor"), "{}", run.stderr);
+    assert!(run.stderr.contains("neither a partition table (GPT or MBR) nor"), "{}", run.stderr);
 }
 
 // ---- build --verify

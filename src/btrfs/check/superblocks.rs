@@ -33,7 +33,10 @@ pub(super) fn check(bytes: &dyn Bytes, faults: &mut Faults) -> Result<(), ReadEr
         faults.add("superblock", why);
     }
     if first.is_some_and(|first| first.log_root.get() != 0) {
-        faults.add("superblock", "has a log that was not replayed: the filesystem was not unmounted");
+        faults.add(
+            "superblock",
+            "has a log that was not replayed, and is not checked: the filesystem was not unmounted; mount it once",
+        );
     }
     Ok(())
 }

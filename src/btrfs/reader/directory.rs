@@ -2,7 +2,9 @@
 //!
 //! Source: "Btrfs on-disk format", sections on directory items and root references.
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use zerocopy::FromBytes;
@@ -78,6 +80,23 @@ impl<B: Bytes> Reader<B> {
             Ok((name, place))
         };
         entries.into_iter().map(place).collect()
+    }
+
+    /// Whether a directory has a name that `is_meant` takes.
+    pub(super) fn has_name(
+        &self,
+        directory: Place,
+        path: &Path,
+        is_meant: &mut dyn FnMut(&OsStr) -> bool,
+    ) -> Result<bool, ReadError> {
+        let Place::Inode { tree, inode } = directory else { return Ok(false) };
+        let mut is_there = false;
+        self.each(tree, inode, kind::DIR_INDEX, |_, data| {
+            let cut = || ReadError::corrupt(named(tree, inode, path), "has a directory index that is cut short");
+            is_there = names(data).ok_or_else(cut)?.iter().any(|found| is_meant(OsStr::from_bytes(found.name)));
+            Ok(if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(is_there)
     }
 
     /// Visits the items of one kind of an inode.

@@ -2,7 +2,7 @@
 //!
 //! Source: "Btrfs on-disk format", sections on file extents and on checksums.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use zerocopy::{FromBytes, little_endian::U32};
@@ -222,6 +222,13 @@ impl<B: Bytes> Contents for OpenFile<'_, B> {
             done = done.saturating_add(self.fill(offset.saturating_add(done as u64), rest)?);
         }
         Ok(wanted)
+    }
+
+    fn stored(&self, offset: u64) -> Range<u64> {
+        let from = self.parts.partition_point(|part| part.offset.saturating_add(part.len) <= offset);
+        let rest = self.parts.get(from..).unwrap_or_default();
+        let next = rest.iter().find(|part| !matches!(part.stored, Stored::Hole | Stored::Preallocated { .. }));
+        next.map_or(u64::MAX..u64::MAX, |part| part.offset.max(offset)..part.offset.saturating_add(part.len))
     }
 }
 

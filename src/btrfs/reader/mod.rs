@@ -1,8 +1,8 @@
 //! Reads btrfs on one device, whoever wrote it.
 //!
 //! Nodes and contents are read only if their checksums agree; of metadata in two copies, one that does is enough.
-//! Subvolumes are directories where they stand, from the top level on. A log that a mount would replay is not looked
-//! at: what a program had synced just before a crash may be missing.
+//! Subvolumes are directories where they stand, from the top level on. A log that a mount would replay is not read,
+//! which is told: what a program had synced just before a crash may be missing.
 
 mod compressed;
 pub(super) mod directory;
@@ -28,7 +28,7 @@ use super::format::{
     self, BlockGroupItem, InodeItem, InodeRef, MAGIC, RootItem, RootRef, SUPERBLOCK_OFFSETS, group, kind, object,
 };
 use super::tree::Key;
-use crate::read::{Bytes, Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
 use crate::units::ByteOffset;
 
 /// Nodes that are kept at hand.
@@ -131,6 +131,15 @@ enum Place {
     Inode { tree: u64, inode: u64 },
     /// What a snapshot shows where the original had another subvolume: a directory without entries.
     Empty,
+}
+
+impl Place {
+    fn id(self) -> Option<FileId> {
+        match self {
+            Self::Inode { tree, inode } => Some(FileId(tree, inode)),
+            Self::Empty => None,
+        }
+    }
 }
 
 /// A btrfs filesystem, open for reading.
@@ -371,6 +380,12 @@ impl<B: Bytes> FileSystem for Reader<B> {
         &self.summary
     }
 
+    fn waiting(&self) -> Option<&'static str> {
+        (self.disk.superblock.log_root.get() != 0).then_some(
+            "was not unmounted, and its log was not replayed: files may be older than what was synced last; mount it once",
+        )
+    }
+
     fn list(&self, directory: &Path) -> Result<Vec<Entry>, ReadError> {
         let (place, metadata) = self.find(directory)?;
         if metadata.kind != Kind::Directory {
@@ -379,9 +394,20 @@ impl<B: Bytes> FileSystem for Reader<B> {
         let entry = |(name, place): (Box<[u8]>, Place)| {
             let name = OsStr::from_bytes(&name).to_owned();
             let metadata = self.metadata_of(place, &directory.join(&name))?;
-            Ok(Entry { name, metadata })
+            Ok(Entry { name, id: place.id(), metadata })
         };
         self.entries(place, directory)?.into_iter().map(entry).collect()
+    }
+
+    fn any_name(&self, directory: &Path, is_meant: &mut dyn FnMut(&OsStr) -> bool) -> Result<bool, ReadError> {
+        match self.find(directory)? {
+            (place, Metadata { kind: Kind::Directory, .. }) => self.has_name(place, directory, is_meant),
+            _ => Err(ReadError::NotADirectory(escaped(directory))),
+        }
+    }
+
+    fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
+        Ok(self.find(path)?.0.id())
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {

@@ -20,10 +20,12 @@ impl Checker<'_> {
         self.check_superblock_sum(Subject::Superblock, primary);
         if self.needs_recovery() {
             let waiting = self.disk.volume.overlay.len();
-            self.tell(
-                Subject::Journal,
-                format!("was not emptied: {waiting} blocks wait to be replayed; all else is checked as if they were"),
-            );
+            let rest = if self.disk.volume.fast_commits {
+                "fast commits besides, and what they change is not checked; mount it once, or run e2fsck"
+            } else {
+                "all else is checked as if they were"
+            };
+            self.tell(Subject::Journal, format!("was not emptied: {waiting} blocks wait to be replayed; {rest}"));
         }
         let state = primary.state.get();
         if state & 1 == 0 && !self.needs_recovery() {

@@ -62,7 +62,12 @@ impl Mapping {
 
     /// The run that holds a block of the file, or else the first after it.
     pub(in crate::ext4) fn at_or_after(&self, logical: u64) -> Option<&Run> {
-        self.runs.get(self.runs.partition_point(|run| run.end() <= logical))
+        self.from(logical).first()
+    }
+
+    /// The runs that do not end before a block of the file.
+    pub(in crate::ext4) fn from(&self, logical: u64) -> &[Run] {
+        self.runs.get(self.runs.partition_point(|run| run.end() <= logical)..).unwrap_or_default()
     }
 
     fn push(&mut self, run: Run) {

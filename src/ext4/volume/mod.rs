@@ -41,6 +41,8 @@ pub(super) struct Volume {
     pub(super) shape: Shape,
     pub(super) descriptors: Vec<Descriptor>,
     pub(super) overlay: Overlay,
+    /// Whether the journal has changes besides, which are not seen.
+    pub(super) fast_commits: bool,
 }
 
 /// What a group's descriptor says, and whether its checksum agrees.
@@ -77,10 +79,10 @@ impl Volume {
     /// Reads the superblock, the descriptors and, where it is to be replayed, the journal.
     pub(super) fn open(bytes: &dyn Bytes) -> Result<Self, ReadError> {
         let shape = Shape::new(&read_superblock(bytes)?, bytes.len())?;
-        let mut volume = Self { shape, descriptors: Vec::new(), overlay: Overlay::new() };
+        let mut volume = Self { shape, descriptors: Vec::new(), overlay: Overlay::new(), fast_commits: false };
         volume.descriptors = Disk { bytes, volume: &volume }.read_descriptors()?;
         if volume.shape.has_incompat(incompat::RECOVER) {
-            volume.overlay = replay::overlay(Disk { bytes, volume: &volume })?;
+            (volume.overlay, volume.fast_commits) = replay::overlay(Disk { bytes, volume: &volume })?;
             let disk = Disk { bytes, volume: &volume };
             let shape = Shape::new(&disk.superblock(0)?, bytes.len())?;
             volume.shape = shape;

@@ -39,11 +39,12 @@ pub(in crate::ext4) struct Journal {
 /// A transaction's blocks: where each belongs, and where in the log it waits.
 type Blocks = Vec<(u64, Waiting)>;
 
-/// The blocks that a replay would write.
-pub(super) fn overlay(disk: Disk<'_>) -> Result<Overlay, ReadError> {
+/// The blocks that a replay would write, and whether fast commits wait besides, which hold changes in a form of their
+/// own.
+pub(super) fn overlay(disk: Disk<'_>) -> Result<(Overlay, bool), ReadError> {
     let journal = Journal::open(disk)?;
     if journal.superblock.start.get() == 0 {
-        return Ok(Overlay::new());
+        return Ok((Overlay::new(), false));
     }
     journal.replay(disk)
 }
@@ -113,14 +114,13 @@ impl Journal {
         disk.read_block(self.place(block).ok_or_else(|| corrupt(format!("its block {block} has no place")))?)
     }
 
-    fn replay(&self, disk: Disk<'_>) -> Result<Overlay, ReadError> {
+    fn replay(&self, disk: Disk<'_>) -> Result<(Overlay, bool), ReadError> {
         if self.incompat & !JOURNAL_KNOWN != 0 {
             return Err(ReadError::Unsupported(format!("a journal with the features {:#x}", self.incompat)));
         }
         if !self.log.contains(&self.superblock.start.get()) {
             return Err(corrupt(format!("it starts at its block {}", self.superblock.start.get())));
         }
-        self.refuse_fast_commits(disk)?;
         let mut scan = Scan { journal: self, disk, written: Blocks::new(), revoked: BTreeMap::new(), steps: 0 };
         let (mut block, mut sequence) = (self.superblock.start.get(), self.superblock.sequence.get());
         let mut committed: Vec<(u32, Blocks)> = Vec::new();
@@ -135,24 +135,18 @@ impl Journal {
         for (number, blocks) in committed {
             overlay.extend(blocks.into_iter().filter(|(at, _)| revoked.get(at).is_none_or(|&last| last < number)));
         }
-        Ok(overlay)
+        Ok((overlay, self.has_fast_commits(disk, sequence)?))
     }
 
-    /// Fast commits hold changes in a form of their own.
-    fn refuse_fast_commits(&self, disk: Disk<'_>) -> Result<(), ReadError> {
+    /// Whether fast commits follow the last transaction, so that the next one would be `sequence`. Those that an ordinary
+    /// commit has overtaken count no more. Their area starts one block after the log's end.
+    fn has_fast_commits(&self, disk: Disk<'_>, sequence: u32) -> Result<bool, ReadError> {
         if self.incompat & JOURNAL_FAST_COMMIT == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        let area = self.read(disk, self.log.end)?;
+        let area = self.read(disk, self.log.end.saturating_add(1))?;
         let transaction = area.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |raw| u32::from_le_bytes(*raw));
-        // One that an ordinary commit has overtaken counts no more.
-        let waits = transaction.wrapping_sub(self.superblock.sequence.get()).cast_signed() >= 0;
-        if waits && area.starts_with(&FAST_COMMIT_HEAD) {
-            return Err(ReadError::Unsupported(
-                "a journal with fast commits to be replayed; mount the filesystem once, or run e2fsck".to_owned(),
-            ));
-        }
-        Ok(())
+        Ok(area.starts_with(&FAST_COMMIT_HEAD) && transaction == sequence)
     }
 }
 

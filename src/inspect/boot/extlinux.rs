@@ -2,20 +2,31 @@
 
 use std::path::Path;
 
-use super::{BootEntry, BootFs, BootReport, Configuration, Loader, MAX_ENTRIES, MAX_INITRDS, escape, shown};
+use super::{
+    BootEntry, BootFs, BootReport, Configuration, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_OVERLAYS, escape,
+    shown,
+};
 use crate::read::ReadError;
 
 /// In the order in which U-Boot looks for it.
 const CONFIGURATIONS: [&str; 2] = ["extlinux/extlinux.conf", "boot/extlinux/extlinux.conf"];
+
+/// The word before the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Linux,
+    Kernel,
+}
 
 /// A label as it is written.
 #[derive(Default)]
 struct Label<'a> {
     name: &'a str,
     title: Option<&'a str>,
-    kernel: Option<&'a str>,
+    kernel: Option<(Key, &'a str)>,
     initrd: Option<&'a str>,
     device_tree: Option<&'a str>,
+    overlays: &'a str,
     options: &'a str,
 }
 
@@ -40,21 +51,29 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
         report.path = escape::text(path);
         report
     };
+    // U-Boot takes what follows a # for the configuration of a FIT; of LINUX it does not.
+    let kernel = |(key, path): (Key, &str)| {
+        let end = path.find('#').filter(|_| key == Key::Kernel).unwrap_or(path.len());
+        FileReport { path: escape::text(path), ..file(path.get(..end).unwrap_or(path)) }
+    };
     let entries = labels.iter().enumerate().take(MAX_ENTRIES).map(|(i, label)| BootEntry {
         loader: Loader::Extlinux,
         id: escape::text(label.name),
         title: label.title.map(escape::text),
         version: None,
         default: i == chosen,
-        kernel: label.kernel.map(file),
+        tries_left: None,
+        kernel: label.kernel.map(kernel),
         initrds: label.initrd.iter().flat_map(|paths| paths.split(',')).take(MAX_INITRDS).map(file).collect(),
         device_tree: label.device_tree.map(file),
+        device_tree_overlays: label.overlays.split_whitespace().take(MAX_OVERLAYS).map(file).collect(),
         init: boot.init(label.options),
         options: escape::text(label.options),
     });
     found.entries.extend(entries);
     let [default, timeout] = [default, timeout].map(|value| value.map(escape::text));
-    found.configurations.push(Configuration { loader: Loader::Extlinux, path: shown(place), default, timeout });
+    let (loader, path) = (Loader::Extlinux, shown(place));
+    found.configurations.push(Configuration { loader, path, default, preferred: None, timeout });
 }
 
 /// A path that is relative is so from the configuration's directory.
@@ -90,7 +109,9 @@ impl<'a> Label<'a> {
                     self.title = Some(title.trim());
                 }
             }
-            "linux" | "kernel" | "fit" => self.kernel = Some(value),
+            "linux" => self.kernel = Some((Key::Linux, value)),
+            "kernel" | "fit" => self.kernel = Some((Key::Kernel, value)),
+            "fdtoverlays" | "devicetree-overlay" => self.overlays = value,
             "initrd" => self.initrd = Some(value),
             "fdt" | "devicetree" | "fdtdir" | "devicetreedir" => self.device_tree = Some(value),
             "append" => self.options = value,
@@ -119,9 +140,11 @@ LABEL nixos-default
   INITRD ../nixos/initrd
   APPEND init=/nix/store/0q43idch209zsdngl8yl79x0y79aajib-s/init loglevel=4
   FDTDIR ../nixos/dtbs
+  FDTOVERLAYS ../nixos/o1.dtbo  ../nixos/o2.dtbo
 
 label nixos-2
-  kernel /nixos/gone
+  kernel /nixos/kernel#conf-1
+  fdtoverlays /nixos/gone.dtbo
   append init=/nix/store/none/init
 ";
 
@@ -131,11 +154,13 @@ label nixos-2
             .file("extlinux/extlinux.conf", CONF)
             .file("nixos/kernel", "kernel")
             .file("nixos/initrd", "initrd!")
+            .file("nixos/o1.dtbo", "1")
+            .file("nixos/o2.dtbo", "2")
             .directory("nixos/dtbs");
         let store_path = "store/0q43idch209zsdngl8yl79x0y79aajib-s";
         let nix = Fake::new().link(format!("{store_path}/init"), "/nix/store/x").file("store/x", "#!");
         let nix = NixFs { partition: 2, fs: &nix, location: locate(&nix).unwrap() };
-        let found = super::super::examine(1, &boot, Some(&nix), &mut Vec::new()).unwrap();
+        let found = super::super::examine(1, &boot, None, Some(&nix), &mut Vec::new()).unwrap();
         assert_eq!(
             (found.configurations[0].default.as_deref(), found.configurations[0].timeout.as_deref()),
             (Some("nixos-2"), Some("50"))
@@ -151,17 +176,20 @@ label nixos-2
             ("kernel", Some("nixos/kernel")),
             ("initrd", Some("nixos/initrd")),
             ("device tree", Some("nixos/dtbs")),
+            ("device tree overlay", Some("nixos/o1.dtbo")),
+            ("device tree overlay", Some("nixos/o2.dtbo")),
             ("init", Some("store/x")),
         ];
         assert_eq!(files(0), wanted);
-        assert_eq!(files(1), [("kernel", None), ("init", None)]);
+        assert_eq!(files(1), [("kernel", Some("nixos/kernel")), ("device tree overlay", None), ("init", None)]);
+        assert_eq!(found.entries[1].kernel.as_ref().unwrap().path, "/nixos/kernel#conf-1");
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in "((label|linux|INITRD|append|menu label|default|fdt) .{0,40}\n|.{0,40}\n){0,20}") {
             let fs = Fake::new().file("extlinux/extlinux.conf", &text);
-            let found = super::super::examine(1, &fs, None, &mut Vec::new()).unwrap();
+            let found = super::super::examine(1, &fs, None, None, &mut Vec::new()).unwrap();
             prop_assert!(found.entries.len() <= text.lines().count());
             prop_assert_eq!(found.entries.iter().filter(|entry| entry.default).count(), found.entries.len().min(1));
         }

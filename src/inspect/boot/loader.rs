@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::pe::Pe;
 use super::{
-    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, escape, glob, shown,
-    version,
+    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, MAX_OVERLAYS,
+    escape, glob, shown, version,
 };
 use crate::read::{Kind, ReadError};
 
@@ -21,20 +21,38 @@ struct Sortable {
     sort_key: Option<String>,
     machine_id: String,
     version: String,
+    tries_done: u32,
 }
 
-/// Adds all that is there to `found`.
-pub(super) fn examine(boot: &BootFs<'_>, found: &mut BootReport) -> Result<(), ReadError> {
+impl Sortable {
+    /// Whether it was tried as often as it may be, and never booted well.
+    fn is_bad(&self) -> bool {
+        self.entry.tries_left == Some(0)
+    }
+}
+
+/// Adds all that is there to `found`; `extended` is the partition with further entries, whose files are on it as well.
+pub(super) fn examine(
+    boot: &BootFs<'_>,
+    extended: Option<&BootFs<'_>>,
+    found: &mut BootReport,
+) -> Result<(), ReadError> {
     let mut entries = Vec::new();
     removable(boot, found, &mut entries)?;
     let mut listed = Vec::new();
-    type_1(boot, &mut listed)?;
-    type_2(boot, &mut listed)?;
+    for (i, fs) in std::iter::once(boot).chain(extended).enumerate() {
+        let before = listed.len();
+        type_1(fs, &mut listed)?;
+        type_2(fs, &mut listed)?;
+        if i > 0 && listed.len() > before {
+            found.extended = Some(fs.partition);
+        }
+    }
     listed.sort_by(order);
     let configuration = configuration(boot)?;
-    let pattern = configuration.as_ref().and_then(|configuration| configuration.default.clone());
-    let chosen = pattern.and_then(|pattern| listed.iter().position(|one| is_meant(&pattern, &one.entry.id)));
-    if let Some(one) = listed.get_mut(chosen.unwrap_or(0)) {
+    if let Some(at) = chosen(configuration.as_ref(), &listed)
+        && let Some(one) = listed.get_mut(at)
+    {
         one.entry.default = true;
     } else if let Some(one) = entries.first_mut() {
         // Nothing to choose from: firmware starts it right away.
@@ -46,23 +64,49 @@ pub(super) fn examine(boot: &BootFs<'_>, found: &mut BootReport) -> Result<(), R
     Ok(())
 }
 
-/// Whether a pattern means an entry; older ones leave out the suffix.
-fn is_meant(pattern: &str, id: &str) -> bool {
-    glob::matches(pattern, id) || id.strip_suffix(".conf").is_some_and(|id| glob::matches(pattern, id))
+/// Which entry boots: the first that `preferred` means and that is not bad, or else that `default` means, or else the
+/// first of all.
+fn chosen(configuration: Option<&Configuration>, listed: &[Sortable]) -> Option<usize> {
+    let meant = |pattern: Option<&String>, may_be_bad: bool| {
+        let pattern = pattern?;
+        listed.iter().position(|one| (may_be_bad || !one.is_bad()) && glob::matches(pattern, &one.entry.id))
+    };
+    let preferred = meant(configuration.and_then(|configuration| configuration.preferred.as_ref()), false);
+    let default = || meant(configuration.and_then(|configuration| configuration.default.as_ref()), true);
+    preferred.or_else(default).or_else(|| (!listed.is_empty()).then_some(0))
 }
 
-/// Entries with a sort key first, by it; then new before old.
+/// What was tried in vain comes last; entries with a sort key come before others, by it; then new before old.
 fn order(one: &Sortable, other: &Sortable) -> Ordering {
     let newer_first = || version::compare(&other.entry.id, &one.entry.id);
-    match (&one.sort_key, &other.sort_key) {
+    let by_key = match (&one.sort_key, &other.sort_key) {
         (Some(key), Some(other_key)) => key
             .cmp(other_key)
             .then_with(|| one.machine_id.cmp(&other.machine_id))
-            .then_with(|| version::compare(&other.version, &one.version))
-            .then_with(newer_first),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => newer_first(),
+            .then_with(|| version::compare(&other.version, &one.version)),
+        (one, other) => one.is_none().cmp(&other.is_none()),
+    };
+    let by_tries = || match (one.entry.tries_left, other.entry.tries_left) {
+        (Some(left), Some(other_left)) => other_left.cmp(&left).then_with(|| one.tries_done.cmp(&other.tries_done)),
+        _ => Ordering::Equal,
+    };
+    one.is_bad().cmp(&other.is_bad()).then(by_key).then_with(newer_first).then_with(by_tries)
+}
+
+/// An entry's id, which is its file's name without the counters before the suffix, and the counters: tries left and
+/// tries done, as in `name+3-1.conf`.
+fn counted(name: &str) -> (String, Option<(u32, u32)>) {
+    let whole = || (name.to_owned(), None);
+    let Some((stem, suffix)) = name.rsplit_once('.') else { return whole() };
+    let Some((start, counters)) = stem.rsplit_once('+') else { return whole() };
+    let (left, done) = counters.split_once('-').unwrap_or((counters, "0"));
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<i32>().ok().filter(|_| is_number).and_then(|number| u32::try_from(number).ok())
+    };
+    match (number(left), number(done)) {
+        (Some(left), Some(done)) => (format!("{start}.{suffix}"), Some((left, done))),
+        _ => whole(),
     }
 }
 
@@ -72,15 +116,15 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     lines.filter_map(|line| line.split_once(char::is_whitespace)).map(|(key, value)| (key, value.trim()))
 }
 
-/// The first value of a key, escaped.
+/// The last value of a key, escaped: a later line counts.
 fn value(text: &str, wanted: &str) -> Option<String> {
-    lines(text).find(|(key, _)| *key == wanted).map(|(_, value)| escape::text(value))
+    lines(text).filter(|(key, _)| *key == wanted).last().map(|(_, value)| escape::text(value))
 }
 
 fn configuration(boot: &BootFs<'_>) -> Result<Option<Configuration>, ReadError> {
     let Some((place, text)) = boot.text(CONFIGURATION)? else { return Ok(None) };
-    let [default, timeout] = ["default", "timeout"].map(|key| value(&text, key));
-    Ok(Some(Configuration { loader: Loader::SystemdBoot, path: shown(&place), default, timeout }))
+    let [default, preferred, timeout] = ["default", "preferred", "timeout"].map(|key| value(&text, key));
+    Ok(Some(Configuration { loader: Loader::SystemdBoot, path: shown(&place), default, preferred, timeout }))
 }
 
 /// loader/entries/*.conf.
@@ -91,26 +135,30 @@ fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<(), ReadError
             Path::new(&entry.name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("conf"));
         if is_entry && entry.metadata.kind == Kind::File {
             let text = boot.text_at(&directory.join(&entry.name), MAX_ENTRY_TEXT)?;
-            listed.push(parse(boot, escape::name(&entry.name), &text));
+            listed.push(parse(boot, &escape::name(&entry.name), &text));
         }
     }
     Ok(())
 }
 
-fn parse(boot: &BootFs<'_>, id: String, text: &str) -> Sortable {
-    let raw = |wanted: &str| lines(text).find(|(key, _)| *key == wanted).map(|(_, value)| value);
+fn parse(boot: &BootFs<'_>, name: &str, text: &str) -> Sortable {
+    let any = |wanted: &[&str]| lines(text).filter(|(key, _)| wanted.contains(key)).last().map(|(_, value)| value);
     let all = |wanted: &'static str| lines(text).filter(move |(key, _)| *key == wanted).map(|(_, value)| value);
     let options = all("options").collect::<Vec<_>>().join(" ");
-    let kernel = raw("linux").or_else(|| raw("efi")).or_else(|| raw("uki"));
+    let kernel = any(&["linux", "efi", "uki"]);
+    let overlays = any(&["devicetree-overlay"]).unwrap_or_default();
+    let (id, counters) = counted(name);
     let entry = BootEntry {
         loader: Loader::SystemdBoot,
         id,
         title: value(text, "title"),
         version: value(text, "version"),
+        tries_left: counters.map(|(left, _)| left),
         default: false,
         kernel: kernel.map(|path| boot.file(path)),
         initrds: all("initrd").take(MAX_INITRDS).map(|path| boot.file(path)).collect(),
-        device_tree: raw("devicetree").map(|path| boot.file(path)),
+        device_tree: any(&["devicetree"]).map(|path| boot.file(path)),
+        device_tree_overlays: overlays.split_whitespace().take(MAX_OVERLAYS).map(|path| boot.file(path)).collect(),
         init: boot.init(&options),
         options: escape::text(&options),
     };
@@ -120,6 +168,7 @@ fn parse(boot: &BootFs<'_>, id: String, text: &str) -> Sortable {
         sort_key: value(text, "sort-key"),
         machine_id: value(text, "machine-id").unwrap_or_default(),
         version,
+        tries_done: counters.map_or(0, |(_, done)| done),
     }
 }
 
@@ -145,20 +194,24 @@ fn unified(boot: &BootFs<'_>, place: &Path, pe: &Pe) -> Result<Sortable, ReadErr
     let field = |names: &[&str]| names.iter().find_map(|name| release_field(&release, name));
     let options = text(".cmdline")?.unwrap_or_default();
     let version = field(&["IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID"]);
+    let (id, counters) = counted(&place.file_name().map(escape::name).unwrap_or_default());
     let entry = BootEntry {
         loader: Loader::Uki,
-        id: place.file_name().map(escape::name).unwrap_or_default(),
-        title: field(&["PRETTY_NAME", "NAME"]),
+        id,
+        title: field(&["PRETTY_NAME", "IMAGE_ID", "NAME", "ID"]),
         version: version.clone(),
+        tries_left: counters.map(|(left, _)| left),
         default: false,
         kernel: place.to_str().map(|path| boot.file(path)),
         initrds: Vec::new(),
         device_tree: None,
+        device_tree_overlays: Vec::new(),
         init: boot.init(&options),
         options: escape::text(&options),
     };
     let version = version.unwrap_or_default();
-    Ok(Sortable { entry, sort_key: field(&["IMAGE_ID", "ID"]), machine_id: String::new(), version })
+    let (sort_key, machine_id) = (field(&["IMAGE_ID", "ID"]), String::new());
+    Ok(Sortable { entry, sort_key, machine_id, version, tries_done: counters.map_or(0, |(_, done)| done) })
 }
 
 /// A field of os-release, without its quotes.
@@ -201,7 +254,7 @@ mod tests {
 
     fn found(fs: &Fake) -> BootReport {
         let mut problems = Vec::new();
-        let found = super::super::examine(1, fs, None, &mut problems).unwrap_or_default();
+        let found = super::super::examine(1, fs, None, None, &mut problems).unwrap_or_default();
         assert_eq!(problems, [""; 0]);
         found
     }
@@ -255,9 +308,44 @@ mod tests {
         };
         assert_eq!(default("timeout 5\n"), order[0]);
         assert_eq!(default("default nixos-generation-9.conf\n"), order[2]);
-        assert_eq!(default("default nixos-generation-8\n"), order[3]);
+        // The suffix belongs to the id.
+        assert_eq!(default("default nixos-generation-8\n"), order[0]);
+        assert_eq!(default("default nixos-generation-8*\n"), order[3]);
+        assert_eq!(default("default old.conf\ndefault nixos-generation-9.conf\n"), order[2]);
+        assert_eq!(default("default old.conf\npreferred nixos-generation-9.conf\n"), order[2]);
         assert_eq!(default("default nixos-*\n"), order[0]);
         assert_eq!(default("default\told*\n"), order[4]);
+    }
+
+    #[test]
+    fn tries_that_are_used_up_come_last() {
+        let entry = |fs: Fake, name: &str| fs.file(format!("loader/entries/{name}"), "title x\n");
+        let names = ["c+0-3.conf", "b+1-2.conf", "a.conf", "b+2-1.conf", "d+x.conf"];
+        let fs = names.into_iter().fold(Fake::new(), entry);
+        let order = ["d+x.conf", "b.conf", "b.conf", "a.conf", "c.conf"];
+        assert_eq!(found(&fs).entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), order);
+        let tries: Vec<_> = found(&fs).entries.iter().map(|entry| entry.tries_left).collect();
+        assert_eq!(tries, [None, Some(2), Some(1), None, Some(0)]);
+        let default = |conf: &str| {
+            let found = found(&fs.clone().file("loader/loader.conf", conf));
+            found.entries.iter().position(|entry| entry.default).unwrap()
+        };
+        assert_eq!(default("default c.conf\n"), 4);
+        assert_eq!(default("preferred c.conf\ndefault a.conf\n"), 3);
+        assert_eq!(default("default c+0-3.conf\n"), 0);
+    }
+
+    #[test]
+    fn entries_of_an_extended_partition_are_in_the_same_menu() {
+        let esp = Fake::new().file("loader/loader.conf", "default b.conf\n").file("loader/entries/a.conf", "title A\n");
+        let more = Fake::new()
+            .file("loader/loader.conf", "default a.conf\n")
+            .file("loader/entries/b.conf", "title B\nlinux /k\n")
+            .file("k", "kernel");
+        let found = super::super::examine(1, &esp, Some((3, &more)), None, &mut Vec::new()).unwrap();
+        assert_eq!(ids(&found), [("b.conf", true), ("a.conf", false)]);
+        assert_eq!((found.partition, found.extended), (1, Some(3)));
+        assert_eq!(found.entries[0].kernel.as_ref().unwrap().found.as_ref().unwrap().partition, 3);
     }
 
     #[test]

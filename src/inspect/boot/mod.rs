@@ -22,6 +22,8 @@ const MAX_ENTRY_TEXT: u64 = 1 << 14;
 const MAX_ENTRIES: usize = 1000;
 /// As many initrds of an entry as are looked at.
 const MAX_INITRDS: usize = 16;
+/// As many overlays of an entry as are looked at.
+const MAX_OVERLAYS: usize = 64;
 /// No path is longer, as in Linux.
 const MAX_PATH: usize = 4096;
 
@@ -43,13 +45,15 @@ struct BootFs<'a> {
 pub(super) fn examine(
     partition: u32,
     fs: &dyn FileSystem,
+    extended: Option<(u32, &dyn FileSystem)>,
     nix: Option<&NixFs<'_>>,
     problems: &mut Vec<String>,
 ) -> Option<BootReport> {
     let boot = BootFs { partition, fs, nix };
+    let extended = extended.map(|(partition, fs)| BootFs { partition, fs, nix });
     let mut found = BootReport { partition, ..BootReport::default() };
     let mut tell = |error: ReadError| problems.push(format!("partition {partition}: {}", chain(&error)));
-    loader::examine(&boot, &mut found).unwrap_or_else(&mut tell);
+    loader::examine(&boot, extended.as_ref(), &mut found).unwrap_or_else(&mut tell);
     extlinux::examine(&boot, &mut found).unwrap_or_else(&mut tell);
     let is_empty = found.firmware.is_empty() && found.configurations.is_empty() && found.entries.is_empty();
     (!is_empty).then_some(found)

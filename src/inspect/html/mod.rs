@@ -72,10 +72,11 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
         let (term, value, more) = (esc(term), esc(value), esc(more));
         writeln!(out, "<div class=\"{class}\"><dt>{term}</dt><dd>{value}<small>{more}</small></dd></div>")
     };
-    let table = report
-        .table
-        .as_ref()
-        .map_or("a bare partition".to_owned(), |table| format!("GPT, {}-byte sectors", table.sector_size));
+    let table = match (&report.table, &report.mbr) {
+        (Some(table), _) => format!("GPT, {}-byte sectors", table.sector_size),
+        (None, Some(mbr)) => format!("MBR, {}-byte sectors", mbr.sector_size),
+        (None, None) => "a bare partition".to_owned(),
+    };
     card("Image", &human(report.size), &table, "")?;
     let filesystems = || report.partitions.iter().filter_map(|partition| partition.filesystem.as_ref());
     let sum = |of: fn(&FilesystemReport) -> u64| filesystems().fold(0u64, |sum, fs| sum.saturating_add(of(fs)));
@@ -119,6 +120,7 @@ fn coverage(store: &StoreReport) -> (String, &'static str) {
         };
     }
     match &store.registration {
+        None if store.registration_problem.is_some() => ("registration damaged".to_owned(), "bad"),
         None => ("not registered".to_owned(), "warn"),
         Some(one) if one.missing.is_empty() && one.unregistered.is_empty() => ("all registered".to_owned(), "good"),
         Some(one) => (format!("{} missing, {} unregistered", one.missing.len(), one.unregistered.len()), "bad"),
@@ -222,7 +224,9 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
         counted(store.paths, "path"),
         human(store.size)
     )?;
-    if store.registration.is_none() && store.database.is_none() {
+    if let Some(problem) = &store.registration_problem {
+        write!(out, "The nix-path-registration cannot be used: {}. ", esc(problem))?;
+    } else if store.registration.is_none() && store.database.is_none() {
         write!(out, "There is no nix-path-registration and no database, so that Nix will know none of them.")?;
     }
     if let Some(registration) = &store.registration {
@@ -333,8 +337,15 @@ fn write_details(out: &mut String, report: &Report) -> fmt::Result {
         }
         table.notes.iter().try_for_each(|note| item("Note", note))?;
     }
+    if let Some(mbr) = &report.mbr {
+        item("Disk identifier", &mbr.signature)?;
+        mbr.notes.iter().try_for_each(|note| item("Note", note))?;
+    }
     for partition in &report.partitions {
         let term = format!("Partition {}", partition.number);
+        if let Some(mbr) = partition.mbr {
+            item(&term, &format!("type {:02x}, partition UUID {}", mbr.kind, mbr.uuid()))?;
+        }
         if !partition.type_guid.is_nil() {
             item(&term, &format!("type {}, GUID {}", partition.type_guid, partition.guid))?;
         }

@@ -10,7 +10,7 @@ use sane_image::image::Image;
 use sane_image::inspect::{self, Style};
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::resolve::AtRoot;
-use sane_image::read::{Contents, Entry, FileSystem, Kind, ReadError, escape};
+use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError, escape};
 use sane_image::verify;
 
 use super::texts::assert_printable;
@@ -55,7 +55,11 @@ pub struct Tree {
 pub fn tree(fs: &dyn FileSystem) -> Tree {
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
+    let mut entered = Entered::default();
     while let Some(directory) = todo.pop().filter(|_| tree.found.len() < MAX_ENTRIES) {
+        if !fs.id(&directory).is_ok_and(|id| entered.enter(id)) {
+            continue;
+        }
         let entries = match fs.list(&directory) {
             Ok(entries) => entries,
             Err(error) => {
@@ -106,6 +110,14 @@ fn read(contents: &mut dyn Contents, len: u64) -> Result<(), ReadError> {
     let got = contents.read_at(0, &mut whole)?;
     assert_eq!(got, size, "fewer bytes only at the end");
     let mut piece = vec![0; 5003];
+    let (mut at, mut holes) = (0, 0);
+    while at < size as u64 && holes < 8 {
+        let stored = contents.stored(at);
+        assert!(at <= stored.start && stored.start <= stored.end, "{at} {stored:?}");
+        let [from, to] = [at, stored.start.min(size as u64)].map(|offset| usize::try_from(offset).unwrap_or(size));
+        assert!(whole[from..to].iter().all(|&byte| byte == 0), "a hole reads as zeros");
+        (at, holes) = (stored.end.max(at + 1), holes + 1);
+    }
     for start in [1, 4093, 70_001] {
         let Some(rest) = usize::try_from(start).ok().and_then(|start| whole.get(start..)) else { break };
         let got = contents.read_at(start, &mut piece)?;

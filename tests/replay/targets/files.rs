@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use sane_image::read::{Contents, Entry, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
+use sane_image::read::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
 
 /// Regular files, and the directories that they are in.
 pub struct Files {
@@ -57,8 +57,12 @@ impl FileSystem for Files {
         }
         let paths = self.files.keys().chain(&self.directories).filter(|path| path.parent() == Some(directory));
         let names: BTreeSet<OsString> = paths.filter_map(|path| Some(path.file_name()?.to_owned())).collect();
-        let entry = |name: OsString| Some(Entry { metadata: self.metadata(&directory.join(&name)).ok()?, name });
+        let entry = |name: OsString| Some(Entry { id: None, metadata: self.metadata(&directory.join(&name)).ok()?, name });
         Ok(names.into_iter().filter_map(entry).collect())
+    }
+
+    fn id(&self, _path: &Path) -> Result<Option<FileId>, ReadError> {
+        Ok(None)
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {
