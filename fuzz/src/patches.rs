@@ -2,7 +2,8 @@
 
 use libfuzzer_sys::fuzzer_mutate;
 
-use crate::targets::{Base, PATCH_HEAD, bases};
+use crate::targets::base::{Base, PATCH_HEAD};
+use crate::targets::images::bases;
 
 /// The same numbers for the same seed (xorshift).
 struct Numbers(u64);

@@ -8,16 +8,16 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::sums::Sums;
 
 /// Bytes before those of a patch: three of its place, one of its length.
-pub const PATCH_HEAD: usize = 4;
+pub(crate) const PATCH_HEAD: usize = 4;
 /// The bit of a patch's length that leaves its twin alone: a copy that the format keeps.
 const ONE_COPY: u8 = 0x80;
 /// Places are counted in pieces of the image that are not all zeros.
 const PIECE: usize = 256;
 
 /// An image.
-pub struct Base {
+pub(crate) struct Base {
     /// For messages.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     file: File,
     len: u64,
     /// Where the pieces are.
@@ -27,11 +27,11 @@ pub struct Base {
 
 impl Base {
     /// Unpacks an image and finds what guards its metadata.
-    pub fn new(name: &'static str, packed: &[u8], sums: fn(&[u8]) -> Sums) -> Self {
+    pub(crate) fn new(name: &'static str, packed: &[u8], sums: fn(&[u8]) -> Sums) -> Self {
         let bytes = zstd::stream::decode_all(packed).expect("a base is packed by zstd");
         let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC).expect("memory for an image"));
         file.set_len(bytes.len() as u64).expect("memory for an image");
-        let is_used = |(_, piece): &(usize, &[u8])| piece.iter().any(|&byte| byte != 0);
+        let is_used = |(_, piece): &(usize, &[u8])| *piece != &[0; PIECE][..piece.len()];
         let mut pieces = Vec::new();
         for (number, piece) in bytes.chunks(PIECE).enumerate().filter(is_used) {
             let at = (number * PIECE) as u64;
@@ -42,7 +42,7 @@ impl Base {
     }
 
     /// How many places a patch can have.
-    pub fn places(&self) -> u64 {
+    pub(crate) fn places(&self) -> u64 {
         (self.pieces.len() * PIECE) as u64
     }
 
@@ -54,18 +54,16 @@ impl Base {
     }
 
     /// What is at a place.
-    pub fn at(&self, place: u64, buf: &mut [u8]) {
+    pub(crate) fn at(&self, place: u64, buf: &mut [u8]) {
         let _ = self.file.read_exact_at(buf, self.offset(place));
     }
 
     /// The image as `input` patches it, for as long as `look` looks.
-    pub fn patched<T>(&self, input: &[u8], look: impl FnOnce(&File, u64) -> T) -> T {
+    pub(crate) fn patched<T>(&self, input: &[u8], look: impl FnOnce(&File, u64) -> T) -> T {
         let mut undo = Undo { file: &self.file, old: Vec::new() };
         for (offset, bytes, copies) in self.patches(input) {
             undo.write(offset, bytes);
-            if copies
-                && let Some(twin) = self.sums.twin(offset)
-            {
+            if copies && let Some(twin) = self.sums.twin(offset) {
                 undo.write(twin, bytes);
             }
         }

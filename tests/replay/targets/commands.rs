@@ -24,7 +24,7 @@ const MAX_START: u64 = 256 << 10;
 const MAX_BYTES: u64 = 8 << 20;
 
 /// Everything, on an image of any kind.
-pub fn all(image: &Image) {
+pub(crate) fn all(image: &Image) {
     let opened: Vec<_> = image.partitions().iter().map(|partition| partition.open()).collect();
     for fs in &opened {
         match fs {
@@ -47,12 +47,12 @@ fn tell(error: &ReadError) {
 
 /// What a walk met.
 #[derive(Default)]
-pub struct Tree {
-    pub found: Vec<(PathBuf, Entry)>,
+pub(crate) struct Tree {
+    pub(crate) found: Vec<(PathBuf, Entry)>,
 }
 
 /// Lists all directories, reads all links and parts of all files.
-pub fn tree(fs: &dyn FileSystem) -> Tree {
+pub(crate) fn tree(fs: &dyn FileSystem) -> Tree {
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
     let mut entered = Entered::default();

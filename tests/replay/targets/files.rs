@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use sane_image::read::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
 
 /// Regular files, and the directories that they are in.
-pub struct Files {
+pub(crate) struct Files {
     summary: Summary,
     files: BTreeMap<PathBuf, Vec<u8>>,
     directories: BTreeSet<PathBuf>,
 }
 
 impl Files {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let summary = Summary {
             format: Format::Vfat,
             label: String::new(),
@@ -28,7 +28,7 @@ impl Files {
         Self { summary, files: BTreeMap::new(), directories: [PathBuf::new()].into() }
     }
 
-    pub fn file(mut self, path: impl AsRef<Path>, contents: &[u8]) -> Self {
+    pub(crate) fn file(mut self, path: impl AsRef<Path>, contents: &[u8]) -> Self {
         let path = path.as_ref();
         self.directories.extend(path.ancestors().skip(1).map(Path::to_owned));
         self.files.insert(path.to_owned(), contents.to_vec());
@@ -57,7 +57,8 @@ impl FileSystem for Files {
         }
         let paths = self.files.keys().chain(&self.directories).filter(|path| path.parent() == Some(directory));
         let names: BTreeSet<OsString> = paths.filter_map(|path| Some(path.file_name()?.to_owned())).collect();
-        let entry = |name: OsString| Some(Entry { id: None, metadata: self.metadata(&directory.join(&name)).ok()?, name });
+        let entry =
+            |name: OsString| Some(Entry { id: None, metadata: self.metadata(&directory.join(&name)).ok()?, name });
         Ok(names.into_iter().filter_map(entry).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use sane_image::image::Image;
@@ -23,7 +23,7 @@ macro_rules! base {
 }
 
 /// The bases of a target; none if its inputs are texts.
-pub fn bases(target: &str) -> &'static [Base] {
+pub(crate) fn bases(target: &str) -> &'static [Base] {
     match target {
         "ext4" => ext4_bases(),
         "btrfs" => btrfs_bases(),
@@ -93,10 +93,24 @@ fn database_bases() -> &'static [Base] {
 }
 
 /// Chooses the base that the first byte of an input names, and patches it with the rest.
-fn patched<T>(bases: &[Base], input: &[u8], look: impl FnOnce(usize, &File, u64) -> T) -> Option<T> {
+pub(crate) fn patched<T>(bases: &[Base], input: &[u8], look: impl FnOnce(usize, &File, u64) -> T) -> Option<T> {
     let (first, patches) = input.split_first()?;
     let number = usize::from(*first).checked_rem(bases.len())?;
     Some(bases.get(number)?.patched(patches, |file, len| look(number, file, len)))
+}
+
+/// Copies an image into a file, leaving out zeros.
+pub(crate) fn save(file: &File, len: u64, out: &Path) {
+    let out = File::create(out).expect("a file");
+    out.set_len(len).expect("a file");
+    let mut piece = vec![0; 1 << 16];
+    for at in (0..len).step_by(piece.len()) {
+        let size = usize::try_from(len - at).map_or(piece.len(), |rest| rest.min(piece.len()));
+        file.read_exact_at(&mut piece[..size], at).expect("all of it");
+        if piece[..size].iter().any(|&byte| byte != 0) {
+            out.write_all_at(&piece[..size], at).expect("a file");
+        }
+    }
 }
 
 /// The image in `file`.
@@ -111,7 +125,7 @@ fn image(file: &File) -> Option<Image> {
     }
 }
 
-pub fn ext4(input: &[u8]) {
+pub(crate) fn ext4(input: &[u8]) {
     patched(ext4_bases(), input, |_, file, _| {
         let Some(image) = image(file) else { return };
         commands::all(&image);
@@ -119,20 +133,20 @@ pub fn ext4(input: &[u8]) {
     });
 }
 
-pub fn btrfs(input: &[u8]) {
+pub(crate) fn btrfs(input: &[u8]) {
     patched(btrfs_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
 }
 
-pub fn vfat(input: &[u8]) {
+pub(crate) fn vfat(input: &[u8]) {
     patched(vfat_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
 }
 
-pub fn disk(input: &[u8]) {
+pub(crate) fn disk(input: &[u8]) {
     patched(disk_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
 }
 
 /// Nix's database as `inspect` and `verify` read it; the files beside it are those of its base.
-pub fn database(input: &[u8]) {
+pub(crate) fn database(input: &[u8]) {
     patched(database_bases(), input, |number, file, len| {
         let bases = database_bases();
         let whole = |number: usize| bases[number].patched(&[], all_of);

@@ -2,26 +2,24 @@
 //!
 //! A target panics if a reader of ours does, or if what it says cannot be true; that an input is refused is no fault.
 
-mod base;
+pub(crate) mod base;
 mod commands;
 mod files;
-mod images;
+pub(crate) mod images;
 mod seconds;
 mod sums;
 mod texts;
 
-pub use base::{Base, PATCH_HEAD};
-
-/// A target: its name, what it does with an input, and the bases that its inputs patch, if they do.
-pub struct Target {
+/// A target.
+pub(crate) struct Target {
     /// The name of the directory of its corpus.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Does it.
-    pub run: fn(&[u8]),
+    pub(crate) run: fn(&[u8]),
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub(crate) const TARGETS: [Target; 14] = [
     Target { name: "registration", run: texts::registration },
     Target { name: "extlinux", run: texts::extlinux },
     Target { name: "entries", run: texts::entries },
@@ -42,8 +40,6 @@ pub const TARGETS: [Target; 14] = [
 ///
 /// # Panics
 /// If there is none.
-pub fn target(name: &str) -> &'static Target {
+pub(crate) fn target(name: &str) -> &'static Target {
     TARGETS.iter().find(|target| target.name == name).expect("a target of this name")
 }
-
-pub use images::bases;

@@ -15,7 +15,7 @@ use super::commands;
 const MAX_BYTES: usize = 64 << 10;
 
 /// Compares all that both read of an ext4.
-pub fn ext4(image: &Image, file: &File) {
+pub(crate) fn ext4(image: &Image, file: &File) {
     let [partition] = image.partitions() else { return };
     let Ok(ours) = partition.open() else { return };
     let tree = commands::tree(ours.as_ref());
@@ -80,8 +80,7 @@ fn difference(ours: &dyn FileSystem, theirs: &Ext4, path: &Path, entry: &Entry) 
             }
             names.retain(|name| name != b"." && name != b"..");
             names.sort();
-            let own: Vec<Vec<u8>> =
-                ours.list(path).ok()?.iter().map(|entry| entry.name.as_bytes().to_vec()).collect();
+            let own: Vec<Vec<u8>> = ours.list(path).ok()?.iter().map(|entry| entry.name.as_bytes().to_vec()).collect();
             if own == names { None } else { differs("names", &own.len(), &names.len()) }
         }
         Kind::Special => None,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// What of an image has checksums.
-pub enum Sums {
+pub(crate) enum Sums {
     /// Nothing, or what is left as it is.
     None,
     /// The nodes and superblocks of a btrfs: where each is and how long, in order; and those that are the same.
@@ -16,12 +16,12 @@ pub enum Sums {
 const BTRFS_SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
 
 impl Sums {
-    pub fn none(_: &[u8]) -> Self {
+    pub(crate) fn none(_: &[u8]) -> Self {
         Self::None
     }
 
     /// Everything that is preceded by its own crc32c.
-    pub fn btrfs(image: &[u8]) -> Self {
+    pub(crate) fn btrfs(image: &[u8]) -> Self {
         let node_size = u32_at(image, BTRFS_SUPERBLOCKS[0] + 0x94).expect("a superblock");
         let node_size = usize::try_from(node_size).expect("a size");
         let mut nodes = Vec::new();
@@ -41,7 +41,7 @@ impl Sums {
         Self::Btrfs { nodes, twins }
     }
 
-    pub fn gpt(image: &[u8]) -> Self {
+    pub(crate) fn gpt(image: &[u8]) -> Self {
         let is_header = |at: &usize| image[*at..].starts_with(b"EFI PART");
         let headers: Vec<u64> = (0..image.len()).step_by(512).filter(is_header).map(|at| at as u64).collect();
         let sector = headers.first().copied().unwrap_or(512);
@@ -49,14 +49,14 @@ impl Sums {
     }
 
     /// Where the same is kept a second time.
-    pub fn twin(&self, offset: u64) -> Option<u64> {
+    pub(crate) fn twin(&self, offset: u64) -> Option<u64> {
         let Self::Btrfs { twins, .. } = self else { return None };
         let holds = |(start, _, len): &&(u64, u64, usize)| (*start..start + *len as u64).contains(&offset);
         twins.iter().find(holds).map(|(start, twin, _)| twin + (offset - start))
     }
 
     /// Rewrites the checksums of what holds an offset of `touched`.
-    pub fn repair(&self, file: &File, touched: &[u64], write: &mut dyn FnMut(u64, &[u8])) {
+    pub(crate) fn repair(&self, file: &File, touched: &[u64], write: &mut dyn FnMut(u64, &[u8])) {
         match self {
             Self::None => {}
             Self::Btrfs { nodes, .. } => {

@@ -20,7 +20,7 @@ use super::files::Files;
 const MAX_ENTRIES: usize = 40;
 
 /// What was read is read again from what it is written as.
-pub fn registration(input: &[u8]) {
+pub(crate) fn registration(input: &[u8]) {
     let store_dir = store_dir_of(input).unwrap_or_else(|| StoreDir::new("/nix/store").expect("a store"));
     match parse_registration(input, &store_dir) {
         Ok(registrations) => {
@@ -62,7 +62,7 @@ fn boot(files: &Files) -> BootReport {
 }
 
 /// That no text of a report does anything to a terminal.
-pub fn assert_printable(value: &serde_json::Value) {
+pub(crate) fn assert_printable(value: &serde_json::Value) {
     use serde_json::Value;
     match value {
         Value::String(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
@@ -72,7 +72,7 @@ pub fn assert_printable(value: &serde_json::Value) {
     }
 }
 
-pub fn extlinux(input: &[u8]) {
+pub(crate) fn extlinux(input: &[u8]) {
     let files = Files::new().file("extlinux/extlinux.conf", input);
     let report = boot(&files.file("nixos/kernel", b"k").file("nixos/initrd", b"i").file("nixos/dtbs/a.dtb", b"d"));
     assert!(report.entries.iter().filter(|entry| entry.default).count() == report.entries.len().min(1));
@@ -80,7 +80,7 @@ pub fn extlinux(input: &[u8]) {
 
 /// Entries, each a name, a newline and a text, with a NUL between them. Their order must not depend on what others there
 /// are, else sorting them could do anything.
-pub fn entries(input: &[u8]) {
+pub(crate) fn entries(input: &[u8]) {
     let named = input.split(|&byte| byte == 0).take(MAX_ENTRIES).filter_map(|piece| {
         let at = piece.iter().position(|&byte| byte == b'\n')?;
         let (name, text) = (piece.get(..at)?, piece.get(at + 1..)?);
@@ -89,9 +89,8 @@ pub fn entries(input: &[u8]) {
     });
     let named: BTreeMap<String, &[u8]> = named.collect();
     let order = |named: &mut dyn Iterator<Item = (&String, &&[u8])>| {
-        let files = named.fold(Files::new(), |files, (name, text)| {
-            files.file(Path::new("loader/entries").join(name), text)
-        });
+        let files =
+            named.fold(Files::new(), |files, (name, text)| files.file(Path::new("loader/entries").join(name), text));
         let report = boot(&files.file("EFI/nixos/kernel.efi", b"k"));
         report.entries.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>()
     };
@@ -107,7 +106,7 @@ pub fn entries(input: &[u8]) {
     }
 }
 
-pub fn loader_conf(input: &[u8]) {
+pub(crate) fn loader_conf(input: &[u8]) {
     let names = ["nixos-generation-1", "nixos-generation-12", "nixos-abc+3", "nixos-def+0-3", "Other [x]"];
     let entries = names.iter().fold(Files::new(), |files, name| {
         files.file(format!("loader/entries/{name}.conf"), format!("title {name}\nversion {name}\n").as_bytes())
@@ -116,7 +115,7 @@ pub fn loader_conf(input: &[u8]) {
     assert_eq!(report.entries.iter().filter(|entry| entry.default).count(), 1);
 }
 
-pub fn bootspec(input: &[u8]) {
+pub(crate) fn bootspec(input: &[u8]) {
     if let Ok(text) = str::from_utf8(input) {
         match fuzzing::bootspec(text) {
             Ok(systems) => assert!(systems >= 1),
@@ -126,7 +125,7 @@ pub fn bootspec(input: &[u8]) {
 }
 
 /// A program as a unified kernel image, and as what firmware starts.
-pub fn pe(input: &[u8]) {
+pub(crate) fn pe(input: &[u8]) {
     let is_kernel = pe::is_unified_kernel_image(input);
     let report = boot(&Files::new().file("EFI/Linux/a.efi", input).file("EFI/BOOT/BOOTX64.EFI", input));
     if is_kernel {
@@ -135,7 +134,7 @@ pub fn pe(input: &[u8]) {
     assert!(report.entries.len() <= 2);
 }
 
-pub fn spec(input: &[u8]) {
+pub(crate) fn spec(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     match spec::parse(text) {
         Ok(spec) => {
@@ -151,7 +150,7 @@ pub fn spec(input: &[u8]) {
 }
 
 /// Three versions with a NUL between them.
-pub fn versions(input: &[u8]) {
+pub(crate) fn versions(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut pieces = text.split('\0');
     let mut next = || pieces.next().unwrap_or_default();
@@ -167,7 +166,7 @@ pub fn versions(input: &[u8]) {
 }
 
 /// A store path, and any name made printable.
-pub fn names(input: &[u8]) {
+pub(crate) fn names(input: &[u8]) {
     let shown = escape::bytes(input);
     assert!(!shown.chars().any(char::is_control));
     let Ok(text) = str::from_utf8(input) else { return };
