@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sane_image::image::{Image, check_filesystem};
+
 #[allow(dead_code, reason = "fuzz/ uses the rest")]
 mod targets;
 
@@ -22,6 +24,25 @@ fn replay(name: &str) {
     for path in inputs {
         println!("{}", path.display());
         (target.run)(&fs::read(&path).unwrap());
+    }
+}
+
+/// Patches of what is wrong already would find little.
+#[test]
+fn every_base_is_sound() {
+    for target in ["ext4", "btrfs", "vfat", "disk"] {
+        for base in targets::images::bases(target) {
+            let faults = base.patched(&[], |file, _| {
+                let image = Image::from_file(file.try_clone().unwrap()).unwrap();
+                assert!(!image.partitions().is_empty(), "{}", base.name);
+                let formats = image.partitions().iter().filter_map(|partition| Some((partition.format()?, partition)));
+                let faults =
+                    formats.flat_map(|(format, partition)| check_filesystem(format, &partition.bytes()).unwrap());
+                faults.map(|fault| fault.what).collect::<Vec<_>>()
+            });
+            let waits = if base.name == "ext4-journal" { &["journal"][..] } else { &[] };
+            assert_eq!(faults, waits, "{}", base.name);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use sane_image::image::Image;
 use sane_image::inspect::{self, Style};
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::resolve::AtRoot;
-use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError, escape};
+use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError};
 use sane_image::verify;
 
 use super::texts::assert_printable;
@@ -19,24 +19,25 @@ use super::texts::assert_printable;
 const MAX_ENTRIES: usize = 4000;
 const MAX_DEPTH: usize = 40;
 /// Bytes of a file that are read from its start.
-const MAX_START: u64 = 256 << 10;
+const MAX_START: u64 = 96 << 10;
 /// Bytes that are hashed, and that are packed.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
-/// Everything, on an image of any kind.
-pub(crate) fn all(image: &Image) {
-    let opened: Vec<_> = image.partitions().iter().map(|partition| partition.open()).collect();
-    for fs in &opened {
-        match fs {
-            Ok(fs) => drop(tree(fs.as_ref())),
-            Err(error) => tell(error),
+/// Everything, on an image of any kind. Tells what is in its filesystems.
+pub(crate) fn all(image: &Image) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for partition in image.partitions() {
+        match partition.open() {
+            Ok(fs) => {
+                trees.push(tree(fs.as_ref()));
+                extract(fs.as_ref());
+            }
+            Err(error) => tell(&error),
         }
     }
     inspect(image);
     verify(image);
-    for fs in opened.into_iter().flatten() {
-        extract(fs.as_ref());
-    }
+    trees
 }
 
 /// An error is told in one line that does nothing to a terminal.
@@ -75,22 +76,23 @@ pub(crate) fn tree(fs: &dyn FileSystem) -> Tree {
             if entry.metadata.kind == Kind::Directory && path.iter().count() < MAX_DEPTH {
                 todo.push(path.clone());
             }
-            file(fs, &path, &entry);
+            file(fs, &path);
             tree.found.push((path, entry));
         }
     }
     tree
 }
 
-fn file(fs: &dyn FileSystem, path: &Path, entry: &Entry) {
-    match fs.metadata(path) {
-        Ok(_) => {}
-        Err(error) => tell(&error),
-    }
-    match entry.metadata.kind {
+fn file(fs: &dyn FileSystem, path: &Path) {
+    // Of two entries with one name, the path leads to one only.
+    let metadata = match fs.metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return tell(&error),
+    };
+    match metadata.kind {
         Kind::File => match fs.open(path) {
             Ok(mut contents) => {
-                let read = read(&mut *contents, entry.metadata.len);
+                let read = read(&mut *contents, metadata.len);
                 read.unwrap_or_else(|error| tell(&error));
             }
             Err(error) => tell(&error),
@@ -106,7 +108,7 @@ fn file(fs: &dyn FileSystem, path: &Path, entry: &Entry) {
 /// The start of a file in one piece and in pieces, and its end.
 fn read(contents: &mut dyn Contents, len: u64) -> Result<(), ReadError> {
     let size = usize::try_from(len.min(MAX_START)).unwrap_or_default();
-    let mut whole = vec![0; size];
+    let (mut whole, zeros) = (vec![0; size], vec![0; size]);
     let got = contents.read_at(0, &mut whole)?;
     assert_eq!(got, size, "fewer bytes only at the end");
     let mut piece = vec![0; 5003];
@@ -115,7 +117,7 @@ fn read(contents: &mut dyn Contents, len: u64) -> Result<(), ReadError> {
         let stored = contents.stored(at);
         assert!(at <= stored.start && stored.start <= stored.end, "{at} {stored:?}");
         let [from, to] = [at, stored.start.min(size as u64)].map(|offset| usize::try_from(offset).unwrap_or(size));
-        assert!(whole[from..to].iter().all(|&byte| byte == 0), "a hole reads as zeros");
+        assert!(whole[from..to] == zeros[from..to], "a hole reads as zeros");
         (at, holes) = (stored.end.max(at + 1), holes + 1);
     }
     for start in [1, 4093, 70_001] {
@@ -191,15 +193,13 @@ impl Write for Sink {
 }
 
 fn extract(fs: &dyn FileSystem) {
-    for links in [Links::Refuse, Links::Keep] {
-        match extract::plan(fs, &[PathBuf::new()], links, &AtRoot) {
-            Ok(plan) => {
-                let cancel = Cancel::new();
-                let budget = Budget { left: AtomicU64::new(MAX_BYTES), cancel: cancel.clone() };
-                let packed = extract::to_tar(fs, &plan, Sink { left: MAX_BYTES }, &budget, &cancel);
-                packed.unwrap_or_else(|error| drop(error.to_string()));
-            }
-            Err(error) => drop(escape::text(&error.to_string())),
+    match extract::plan(fs, &[PathBuf::new()], Links::Keep, &AtRoot) {
+        Ok(plan) => {
+            let cancel = Cancel::new();
+            let budget = Budget { left: AtomicU64::new(MAX_BYTES), cancel: cancel.clone() };
+            let packed = extract::to_tar(fs, &plan, Sink { left: MAX_BYTES }, &budget, &cancel);
+            packed.unwrap_or_else(|error| drop(error.to_string()));
         }
+        Err(error) => drop(error.to_string()),
     }
 }

@@ -128,21 +128,20 @@ fn image(file: &File) -> Option<Image> {
 pub(crate) fn ext4(input: &[u8]) {
     patched(ext4_bases(), input, |_, file, _| {
         let Some(image) = image(file) else { return };
-        commands::all(&image);
-        seconds::ext4(&image, file);
+        seconds::ext4(&image, &commands::all(&image), file);
     });
 }
 
 pub(crate) fn btrfs(input: &[u8]) {
-    patched(btrfs_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
+    patched(btrfs_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
 }
 
 pub(crate) fn vfat(input: &[u8]) {
-    patched(vfat_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
+    patched(vfat_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
 }
 
 pub(crate) fn disk(input: &[u8]) {
-    patched(disk_bases(), input, |_, file, _| image(file).iter().for_each(commands::all));
+    patched(disk_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
 }
 
 /// Nix's database as `inspect` and `verify` read it; the files beside it are those of its base.

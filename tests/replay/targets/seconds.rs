@@ -3,27 +3,30 @@
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ext4_view::{Ext4, FileType, Path as TheirPath};
 use sane_image::image::Image;
 use sane_image::read::{Entry, FileSystem, Kind};
 
-use super::commands;
+use super::commands::Tree;
 
 /// Bytes of a file that are compared.
 const MAX_BYTES: usize = 64 << 10;
 
 /// Compares all that both read of an ext4.
-pub(crate) fn ext4(image: &Image, file: &File) {
-    let [partition] = image.partitions() else { return };
+pub(crate) fn ext4(image: &Image, trees: &[Tree], file: &File) {
+    let ([partition], [tree]) = (image.partitions(), trees) else { return };
     let Ok(ours) = partition.open() else { return };
-    let tree = commands::tree(ours.as_ref());
     let file = file.try_clone().expect("one more descriptor");
     // What it makes of a damaged image is not ours to judge: neither an error nor a panic is a difference.
     let differences = quietly(|| {
         let theirs = Ext4::load(Box::new(file)).ok()?;
-        tree.found.iter().find_map(|(path, entry)| difference(ours.as_ref(), &theirs, path, entry))
+        // Of two entries with one name, each reader may choose.
+        let same = |one: &(PathBuf, Entry), other: &(PathBuf, Entry)| one.0 == other.0;
+        let single = tree.found.chunk_by(same).filter(|entries| entries.len() == 1).flatten();
+        let mut differences = single.map(|(path, entry)| difference(ours.as_ref(), &theirs, path, entry));
+        differences.find_map(|difference| difference)
     });
     if let Some(Some(difference)) = differences {
         panic!("{difference}");

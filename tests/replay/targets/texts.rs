@@ -101,6 +101,10 @@ pub(crate) fn entries(input: &[u8]) {
         for other in few.iter().skip(i + 1) {
             let pair = order(&mut [*one, *other].into_iter());
             let among_all: Vec<_> = all.iter().filter(|id| pair.contains(id)).cloned().collect();
+            // Names can differ in the counters of tries alone, which are no part of what an entry is called.
+            if among_all.len() > 2 {
+                continue;
+            }
             assert_eq!(pair, among_all, "the order of two depends on the others");
         }
     }
