@@ -1,9 +1,11 @@
 //! A small valid image in memory that inputs patch, and that is whole again afterwards.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use zstd::stream::read::Decoder;
 
 use super::sums::Sums;
 
@@ -13,10 +15,14 @@ pub(crate) const PATCH_HEAD: usize = 4;
 const ONE_COPY: u8 = 0x80;
 /// Places are counted in pieces of the image that are not all zeros.
 const PIECE: usize = 256;
+const ZEROS: [u8; PIECE] = [0; PIECE];
+/// Bytes that are unpacked at once.
+const BLOCK: usize = 1 << 18;
 
 /// An image.
 pub(crate) struct Base {
     /// For messages.
+    #[allow(dead_code, reason = "only the replay has some")]
     pub(crate) name: &'static str,
     file: File,
     len: u64,
@@ -27,18 +33,30 @@ pub(crate) struct Base {
 
 impl Base {
     /// Unpacks an image and finds what guards its metadata.
-    pub(crate) fn new(name: &'static str, packed: &[u8], sums: fn(&[u8]) -> Sums) -> Self {
-        let bytes = zstd::stream::decode_all(packed).expect("a base is packed by zstd");
+    pub(crate) fn new(name: &'static str, packed: &[u8], sums: fn(&File, &[u64]) -> Sums) -> Self {
         let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC).expect("memory for an image"));
-        file.set_len(bytes.len() as u64).expect("memory for an image");
-        let is_used = |(_, piece): &(usize, &[u8])| *piece != &[0; PIECE][..piece.len()];
-        let mut pieces = Vec::new();
-        for (number, piece) in bytes.chunks(PIECE).enumerate().filter(is_used) {
-            let at = (number * PIECE) as u64;
-            file.write_all_at(piece, at).expect("memory for an image");
-            pieces.push(at);
+        let mut unpacked = Decoder::new(packed).expect("a base is packed by zstd");
+        // No window of a decoder is larger than the image itself.
+        unpacked.window_log_max(27).expect("a window of 128 MiB");
+        let (mut len, mut pieces) = (0, Vec::new());
+        let mut block = vec![0; BLOCK];
+        loop {
+            let size = fill(&mut unpacked, &mut block);
+            for (number, piece) in block[..size].chunks(PIECE).enumerate() {
+                if *piece != ZEROS[..piece.len()] {
+                    let at = len + (number * PIECE) as u64;
+                    file.write_all_at(piece, at).expect("memory for an image");
+                    pieces.push(at);
+                }
+            }
+            len += size as u64;
+            if size == 0 {
+                break;
+            }
         }
-        Self { name, file, len: bytes.len() as u64, pieces, sums: sums(&bytes) }
+        file.set_len(len).expect("memory for an image");
+        let sums = sums(&file, &pieces);
+        Self { name, file, len, pieces, sums }
     }
 
     /// How many places a patch can have.
@@ -83,6 +101,18 @@ impl Base {
             Some((offset, &bytes[..room], head[3] & ONE_COPY == 0))
         })
     }
+}
+
+/// Reads as much as there is room for.
+fn fill(from: &mut impl Read, buf: &mut [u8]) -> usize {
+    let mut size = 0;
+    while let Some(rest) = buf.get_mut(size..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest).expect("a base is packed by zstd") {
+            0 => break,
+            len => size += len,
+        }
+    }
+    size
 }
 
 /// What was there before.

@@ -16,34 +16,34 @@ pub(crate) enum Sums {
 const BTRFS_SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
 
 impl Sums {
-    pub(crate) fn none(_: &[u8]) -> Self {
+    pub(crate) fn none(_: &File, _: &[u64]) -> Self {
         Self::None
     }
 
-    /// Everything that is preceded by its own crc32c.
-    pub(crate) fn btrfs(image: &[u8]) -> Self {
-        let node_size = u32_at(image, BTRFS_SUPERBLOCKS[0] + 0x94).expect("a superblock");
-        let node_size = usize::try_from(node_size).expect("a size");
-        let mut nodes = Vec::new();
-        let mut sound: Vec<(u64, &[u8])> = Vec::new();
-        for at in (0..image.len()).step_by(4096) {
-            let offset = at as u64;
-            let len = if BTRFS_SUPERBLOCKS.contains(&offset) { 4096 } else { node_size };
-            let Some(block) = image.get(at..at + len).filter(|block| block[..4] != [0; 4]) else { continue };
-            if crc32c::crc32c(&block[32..]).to_le_bytes() == block[..4] {
-                nodes.push((offset, len));
-                sound.push((offset, block));
-            }
+    /// Everything that is preceded by its own crc32c. `used` are offsets of bytes that are not all zeros, in order.
+    pub(crate) fn btrfs(file: &File, used: &[u64]) -> Self {
+        let superblock = read(file, BTRFS_SUPERBLOCKS[0], 4096).expect("a superblock");
+        let node_size = u32_at(&superblock, 0x94).and_then(|size| usize::try_from(size).ok()).expect("a size");
+        let mut blocks: Vec<u64> = used.iter().map(|at| at / 4096 * 4096).collect();
+        blocks.dedup();
+        let mut sound: Vec<(u64, Vec<u8>)> = Vec::new();
+        for at in blocks {
+            let len = if BTRFS_SUPERBLOCKS.contains(&at) { 4096 } else { node_size };
+            let block = read(file, at, len).filter(|block| block[..4] != [0; 4]);
+            let is_sound = |block: &Vec<u8>| crc32c::crc32c(&block[32..]).to_le_bytes() == block[..4];
+            sound.extend(block.filter(is_sound).map(|block| (at, block)));
         }
+        let nodes = sound.iter().map(|(at, block)| (*at, block.len())).collect();
         let pairs = sound.iter().flat_map(|one| sound.iter().map(move |other| (one, other)));
         let same = pairs.filter(|(one, other)| one.0 != other.0 && one.1 == other.1);
         let twins = same.map(|(one, other)| (one.0, other.0, one.1.len())).collect();
         Self::Btrfs { nodes, twins }
     }
 
-    pub(crate) fn gpt(image: &[u8]) -> Self {
-        let is_header = |at: &usize| image[*at..].starts_with(b"EFI PART");
-        let headers: Vec<u64> = (0..image.len()).step_by(512).filter(is_header).map(|at| at as u64).collect();
+    pub(crate) fn gpt(file: &File, used: &[u64]) -> Self {
+        let is_header =
+            |at: &u64| at.is_multiple_of(512) && read(file, *at, 8).is_some_and(|start| start == *b"EFI PART");
+        let headers: Vec<u64> = used.iter().copied().filter(is_header).collect();
         let sector = headers.first().copied().unwrap_or(512);
         Self::Gpt { headers, sector }
     }
