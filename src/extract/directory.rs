@@ -142,9 +142,8 @@ impl Tree {
         if rustix::fs::statat(&here.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot(Errno::EXIST));
         }
-        let mut write = |file: &File| {
-            fill(fs, item, file, buffer, caller).and_then(|()| finish(file, &item.metadata, &item.path))
-        };
+        let mut write =
+            |file: &File| fill(fs, item, file, buffer, caller).and_then(|()| finish(file, &item.metadata, &item.path));
         if self.nameless
             && let Ok(file) = output::open_at(&here.fd, Path::new("."), Mode::from(0o600))
         {

@@ -51,6 +51,8 @@ pub struct Partition {
     pub type_guid: Uuid,
     /// Its identity; nil in a bare image and in an MBR.
     pub guid: Uuid,
+    /// The attribute bits of its entry in a GPT; none elsewhere.
+    pub attributes: u64,
     /// Of a partition in an MBR, its entry.
     pub mbr: Option<MbrEntry>,
     /// Where the table says that it starts.
@@ -131,8 +133,8 @@ impl Image {
                     let bytes = clip(&bytes, offset, size);
                     let format = recognise(&bytes);
                     let (name, number) = (entry.name.clone(), entry.number);
-                    let (type_guid, guid) = (entry.type_guid, entry.guid);
-                    Partition { number, name, type_guid, guid, mbr: None, offset, size, format, bytes }
+                    let (type_guid, guid, attributes) = (entry.type_guid, entry.guid, entry.attributes);
+                    Partition { number, name, type_guid, guid, attributes, mbr: None, offset, size, format, bytes }
                 });
                 Ok(Self { partitions: partitions.collect(), bytes, table: Some(table), mbr: None })
             }
@@ -186,6 +188,7 @@ impl Partition {
             name: String::new(),
             type_guid: Uuid::nil(),
             guid: Uuid::nil(),
+            attributes: 0,
             mbr: None,
             offset: ByteOffset(0),
             size: bytes.len(),
@@ -217,8 +220,18 @@ fn mbr_partitions(bytes: &Window, mbr: &MbrTable) -> Vec<Partition> {
         let (offset, size) = entry.extent(mbr.sector_size);
         let bytes = clip(bytes, offset, size);
         let format = recognise(&bytes);
-        let (number, mbr, name) = (entry.number, Some(*entry), String::new());
-        Partition { number, name, type_guid: Uuid::nil(), guid: Uuid::nil(), mbr, offset, size, format, bytes }
+        Partition {
+            number: entry.number,
+            name: String::new(),
+            type_guid: Uuid::nil(),
+            guid: Uuid::nil(),
+            attributes: 0,
+            mbr: Some(*entry),
+            offset,
+            size,
+            format,
+            bytes,
+        }
     };
     mbr.partitions.iter().map(partition).collect()
 }

@@ -5,6 +5,7 @@ use uuid::{Uuid, uuid};
 use super::report::{
     HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, SwapReport, TableReport,
 };
+use super::{depthcharge, depthcharge::CHROMEOS_KERNEL};
 use crate::disk::table::{Header, MbrTable, Table};
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
@@ -26,7 +27,7 @@ const TYPES: [(Uuid, &str); 14] = [
     (uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e"), "Linux RAID"),
     (uuid!("21686148-6449-6e6f-744e-656564454649"), "BIOS boot"),
     (uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"), "Microsoft basic data"),
-    (uuid!("fe3a2a5d-4f32-41a7-b725-accc3285a309"), "ChromeOS kernel"),
+    (CHROMEOS_KERNEL, "ChromeOS kernel"),
 ];
 
 pub(super) fn table(table: &Table) -> TableReport {
@@ -80,6 +81,7 @@ pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> Part
         offset: partition.offset.0,
         size: partition.size,
         filesystem: None,
+        depthcharge: depthcharge::examine(partition),
         swap: match partition.format() {
             Some(_) => None,
             None => swap::find(&partition.bytes()).map(|area| SwapReport {

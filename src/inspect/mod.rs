@@ -8,6 +8,7 @@ use crate::image::{Image, PartName, Partition, store};
 use crate::read::{Bytes, FileSystem, escape};
 
 mod boot;
+mod depthcharge;
 mod disk;
 mod draw;
 mod filesystem;
@@ -57,6 +58,7 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         }
         report.partitions.push(partition_report);
     }
+    depthcharge::choose(&mut report.partitions);
     let nix = image.find(&PartName::Nix).map(|partition| partition.number).ok();
     let nix = opened.iter().find(|(number, _)| Some(*number) == nix).map(|(number, fs)| boot::NixFs {
         partition: *number,

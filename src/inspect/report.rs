@@ -159,9 +159,34 @@ pub struct PartitionReport {
     pub size: u64,
     /// Its filesystem, if it is one that can be read.
     pub filesystem: Option<FilesystemReport>,
+    /// What a Chromebook's firmware knows of it; left out where that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depthcharge: Option<DepthchargeReport>,
     /// The swap area that it is; left out where it is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<SwapReport>,
+}
+
+impl Report {
+    /// The partition that a Chromebook's firmware starts.
+    pub(super) fn started_by_depthcharge(&self) -> Option<u32> {
+        let starts = |partition: &&PartitionReport| partition.depthcharge.is_some_and(|one| one.starts);
+        self.partitions.iter().find(starts).map(|partition| partition.number)
+    }
+}
+
+/// A partition that a Chromebook's firmware, depthcharge, may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DepthchargeReport {
+    /// The highest is tried first; 0 never.
+    pub priority: u8,
+    /// How often it may still be tried if it was not successful.
+    pub tries: u8,
+    /// Whether it booted well before.
+    pub successful: bool,
+    /// Whether it is the one that is started.
+    pub starts: bool,
 }
 
 /// A swap area.

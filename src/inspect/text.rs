@@ -38,8 +38,13 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
         write_partition(out, partition)?;
     }
     writeln!(out)?;
+    let started = report.started_by_depthcharge();
+    if let Some(number) = started {
+        writeln!(out, "What boots on a Chromebook: partition {number}, by depthcharge")?;
+    }
     match &report.boot {
         Some(boot) => write_boot(out, boot)?,
+        None if started.is_some() => {}
         None => writeln!(out, "What boots: nothing that systemd-boot, extlinux or UEFI would find")?,
     }
     for partition in &report.partitions {
@@ -121,6 +126,9 @@ fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result
         None if is_bare => {}
         None => writeln!(out, "  GUID {}", partition.guid)?,
     }
+    if let Some(one) = &partition.depthcharge {
+        writeln!(out, "  {}", depthcharge(one))?;
+    }
     match (&partition.filesystem, &partition.swap) {
         (Some(fs), _) => write_filesystem(out, fs),
         (None, Some(swap)) => {
@@ -129,6 +137,14 @@ fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result
         }
         (None, None) => writeln!(out, "  no filesystem that can be read"),
     }
+}
+
+/// What a Chromebook's firmware makes of a partition, in words.
+pub(super) fn depthcharge(one: &DepthchargeReport) -> String {
+    let tries = counted(one.tries.into(), "try");
+    let before = if one.successful { "successful" } else { "not successful yet" };
+    let verdict = if one.starts { "depthcharge starts it" } else { "depthcharge does not start it" };
+    format!("{verdict}: priority {}, {tries} left, {before}", one.priority)
 }
 
 fn write_filesystem(out: &mut String, fs: &FilesystemReport) -> fmt::Result {

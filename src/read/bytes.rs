@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
 use super::ReadError;
 use crate::units::ByteOffset;
 
@@ -78,6 +81,34 @@ impl Window {
         let end = start.checked_add(len)?;
         (end.0 <= self.len).then(|| Self { file: Arc::clone(&self.file), start: self.start + start.0, len })
     }
+
+    /// Whether all of it is zeros; holes are not read. Moves the file's position.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_zero(&self) -> Result<bool, ReadError> {
+        let mut buffer = vec![0; 1 << 16];
+        let mut at = self.data_from(0);
+        while at < self.len {
+            let len = buffer.len().min(usize::try_from(self.len - at).unwrap_or(usize::MAX));
+            let chunk = buffer.get_mut(..len).unwrap_or_default();
+            self.read_exact_at(ByteOffset(at), chunk)?;
+            if chunk.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at = self.data_from(at + len as u64);
+        }
+        Ok(true)
+    }
+
+    /// The first byte from `at` on that is in no hole, as far as is known: devices tell no holes.
+    fn data_from(&self, at: u64) -> u64 {
+        match seek(&*self.file, SeekFrom::Data(self.start + at)) {
+            Ok(data) => data.saturating_sub(self.start).max(at),
+            Err(Errno::NXIO) => self.len,
+            Err(_) => at,
+        }
+    }
 }
 
 impl Bytes for Window {
@@ -103,6 +134,25 @@ fn past_the_end(offset: ByteOffset, len: usize) -> ReadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_are_told_with_and_without_holes() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.write_all_at(&[0; 100_000], 1 << 20).unwrap();
+        file.write_all_at(b"x", 1 << 30).unwrap();
+        let window = Window::new(file, 1 << 40);
+        for (start, len, is_zero) in [
+            (0, 1 << 30, true),
+            (0, (1 << 30) + 1, false),
+            (1 << 30, 1, false),
+            ((1 << 30) + 1, (1 << 40) - (1 << 30) - 1, true),
+            ((1 << 20) + 5, 70_000, true),
+            (7, 0, true),
+        ] {
+            assert_eq!(window.slice(ByteOffset(start), len).unwrap().is_zero().unwrap(), is_zero, "{len} from {start}");
+        }
+    }
 
     #[test]
     fn windows_end_where_they_end() {

@@ -8,18 +8,23 @@ use crate::image::{ESP, Image, Partition};
 use crate::read;
 use crate::swap;
 
+/// The type of data that Linux has, and of partitions that get a filesystem later.
+const LINUX: Uuid = Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
+/// The same in an MBR.
+const MBR_LINUX: u8 = 0x83;
+
 /// Partition types that promise a filesystem of those that are read here, as far as NixOS images have them. A type of
-/// "Linux filesystem" may hold another one, but then nobody can tell whether that is right.
+/// "Linux filesystem" may hold another one, but then nobody can tell whether that is right; or nothing yet.
 const PROMISES: [(Uuid, &str); 4] = [
     (ESP, "EFI system partition"),
-    (Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4), "Linux filesystem"),
+    (LINUX, "Linux filesystem"),
     (Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709), "Linux root (x86-64)"),
     (Uuid::from_u128(0xb921b045_1df0_41c3_af44_4c6f280d3fae), "Linux root (ARM64)"),
 ];
 
 /// What a type in an MBR promises.
 fn promise(entry: MbrEntry) -> Option<&'static str> {
-    matches!(entry.kind, 0x01 | 0x04 | 0x06 | 0x0b | 0x0c | 0x0e | 0x83 | 0xef)
+    matches!(entry.kind, 0x01 | 0x04 | 0x06 | 0x0b | 0x0c | 0x0e | MBR_LINUX | 0xef)
         .then(|| MbrTable::type_name(entry.kind))
         .flatten()
 }
@@ -34,6 +39,9 @@ pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partiti
             (Some(format), _) => {
                 report.filesystems.push((number, format));
                 checks.push(partition);
+            }
+            (None, Some(_)) if may_be_empty(partition) && partition.bytes().is_zero().unwrap_or(false) => {
+                report.notes.push(format!("partition {number} is empty"));
             }
             (None, Some(name)) => {
                 let why = format!("holds no FAT, ext4 or btrfs, though the partition is of type {name:?}");
@@ -52,4 +60,9 @@ pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partiti
         }
     }
     checks
+}
+
+/// Whether a partition of this type is right without any contents.
+fn may_be_empty(partition: &Partition) -> bool {
+    partition.type_guid == LINUX || partition.mbr.is_some_and(|entry| entry.kind == MBR_LINUX)
 }

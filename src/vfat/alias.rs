@@ -1,10 +1,10 @@
 //! The short names of files that are known by long ones; pure.
 //!
 //! Each is the file's name in capitals if that is a short name, else `TEXTFI~1.TXT` up to `~4`, then `TE021F~1.TXT` with
-//! a checksum of the name in the middle. Finding one takes a few look-ups, but where many thousands of names share a
-//! prefix, whose checksums are near each other.
+//! a checksum of the name in the middle. Finding one takes a few look-ups, even where many thousands of names share a
+//! prefix, whose checksums are near each other: checksums that have no number left are remembered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A short name: eight bytes, and three of the extension, padded with spaces.
 pub(super) type Alias = [u8; 11];
@@ -18,16 +18,47 @@ const CHECKSUM_NUMBERS: std::ops::RangeInclusive<u32> = 1..=9;
 
 /// The short names of a directory.
 #[derive(Debug, Default)]
-pub(super) struct Aliases(BTreeSet<Alias>);
+pub(super) struct Aliases {
+    given: BTreeSet<Alias>,
+    /// Of what stands around a checksum: for a checksum whose numbers are all given, a later one that may have some left.
+    full: BTreeMap<Alias, BTreeMap<u16, u16>>,
+}
 
 impl Aliases {
     /// Gives `name` a short name that no other has. There are more than a directory has entries.
     pub(super) fn give(&mut self, name: &str) -> Alias {
         let wish = Wish::new(name);
-        let alias = wish.candidates().find(|alias| !self.0.contains(alias)).expect("half a million candidates");
-        self.0.insert(alias);
+        let first = wish.candidates().find(|alias| !self.given.contains(alias));
+        let alias = first.unwrap_or_else(|| self.checked(&wish));
+        self.given.insert(alias);
         alias
     }
+
+    /// The first that is free of those with a checksum, from the name's own on.
+    fn checked(&mut self, wish: &Wish) -> Alias {
+        let full = self.full.entry(wish.around_checksum()).or_default();
+        for _ in 0..=u16::MAX {
+            let sum = skip_full(full, wish.checksum);
+            if let Some(alias) = wish.with_checksum(sum).find(|alias| !self.given.contains(alias)) {
+                return alias;
+            }
+            full.insert(sum, sum.wrapping_add(1));
+        }
+        unreachable!("half a million short names for a directory of 65,536 entries")
+    }
+}
+
+/// The first checksum from `sum` on that is not known to be full. What it goes by then leads there at once.
+fn skip_full(full: &mut BTreeMap<u16, u16>, sum: u16) -> u16 {
+    let mut end = sum;
+    while let Some(&next) = full.get(&end) {
+        end = next;
+    }
+    let mut at = sum;
+    while let Some(next) = full.get_mut(&at) {
+        at = std::mem::replace(next, end);
+    }
+    end
 }
 
 /// What of a name fits into a short one.
@@ -48,7 +79,7 @@ impl Wish {
         Self { base, extension, is_whole, checksum: checksum(name) }
     }
 
-    /// Short names for it, the best first.
+    /// Short names for it without a checksum, the best first.
     fn candidates(&self) -> impl Iterator<Item = Alias> + '_ {
         // No short name starts with a space: `.env` becomes one with the extension in front.
         let (whole, in_front) = match self.is_whole {
@@ -58,12 +89,18 @@ impl Wish {
         };
         let in_front = in_front.into_iter().flat_map(|base| (1..).map(move |n| padded(&numbered(base, n), b"")));
         let long = LONG_PREFIX_NUMBERS.map(|n| padded(&numbered(prefix(&self.base, 6), n), &self.extension));
-        let checked = (0..=u16::MAX).flat_map(move |more| {
-            let sum = format!("{:04X}", self.checksum.wrapping_add(more));
-            let base = [prefix(&self.base, 2), sum.as_bytes()].concat();
-            CHECKSUM_NUMBERS.map(move |n| padded(&numbered(&base, n), &self.extension))
-        });
-        whole.into_iter().chain(in_front.take(9999)).chain(long).chain(checked)
+        whole.into_iter().chain(in_front.take(9999)).chain(long)
+    }
+
+    /// What all its short names with a checksum have in common.
+    fn around_checksum(&self) -> Alias {
+        padded(prefix(&self.base, 2), &self.extension)
+    }
+
+    /// Short names for it with this checksum, the best first.
+    fn with_checksum(&self, sum: u16) -> impl Iterator<Item = Alias> + '_ {
+        let base = [prefix(&self.base, 2), format!("{sum:04X}").as_bytes()].concat();
+        CHECKSUM_NUMBERS.map(move |n| padded(&numbered(&base, n), &self.extension))
     }
 }
 

@@ -108,6 +108,63 @@ fn the_tool_of_chromeos_finds_the_kernel_of_depthcharge() {
     assert_eq!(found, "1", "the only kernel");
 }
 
+/// Of two kernels, the first of the highest priority that has tries left or was successful.
+#[test]
+fn inspect_tells_what_depthcharge_starts() {
+    if !need("cgpt") {
+        return;
+    }
+    let second = json!({ "name": "second", "typeGuid": CHROMEOS_KERNEL, "size": MIB, "place": "beforeBoot" });
+    let built = Built::new(&closure(move |spec| spec["extraPartitions"].as_array_mut().unwrap().push(second)), &[]);
+    let inspected = |arguments: &[&str]| run(sane_image().arg("inspect").args(arguments).arg(&built.image));
+    // Priority, tries and success of each, and which starts.
+    for (bits, wanted) in [
+        ([(10, 5, 1), (0, 0, 0)], Some(0)),
+        ([(10, 5, 1), (11, 0, 1)], Some(1)),
+        ([(10, 5, 1), (15, 0, 0)], Some(0)),
+        ([(3, 1, 0), (3, 15, 1)], Some(0)),
+        ([(3, 0, 0), (2, 15, 0)], Some(1)),
+        ([(3, 0, 0), (0, 15, 1)], None),
+    ] {
+        for (number, (priority, tries, successful)) in (1..).zip(bits) {
+            let set = [("-i", number), ("-P", priority), ("-T", tries), ("-S", successful)];
+            let set = set.map(|(option, value)| [option.to_owned(), value.to_string()]).concat();
+            tool::run(tool("cgpt").arg("add").args(set).arg(&built.image));
+        }
+        let report: Value = serde_json::from_str(&inspected(&["--json"]).expect_success().stdout).unwrap();
+        let expected = (0..).zip(bits).map(|(i, (priority, tries, successful))| {
+            let starts = wanted == Some(i);
+            json!({ "priority": priority, "tries": tries, "successful": successful == 1, "starts": starts })
+        });
+        let told =
+            report["partitions"].as_array().unwrap().iter().map(|partition| partition.get("depthcharge").cloned());
+        assert_eq!(told.flatten().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        let text = inspected(&[]).stdout;
+        assert_eq!(text.contains("depthcharge starts it"), wanted.is_some(), "{text}");
+    }
+}
+
+/// A partition that a filesystem comes to later is no fault; one with something else in it is.
+#[test]
+fn an_empty_partition_of_linux_is_right() {
+    const LINUX: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+    let closure = closure(|spec| {
+        let data = json!({ "name": "data", "typeGuid": LINUX, "size": 100 * MIB });
+        spec["extraPartitions"].as_array_mut().unwrap().push(data);
+    });
+    let built = Built::new(&closure, &["--verify"]);
+    let mut partitions = (1..).zip(built.layout["partitions"].as_array().unwrap());
+    let (number, data) = partitions.find(|(_, partition)| partition["name"] == "data").unwrap();
+    let verify = || run(sane_image().arg("verify").arg(&built.image));
+    let text = verify().expect_success();
+    let said = text.stdout + &text.stderr;
+    assert!(said.contains(&format!("partition {number} is empty")), "{said}");
+    let file = File::options().write(true).open(&built.image).unwrap();
+    file.write_all_at(b"x", data["offset"].as_u64().unwrap() + 90 * MIB).unwrap();
+    let said = verify().expect_failure(1).stdout;
+    assert!(said.contains(&format!("partition {number}: filesystem: holds no FAT, ext4 or btrfs")), "{said}");
+}
+
 /// The other places from which a partition of the image is addressed know nothing of fixed numbers.
 #[test]
 fn an_image_with_extra_partitions_is_read_like_any() {

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::judge;
 use crate::support::closure::{Closure, ClosureBuilder};
@@ -67,21 +69,26 @@ fn inspected(image: &Path) -> Value {
 /// An entry's title, id, options, kernel and initrd, and whether it is the default.
 type Seen = BTreeSet<([String; 5], bool)>;
 
-/// What systemd's own tool lists of an ESP that was unpacked to `directory`, or `None` where it is not here.
-fn bootctl_list(directory: &Path) -> Option<String> {
+/// What systemd's own tool lists of an ESP, and perhaps an extended boot loader partition, that were unpacked to
+/// `directories`, or `None` where it is not here.
+fn bootctl_list(directories: &[&Path]) -> Option<String> {
     if !need_root() || !need("bootctl") {
         return None;
     }
     // It takes no directory for an ESP that is not mounted.
-    let script = "mount --bind \"$0\" \"$0\" && exec bootctl --esp-path=\"$0\" --no-pager list";
+    let script = "for d in \"$@\"; do mount --bind \"$d\" \"$d\"; done; \
+                  exec bootctl --esp-path=\"$1\" ${2:+--boot-path=\"$2\"} --no-pager list";
     let mut unshare = tool("unshare");
-    unshare.env("SYSTEMD_RELAX_ESP_CHECKS", "1").args(["--mount", "sh", "-euc", script]).arg(directory);
+    unshare.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
+    unshare.args(["--mount", "sh", "-euc", script, "sh"]).args(directories);
     Some(String::from_utf8(run_tool(&mut unshare)).unwrap())
 }
 
 /// The entries of an ESP that was unpacked to `directory`, by systemd's own tool, or `None` where it is not here.
 fn bootctl(directory: &Path) -> Option<Seen> {
-    let listed = bootctl_list(directory)?;
+    let listed = bootctl_list(&[directory])?;
+    // Newer ones put the directory before each path.
+    let listed = listed.replace(&format!("{}//", directory.display()), "/");
     // Other types are the loader's own.
     let entries = listed.split("\n\n").filter(|entry| entry.contains("Specification Type #1"));
     let seen = entries.map(|entry| {
@@ -160,9 +167,9 @@ fn a_broken_esp_is_seen_by_both() {
     assert!(listed.len() == 2 && listed.iter().all(missing), "{listed:#?}");
 }
 
-/// The ids of an ESP's entries in the order of the menu, and which boots, by systemd's own tool.
-fn menu(esp: &Path) -> Option<Vec<(String, bool)>> {
-    let listed = bootctl_list(esp)?;
+/// The ids of the entries in `directories` in the order of the menu, and which boots, by systemd's own tool.
+fn menu(directories: &[&Path]) -> Option<Vec<(String, bool)>> {
+    let listed = bootctl_list(directories)?;
     let entries = listed.split("\n\n").filter(|entry| entry.contains("Specification Type #1"));
     let value = |entry: &str, key: &str| {
         let line = entry.lines().find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix(": "));
@@ -205,15 +212,64 @@ fn bootctl_lists_the_same_menu() {
         fs::write(esp.path().join("k"), "kernel").unwrap();
         files.iter().for_each(|(name, text)| fs::write(esp.path().join("loader/entries").join(name), text).unwrap());
         let Some(image) = foreign::mkfs_fat(esp.path(), "16") else { return };
-        let Some(listed) = menu(esp.path()) else { return };
-        let boot = inspected(image.path());
-        let entries = boot["entries"].as_array().unwrap().iter();
-        let ours: Vec<_> =
-            entries.map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry["default"] == true)).collect();
-        assert_eq!(ours, listed, "{files:#?}\n{conf}");
+        let Some(listed) = menu(&[esp.path()]) else { return };
+        assert_eq!(our_menu(&inspected(image.path())), listed, "{files:#?}\n{conf}");
         compared += 1;
     }
     assert_eq!(compared, 60);
+}
+
+fn our_menu(boot: &Value) -> Vec<(String, bool)> {
+    let entries = boot["entries"].as_array().unwrap().iter();
+    entries.map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry["default"] == true)).collect()
+}
+
+/// A disk with an ESP of 64 MiB and an extended boot loader partition behind it.
+fn with_extended(esp: &Path, extended: &Path) -> Option<NamedTempFile> {
+    let (esp, extended) = (foreign::mkfs_fat(esp, "16")?, foreign::mkfs_fat(extended, "32")?);
+    if !need("sgdisk") {
+        return None;
+    }
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(132 << 20).unwrap();
+    let parts = ["-n1:2048:+64M", "-t1:ef00", "-n2:133120:+64M", "-t2:ea00"];
+    run_tool(tool("sgdisk").args(parts).arg(image.path()));
+    for (partition, at) in [(&esp, 2048 * 512), (&extended, 133_120 * 512)] {
+        image.as_file().write_all_at(&fs::read(partition.path()).unwrap(), at).unwrap();
+    }
+    Some(image)
+}
+
+/// One menu of both partitions; only the ESP has a configuration, and an entry's files are in its own partition.
+#[test]
+fn bootctl_lists_the_same_menu_of_two_partitions() {
+    let mut compared = 0;
+    for seed in 100..120 {
+        let (files, conf) = generated(seed);
+        let [esp, extended] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let directories = [esp.path(), extended.path()];
+        for directory in directories {
+            fs::create_dir_all(directory.join("loader/entries")).unwrap();
+            fs::write(directory.join("k"), "kernel").unwrap();
+        }
+        fs::write(esp.path().join("loader/loader.conf"), &conf).unwrap();
+        fs::write(extended.path().join("loader/loader.conf"), "default *9*\n").unwrap();
+        for (i, (name, text)) in files.iter().enumerate() {
+            fs::write(directories[i % 2].join("loader/entries").join(name), text).unwrap();
+        }
+        let Some(image) = with_extended(esp.path(), extended.path()) else { return };
+        let Some(listed) = menu(&directories) else { return };
+        let boot = inspected(image.path());
+        assert_eq!(our_menu(&boot), listed, "{files:#?}\n{conf}");
+        assert_eq!((&boot["partition"], &boot["extended"]), (&json!(1), &json!(2)));
+        for entry in boot["entries"].as_array().unwrap() {
+            let stem = entry["title"].as_str().unwrap();
+            let at = files.iter().position(|(_, text)| text.starts_with(&format!("title {stem}\n"))).unwrap();
+            assert_eq!(entry["kernel"]["found"]["partition"], at % 2 + 1, "{entry}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 20);
 }
 
 #[test]

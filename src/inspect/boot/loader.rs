@@ -65,7 +65,7 @@ pub(super) fn examine(
 }
 
 /// Which entry boots: the first that `preferred` means and that is not bad, or else that `default` means, or else the
-/// first of all.
+/// first of all. (`bootctl list` takes a bad one for the preferred one, the loader does not.)
 fn chosen(configuration: Option<&Configuration>, listed: &[Sortable]) -> Option<usize> {
     let meant = |pattern: Option<&String>, may_be_bad: bool| {
         let pattern = pattern?;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{first_names, knowledge, percent};
+use super::text::{depthcharge, first_names, knowledge, percent};
 
 mod map;
 
@@ -103,7 +103,10 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
             let class = if missing == 0 { "good" } else { "bad" };
             card("Boots", entry.title.as_deref().unwrap_or(&entry.id), &more, class)?;
         }
-        None => card("Boots", "nothing", "no boot entry was found", "warn")?,
+        None => match report.started_by_depthcharge() {
+            Some(number) => card("Boots", &format!("partition {number}"), "by depthcharge", "good")?,
+            None => card("Boots", "nothing", "no boot entry was found", "warn")?,
+        },
     }
     let (state, class) = if report.problems.is_empty() { ("none", "good") } else { ("found", "bad") };
     card("Problems", state, "verify looks deeper", class)?;
@@ -165,7 +168,11 @@ fn write_partitions(out: &mut String, report: &Report) -> fmt::Result {
                         write!(out, "<td title=\"{title}\">swap</td><td>{}</td>", esc(&swap.label))?;
                         write!(out, "<td><code>{}</code></td>", swap.uuid)?;
                     }
-                    None => write!(out, "<td colspan=\"3\" class=\"muted\">none that can be read</td>")?,
+                    None => {
+                        let what =
+                            partition.depthcharge.as_ref().map_or("none that can be read".to_owned(), depthcharge);
+                        write!(out, "<td colspan=\"3\" class=\"muted\">{what}</td>")?;
+                    }
                 }
                 writeln!(out, "<td class=\"n\">{offset}</td><td class=\"n\">{size}</td><td></td><td></td></tr>")?;
             }
@@ -252,7 +259,14 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
 
 fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "<section>\n<h2>What boots</h2>")?;
+    let started = report.started_by_depthcharge();
+    if let Some(number) = started {
+        writeln!(out, "<p>On a Chromebook: partition {number}, by depthcharge.</p>")?;
+    }
     let Some(boot) = &report.boot else {
+        if started.is_some() {
+            return writeln!(out, "</section>");
+        }
         return writeln!(
             out,
             "<p class=\"muted\">Nothing that systemd-boot, extlinux or UEFI would find.</p>\n</section>"
