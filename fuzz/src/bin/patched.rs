@@ -32,7 +32,7 @@ fn lines(fs: &dyn FileSystem) -> Vec<String> {
             Kind::File if found.metadata.len <= MAX_BYTES => ("file", contents(fs, &found.path).ok()?),
             Kind::Symlink => ("link", fs.read_link(&found.path).ok()?.into_encoded_bytes()),
             Kind::Directory => ("directory", Vec::new()),
-            _ => return None,
+            Kind::File | Kind::Special => return None,
         };
         let (mode, len) = (found.metadata.permissions, sum.len());
         Some(format!("{kind} {mode:o} {len} {:08x} {}\n", crc32fast::hash(&sum), escape::path(&found.path)))

@@ -97,7 +97,7 @@ impl Base {
             let (bytes, rest) = rest.split_at(rest.len().min(usize::from(head[3] & 15) + 1));
             input = rest;
             let offset = self.offset(place);
-            let room = usize::try_from(self.len - offset).unwrap_or(usize::MAX).min(bytes.len());
+            let room = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
             Some((offset, &bytes[..room], head[3] & ONE_COPY == 0))
         })
     }
