@@ -72,3 +72,6 @@ pub mod verify;
 pub mod diff;
 
 pub mod build;
+
+#[doc(hidden)]
+pub mod fuzzing;

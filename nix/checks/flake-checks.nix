@@ -60,6 +60,7 @@ let
       "--lib"
       "--bins"
       "--test=it"
+      "--test=replay"
     ];
     checkFlags = [ ];
     buildPhase = "true";

@@ -5,7 +5,7 @@
 use uuid::{Uuid, uuid};
 
 use crate::image::{Image, PartName, Partition, store};
-use crate::read::{Bytes, escape};
+use crate::read::{Bytes, FileSystem, escape};
 
 mod boot;
 mod depthcharge;
@@ -99,6 +99,13 @@ fn extended_boot(image: &Image) -> Option<&Partition> {
     image.partitions().iter().find(|partition| {
         partition.type_guid == EXTENDED_BOOT || partition.mbr.is_some_and(|entry| entry.kind == MBR_EXTENDED_BOOT)
     })
+}
+
+/// What a booting system finds on `fs`, and what of it cannot be read.
+pub(crate) fn boot_on(fs: &dyn FileSystem) -> (Option<BootReport>, Vec<String>) {
+    let mut problems = Vec::new();
+    let found = boot::examine(1, fs, None, None, &mut problems);
+    (found, problems)
 }
 
 /// What is hardly meant.

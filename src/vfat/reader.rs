@@ -174,7 +174,7 @@ impl Reader {
             let mut next = None;
             for entry in directory.iter() {
                 let entry = entry.map_err(|e| convert(e, path))?;
-                if !is_dots(&entry) && names::folded(&entry.file_name()) == names::folded(name) {
+                if !is_dots(&entry) && names::folded(&name_of(&entry)) == names::folded(name) {
                     next = Some(entry);
                     break;
                 }
@@ -187,6 +187,17 @@ impl Reader {
 
 fn is_dots(entry: &DirEntry<'_, Disk>) -> bool {
     matches!(entry.short_file_name_as_bytes(), b"." | b"..")
+}
+
+/// The name of an entry: a long one up to its first NUL, as Linux takes it, if that can be a name. [`gate`] has judged the
+/// short one.
+fn name_of(entry: &DirEntry<'_, Disk>) -> String {
+    let mut name = entry.file_name();
+    if let Some(end) = name.find('\0') {
+        name.truncate(end);
+    }
+    let is_fit = !name.contains('/') && !matches!(name.as_str(), "" | "." | "..");
+    if is_fit { name } else { entry.short_file_name() }
 }
 
 fn directory<'a>(found: Found<'a>, path: &Path) -> Result<Dir<'a, Disk>, ReadError> {
@@ -223,7 +234,7 @@ impl FileSystem for Reader {
         for entry in directory(self.find(path)?, path)?.iter() {
             let entry = entry.map_err(|e| convert(e, path))?;
             if !is_dots(&entry) {
-                entries.push(Entry { name: entry.file_name().into(), id: None, metadata: metadata(&entry) });
+                entries.push(Entry { name: name_of(&entry).into(), id: None, metadata: metadata(&entry) });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));

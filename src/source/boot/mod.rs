@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub use self::error::PopulateError;
 pub use self::systemd_boot::SystemdBootError;
 
+pub(crate) use self::systemd_boot::judge_bootspec;
+
 use self::links::Store;
 use self::merge::Merge;
 use super::own::OwnEntry;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::error::SystemdBootError;
 use self::system::System;
+pub(crate) use self::system::judge as judge_bootspec;
 use super::error::{PopulateError, io_error};
 use super::links::Store;
 use super::merge::Merge;

@@ -52,15 +52,27 @@ pub(super) fn read(toplevel: &Path, store: Store<'_>) -> Result<Vec<System>, Pop
     let missing = |source| SystemdBootError::NoBootspec { path: path.clone(), source };
     let found = store.find_file(&path).map_err(|_| missing(std::io::ErrorKind::NotFound.into()))?.0;
     let text = fs::read_to_string(&found).map_err(missing)?;
-    let malformed = |problem: String| SystemdBootError::Malformed { path: path.clone(), problem };
-    let document: Specialisation = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+    let systems = parse(&path, &text).map_err(|problem| SystemdBootError::Malformed { path, problem })?;
+    Ok(systems)
+}
+
+/// What the bootspec at `path` says, or what is wrong with it.
+fn parse(path: &Path, text: &str) -> Result<Vec<System>, String> {
+    let document: Specialisation = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let specialisations: BTreeMap<_, _> =
         document.generation.specialisations.iter().map(|(name, document)| (&name.0, document)).collect();
-    let mut systems = vec![System::new(&path, None, &document).map_err(malformed)?];
+    let mut systems = vec![System::new(path, None, &document)?];
     for (name, document) in specialisations {
-        systems.push(System::new(&path, Some(name), document).map_err(malformed)?);
+        systems.push(System::new(path, Some(name), document)?);
     }
     Ok(systems)
+}
+
+/// What is wrong with a bootspec, or how many systems it describes.
+pub(crate) fn judge(text: &str) -> Result<usize, String> {
+    let systems = parse(Path::new(JSON_FILENAME), text)?;
+    systems.iter().try_for_each(|system| system.efi_arch().map(drop)).map_err(|error| error.to_string())?;
+    Ok(systems.len())
 }
 
 impl System {

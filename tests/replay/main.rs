@@ -1,0 +1,64 @@
+//! What fuzzing found, read again: each input of the corpus by its target. `fuzz/README.md` tells how inputs are found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sane_image::image::{Image, check_filesystem};
+
+#[allow(dead_code, reason = "fuzz/ uses the rest")]
+mod targets;
+
+/// The inputs of a target, by name.
+fn corpus(target: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay/corpus").join(target);
+    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn replay(name: &str) {
+    let target = targets::target(name);
+    let inputs = corpus(name);
+    assert!(!inputs.is_empty(), "the corpus of {name} is gone");
+    for path in inputs {
+        println!("{}", path.display());
+        (target.run)(&fs::read(&path).unwrap());
+    }
+}
+
+/// Patches of what is wrong already would find little.
+#[test]
+fn every_base_is_sound() {
+    for target in ["ext4", "btrfs", "vfat", "disk"] {
+        for base in targets::images::bases(target) {
+            let faults = base.patched(&[], |file, _| {
+                let image = Image::from_file(file.try_clone().unwrap()).unwrap();
+                assert!(!image.partitions().is_empty(), "{}", base.name);
+                let formats = image.partitions().iter().filter_map(|partition| Some((partition.format()?, partition)));
+                let faults =
+                    formats.flat_map(|(format, partition)| check_filesystem(format, &partition.bytes()).unwrap());
+                faults.map(|fault| fault.what).collect::<Vec<_>>()
+            });
+            let waits = if base.name == "ext4-journal" { &["journal"][..] } else { &[] };
+            assert_eq!(faults, waits, "{}", base.name);
+        }
+    }
+}
+
+macro_rules! replays {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            replay(stringify!($name));
+        })*
+
+        #[test]
+        fn no_target_is_forgotten() {
+            let replayed = [$(stringify!($name)),*];
+            assert_eq!(targets::TARGETS.map(|target| target.name), replayed);
+        }
+    };
+}
+
+replays!(registration extlinux entries loader_conf bootspec pe spec versions names ext4 btrfs vfat disk database);
