@@ -169,7 +169,8 @@ fn fixed_shapes(
     let mut shapes = Vec::new();
     for volume in volumes.iter() {
         let files = Files::of(volumes, volume, placement, parameters.compression);
-        let shape = count(|sink| files.put_all(sink, &|_, _| {})).map_err(|error| name_directory(volumes, volume, error))?;
+        let shape =
+            count(|sink| files.put_all(sink, &|_, _| {})).map_err(|error| name_directory(volumes, volume, error))?;
         shapes.push((volume.id, shape));
     }
     shapes.push((object::CSUM_TREE, count(|sink| allocation::put_checksums(sink, placement, &|_| 0))?));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::{Chown, OwnEntry, OwnError, OwnKind};
+use super::{Chown, OwnEntry, OwnError, OwnFiles, OwnKind};
+use crate::output::Scratch;
 use crate::source::tree::Attributes;
 use crate::spec::{Location, Reserved, Spec};
 
@@ -100,8 +101,8 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// What is to be on the ESP, what with the store, and what may be wrong.
-    pub(super) fn finish(mut self) -> Result<(Vec<OwnEntry>, Vec<OwnEntry>, Vec<String>), OwnError> {
+    /// All of them, and `scratch`, where some of them are.
+    pub(super) fn finish(mut self, scratch: Option<Scratch>) -> Result<OwnFiles, OwnError> {
         let on_the_way: Vec<_> = self.entries.iter().filter_map(|(at, entry)| self.blocked(at, entry)).collect();
         let owned = self.entries.iter().filter(|(at, entry)| matches!(at, Location::Boot(_)) && !is_roots(entry));
         let owned = owned.map(|(_, entry)| {
@@ -117,7 +118,7 @@ impl<'a> Gather<'a> {
         let (boot, nix): (Vec<_>, Vec<_>) =
             self.entries.into_iter().partition(|(location, _)| matches!(location, Location::Boot(_)));
         let entries = |list: Vec<(Location, OwnEntry)>| list.into_iter().map(|(_, entry)| entry).collect();
-        Ok((entries(boot), entries(nix), warnings))
+        Ok(OwnFiles { boot: entries(boot), nix: entries(nix), warnings, _scratch: scratch })
     }
 
     /// What is wrong if something that is no directory is on the way to a place.

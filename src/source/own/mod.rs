@@ -117,6 +117,5 @@ pub fn gather(
         scan::extra(&mut gather, &extra.directory, cancel)?;
         extra.chown.iter().for_each(|chown| gather.chown(chown));
     }
-    let (boot, nix, warnings) = gather.finish()?;
-    Ok(OwnFiles { boot, nix, warnings, _scratch: scratch })
+    gather.finish(scratch)
 }
