@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use zstd::stream::read::Decoder;
@@ -25,6 +26,8 @@ pub(crate) struct Base {
     #[allow(dead_code, reason = "only the replay has some")]
     pub(crate) name: &'static str,
     file: File,
+    /// Held while it is patched: tests run side by side.
+    turn: Mutex<()>,
     len: u64,
     /// Where the pieces are.
     pieces: Vec<u64>,
@@ -56,7 +59,7 @@ impl Base {
         }
         file.set_len(len).expect("memory for an image");
         let sums = sums(&file, &pieces);
-        Self { name, file, len, pieces, sums }
+        Self { name, file, turn: Mutex::new(()), len, pieces, sums }
     }
 
     /// How many places a patch can have.
@@ -78,6 +81,7 @@ impl Base {
 
     /// The image as `input` patches it, for as long as `look` looks.
     pub(crate) fn patched<T>(&self, input: &[u8], look: impl FnOnce(&File, u64) -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut undo = Undo { file: &self.file, old: Vec::new() };
         for (offset, bytes, copies) in self.patches(input) {
             undo.write(offset, bytes);
