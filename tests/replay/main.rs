@@ -1,5 +1,7 @@
 //! What fuzzing found, read again: each input of the corpus by its target. `fuzz/README.md` tells how inputs are found.
 
+#![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
