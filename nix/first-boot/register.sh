@@ -18,9 +18,9 @@ profile=/nix/var/nix/profiles/system
 
 [ -e "$registration" ] || exit 0
 
-# Without it, Nix asks /etc/passwd, which the first boot may be making at this very moment (systemd.sysusers,
+# Without them, Nix asks /etc/passwd, which the first boot may be making at this very moment (systemd.sysusers,
 # services.userborn).
-export HOME="${HOME:-/root}"
+export HOME="${HOME:-/root}" USER="${USER:-root}"
 
 # Says why Nix cannot work here at all. That is no failure of this boot, and no other boot would mend it.
 give_up() {
