@@ -15,6 +15,8 @@ const ENTRIES: [&str; 2] = ["loader", "entries"];
 /// The most bytes of a command line that U-Boot takes from extlinux.conf, but for boards that set CONFIG_SYS_CBSIZE
 /// to another number than 1,024; with more it says "bootarg overflow" and does not boot the entry.
 const U_BOOT_MAX: usize = 1023;
+/// The same for boards that set it to 512, such as QEMU's arm64 and those of i.MX.
+const SMALL_U_BOOT_MAX: usize = 511;
 /// The most bytes of a command line that Linux takes on x86 and arm64 (COMMAND_LINE_SIZE); it drops the rest.
 const LINUX_MAX: usize = 2047;
 /// Longer files are nobody's configuration.
@@ -34,8 +36,8 @@ pub(super) fn check(tree: &FileTree) -> Result<(), PopulateError> {
 /// What may keep a machine from booting, a line each.
 pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
     let mut warnings = Vec::new();
-    let mut judge = |node, key: &str, most, whose: &str| {
-        for (number, len) in long_lines(tree, node, key, most)? {
+    let mut judge = |node, key: &str, most, up_to, whose: &str| {
+        for (number, len) in long_lines(tree, node, key, most)?.into_iter().filter(|(_, len)| *len <= up_to) {
             warnings.push(format!(
                 "/boot/{}, line {number}: the command line of {len} bytes is longer than {whose} takes, which is \
                  {most}; shorten boot.kernelParams",
@@ -45,11 +47,12 @@ pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
         Ok::<_, PopulateError>(())
     };
     if let Some(node) = find(tree, EXTLINUX_CONF) {
-        judge(node, "append", U_BOOT_MAX, "U-Boot, unless its CONFIG_SYS_CBSIZE was raised,")?;
+        judge(node, "append", U_BOOT_MAX, usize::MAX, "U-Boot, unless its CONFIG_SYS_CBSIZE was raised,")?;
+        judge(node, "append", SMALL_U_BOOT_MAX, U_BOOT_MAX, "U-Boot, where its CONFIG_SYS_CBSIZE is only 512,")?;
     }
     let entries = find(tree, ENTRIES).filter(|&node| matches!(tree.kind(node), NodeKind::Directory(_)));
     for node in entries.iter().flat_map(|&entries| tree.children(entries)) {
-        judge(node, "options", LINUX_MAX, "Linux")?;
+        judge(node, "options", LINUX_MAX, usize::MAX, "Linux")?;
     }
     Ok(warnings)
 }

@@ -147,8 +147,9 @@ fn no_image_ships_a_random_seed() {
 #[test]
 fn long_command_lines_are_warned_of() {
     let host = Host::new();
-    let [fits, too_long] = [1023, 1024].map(|len| "x".repeat(len));
-    host.file("u-boot/extlinux/extlinux.conf", &format!("LABEL a\n  APPEND {fits}\nLABEL b\n\tappend \t{too_long} \n"));
+    let [fits, may_fit, too_long] = [511, 512, 1024].map(|len| "x".repeat(len));
+    let text = format!("LABEL a\n  APPEND {fits}\nLABEL b\n\tappend \t{too_long} \nLABEL c\n  APPEND {may_fit}\n");
+    host.file("u-boot/extlinux/extlinux.conf", &text);
     let [fits, too_long] = [2047, 2048].map(|len| "x".repeat(len));
     host.file("entries/loader/entries/a.conf", &format!("options {fits}"));
     host.file("entries/loader/entries/b.conf", &format!("title b\noptions {too_long}"));
@@ -169,6 +170,8 @@ fn long_command_lines_are_warned_of() {
         [
             "warning: /boot/extlinux/extlinux.conf, line 4: the command line of 1024 bytes is longer than U-Boot, unless its \
              CONFIG_SYS_CBSIZE was raised, takes, which is 1023; shorten boot.kernelParams",
+            "warning: /boot/extlinux/extlinux.conf, line 6: the command line of 512 bytes is longer than U-Boot, where its \
+             CONFIG_SYS_CBSIZE is only 512, takes, which is 511; shorten boot.kernelParams",
             "warning: /boot/loader/entries/b.conf, line 2: the command line of 2048 bytes is longer than Linux takes, which is \
              2047; shorten boot.kernelParams",
         ]
