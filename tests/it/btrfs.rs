@@ -13,7 +13,7 @@ use crate::judge::{build_btrfs, expected_btrfs, judge_btrfs, numbered};
 use crate::property;
 use crate::support::closure::{Closure, ClosureBuilder, NIX_UUID};
 use crate::support::image::{Built, build_command, run};
-use crate::support::mount::{Access, Mount};
+use crate::support::mount::{Access, Mount, MountPoint};
 use crate::support::oracle::{self, whole};
 use crate::support::tool::{self, need, tool};
 use crate::support::tree::{Contents, Entry};
@@ -336,7 +336,7 @@ fn shared_extents() {
     File::create(&disk).unwrap().set_len(400 << 20).unwrap();
     fs::create_dir(&point).unwrap();
     tool::run(tool("mkfs.xfs").arg("-q").arg(&disk));
-    tool::run(tool("mount").args(["-o", "loop"]).args([&disk, &point]));
+    let mounted = MountPoint::new(["-o".as_ref(), "loop".as_ref(), disk.as_os_str()], &point);
     let images = std::panic::catch_unwind(|| {
         let closure = ClosureBuilder::new().path("tree", assorted()).write_in(&point);
         ["reflink", "buffered"].map(|engine| {
@@ -345,7 +345,7 @@ fn shared_extents() {
             fs::read(image).unwrap()
         })
     });
-    tool::run(tool("umount").arg(&point));
+    drop(mounted);
     let [shared, written] = images.unwrap();
     assert!(shared == written);
 }

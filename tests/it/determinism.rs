@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::judge::numbered;
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{self, Built, build_command};
+use crate::support::mount::MountPoint;
 use crate::support::skip::{Lack, skip};
 use crate::support::tool::{need, need_root, run, tool};
 use crate::support::tree::{Contents, Entry, Host};
@@ -102,7 +103,7 @@ fn of_the_hosts_filesystem() {
     File::create(&disk).unwrap().set_len(400 << 20).unwrap();
     fs::create_dir(&point).unwrap();
     run(tool("mkfs.xfs").arg("-q").arg(&disk));
-    run(tool("mount").args(["-o", "loop"]).args([&disk, &point]));
+    let mounted = MountPoint::new(["-o".as_ref(), "loop".as_ref(), disk.as_os_str()], &point);
     let on_xfs = std::panic::catch_unwind(|| {
         let closure = closure(Host::CANONICAL).write_in(&point);
         let shared = ["1", "7"].map(|jobs| {
@@ -114,7 +115,7 @@ fn of_the_hosts_filesystem() {
         });
         (digest(&closure, &[]), shared)
     });
-    run(tool("umount").arg(&point));
+    drop(mounted);
     let expected = digest(&closure(Host::CANONICAL).write(), &[]);
     assert_eq!(on_xfs.unwrap(), (expected.clone(), [expected.clone(), expected]));
 }

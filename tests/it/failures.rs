@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Run, build_command, run, sane_image, with_signals};
+use crate::support::mount::MountPoint;
 use crate::support::tool::{need, need_root, tool};
 use crate::support::tree::{Contents, Entry};
 
@@ -218,14 +219,11 @@ fn a_full_disk() {
     }
     let closure = closure("true");
     let point = tempfile::tempdir().unwrap();
-    run_ok(
-        "mount",
-        &["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), "size=1m".as_ref(), "none".as_ref(), point.path()],
-    );
+    let mounted = MountPoint::new(["-t", "tmpfs", "-o", "size=1m", "none"], point.path());
     let out = point.path().join("out");
     let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[]));
     let left = fs::read_dir(point.path()).unwrap().count();
-    run_ok("umount", &[point.path()]);
+    drop(mounted);
     assert_one_error(&run.expect_failure(1), &["No space left on device"]);
     assert_eq!(left, 0);
 }

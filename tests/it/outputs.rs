@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, Run, build_command, run, sane_image};
+use crate::support::mount::MountPoint;
 use crate::support::tool::{need, need_root, run as run_tool, tool};
 use crate::support::tree::{Contents, Entry};
 
@@ -217,13 +218,13 @@ fn an_old_page_outlives_a_full_disk() {
     }
     let built = Built::new(&traced(), &[]);
     let point = TempDir::new().unwrap();
-    run_tool(tool("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(point.path()));
+    let mounted = MountPoint::new(["-t", "tmpfs", "-o", "size=64k", "none"], point.path());
     let page = point.path().join("page");
     fs::write(&page, "old").unwrap();
     fs::write(point.path().join("full"), vec![1; 56 << 10]).unwrap();
     let run = run(&mut inspect(&built.image, &page));
     let (left, old) = (names(point.path()), fs::read(&page).unwrap());
-    run_tool(tool("umount").arg(point.path()));
+    drop(mounted);
     assert_one_error(&run.expect_failure(1), &["page: cannot be written", "No space left on device"]);
     assert_eq!((left, old), (vec!["full".to_owned(), "page".to_owned()], b"old".to_vec()));
 }

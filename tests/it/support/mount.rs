@@ -1,9 +1,12 @@
 //! The kernel as an oracle: loop devices and mounts, gone again when dropped.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -55,9 +58,42 @@ impl Drop for LoopDevice {
     }
 }
 
+/// How often, and how long each time, a mount that is in use is waited for: a program that another test is just starting
+/// has a moment's hold of whatever is open in this process.
+const TURNS: usize = 100;
+const TURN: Duration = Duration::from_millis(50);
+
+/// A directory with something mounted on it, until this is dropped.
+pub(crate) struct MountPoint(PathBuf);
+
+impl MountPoint {
+    /// Runs `mount ARGUMENTS POINT`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, point: &Path) -> Self {
+        run(tool("mount").args(arguments).arg(point));
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for MountPoint {
+    fn drop(&mut self) {
+        for _ in 0..TURNS {
+            match tool("umount").arg(&self.0).output() {
+                Ok(output) if output.status.success() => return,
+                Ok(output) if String::from_utf8_lossy(&output.stderr).contains("busy") => thread::sleep(TURN),
+                _ => break,
+            }
+        }
+        clean_up("umount", &["--lazy"], &self.0);
+    }
+}
+
 /// A mounted filesystem.
 pub(crate) struct Mount {
-    // In this order: the mount point is removed after `drop` has unmounted, the device detached last.
+    // In this order: it is unmounted, the directory removed, and the device detached last.
+    _mounted: MountPoint,
     point: TempDir,
     device: LoopDevice,
     /// The kernel knows a btrfs by its UUID, which many tests' images share: one at a time.
@@ -94,8 +130,9 @@ impl Mount {
             Access::ReadWrite => "rw",
         };
         let options = if more.is_empty() { options.to_owned() } else { format!("{options},{more}") };
-        run(tool("mount").args(["-t", fs_type, "-o", &options]).args([device.path(), point.path()]));
-        Some(Self { point, device, _turn: turn })
+        let arguments = ["-t", fs_type, "-o", &options].map(OsStr::new).into_iter().chain([device.path().as_os_str()]);
+        let mounted = MountPoint::new(arguments, point.path());
+        Some(Self { _mounted: mounted, point, device, _turn: turn })
     }
 
     /// The mounted root directory.
@@ -106,14 +143,6 @@ impl Mount {
     /// The block device under it.
     pub(crate) fn device(&self) -> &Path {
         self.device.path()
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if !clean_up("umount", &[], self.path()) {
-            clean_up("umount", &["--lazy"], self.path());
-        }
     }
 }
 
@@ -129,9 +158,7 @@ pub(crate) fn is_mounted_with(image: &Path, partition: Partition, fs_type: &str,
     let mut mount = tool("mount");
     let tried = mount.args(["-t", fs_type, "-o", options]).args([device.path(), point.path()]).output().unwrap();
     let is_mounted = tried.status.success();
-    if is_mounted && !clean_up("umount", &[], point.path()) {
-        clean_up("umount", &["--lazy"], point.path());
-    }
+    drop(is_mounted.then(|| MountPoint(point.path().to_owned())));
     Some(is_mounted)
 }
 
@@ -148,11 +175,9 @@ fn need_filesystem(fs_type: &str) -> bool {
 }
 
 /// Runs what a drop has to run; tells of failure, since it cannot panic.
-fn clean_up(name: &str, arguments: &[&str], path: &Path) -> bool {
+fn clean_up(name: &str, arguments: &[&str], path: &Path) {
     let output = tool(name).args(arguments).arg(path).output();
-    let done = output.as_ref().is_ok_and(|output| output.status.success());
-    if !done {
+    if !output.as_ref().is_ok_and(|output| output.status.success()) {
         writeln!(std::io::stderr(), "{name} {}: {output:?}", path.display()).ok();
     }
-    done
 }
