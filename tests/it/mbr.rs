@@ -11,7 +11,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::support::foreign::{mkfs_ext4, mkfs_fat};
 use crate::support::image::{run, sane_image};
-use crate::support::tool::{need, run as run_tool, tool};
+use crate::support::tool::{need, need_root, run as run_tool, tool};
 use crate::support::tree::set_mtime;
 
 /// The empty file's path and what is registered of it.
@@ -39,7 +39,8 @@ fn root() -> TempDir {
 
 /// A disk as a script of sfdisk says, with the files' bytes at the partitions' places, which are in sectors.
 fn disk(script: &str, sectors: u64, contents: &[(&Path, u64)]) -> Option<NamedTempFile> {
-    if !need("sfdisk") {
+    // mke2fs gives files to whoever owns the tree that it copies.
+    if !need("sfdisk") || !need_root() {
         return None;
     }
     let image = NamedTempFile::new().unwrap();
