@@ -24,7 +24,6 @@ use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
 use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles};
 use crate::source::raw::RawError;
-use crate::source::tree::TreeError;
 use crate::spec::{Spec, SpecErrors};
 use crate::store::{ClosureError, StoreRoot};
 use crate::units::{ByteOffset, MIB};
@@ -114,9 +113,6 @@ pub enum BuildError {
     /// The store does not fit into a btrfs filesystem.
     #[error(transparent)]
     BtrfsLayout(#[from] btrfs::layout::LayoutError),
-    /// The subvolumes make no tree.
-    #[error("the subvolumes: {0}")]
-    Subvolumes(#[from] TreeError),
     /// The btrfs filesystem could not be written.
     #[error(transparent)]
     BtrfsWrite(#[from] btrfs::writer::WriteError),
@@ -226,8 +222,7 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let nix = NixPart::prepare(spec, &identities, &own.nix, context)?;
     let boot = BootPart::prepare(spec, &identities, &own.boot, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
-    let privacy = context.options.privacy();
-    let plan = plan(spec, &identities, &boot, &extra, &nix, privacy)?;
+    let plan = plan(spec, &identities, &boot, &extra, &nix, context.options.extra_files.is_some())?;
     if let Some(warning) = plan.boot.warning(spec.boot_part_size) {
         context.progress.warn(&warning);
     }
@@ -254,11 +249,11 @@ fn plan(
     boot: &BootPart,
     extra: &ExtraParts,
     nix: &NixPart,
-    privacy: Privacy,
+    private_files: bool,
 ) -> Result<ImagePlan, PlanError> {
     let boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
     let extra = &extra.sizes();
-    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra, privacy }))
+    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra, private_files }))
 }
 
 /// Builds `<name>.img` and `layout.json` as `outputs`, and runs the boot loader's installer if one is given: once in a
@@ -316,7 +311,7 @@ fn write<'a>(
     }
     // The nix filesystem is the last; where contents were compressed, its size is known only now.
     let Prepared { spec, identities, boot, extra, nix, .. } = &*prepared;
-    prepared.plan = self::plan(spec, identities, boot, extra, nix, context.options.privacy())?;
+    prepared.plan = self::plan(spec, identities, boot, extra, nix, context.options.extra_files.is_some())?;
     Ok((installer, copied))
 }
 

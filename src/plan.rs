@@ -14,7 +14,6 @@ use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
 use crate::identity::{Identities, Identity};
-use crate::output::Privacy;
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
@@ -144,8 +143,8 @@ pub struct ImagePlan {
     /// Where the partition table's primary entries are, in bytes from the start of the image.
     pub entries_offset: u64,
     /// Whether it holds files that are not for everybody; left out where it does not.
-    #[serde(rename = "privateFiles", skip_serializing_if = "is_usual", serialize_with = "as_private")]
-    pub privacy: Privacy,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub private_files: bool,
     /// In the order of the disk; the nix filesystem is the last.
     pub partitions: Vec<Partition>,
     /// For how much more the ESP has room.
@@ -232,18 +231,8 @@ pub struct Contents<'a> {
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
-    /// Who may read all this.
-    pub privacy: Privacy,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
-fn is_usual(privacy: &Privacy) -> bool {
-    *privacy == Privacy::Usual
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
-fn as_private<S: Serializer>(privacy: &Privacy, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bool(*privacy == Privacy::Owner)
+    /// Whether there are files that are not for everybody.
+    pub private_files: bool,
 }
 
 /// Puts the laid-out filesystems onto a disk.
@@ -270,7 +259,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
         disk_guid: gpt.disk_guid,
         entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
         boot: BootRoom::new(&contents.boot),
-        privacy: contents.privacy,
+        private_files: contents.private_files,
         partitions,
         store_paths,
         gpt,

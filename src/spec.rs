@@ -211,22 +211,15 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
-    let extra_directories = top
-        .list("extraDirectories", "a directory on the nix filesystem", |text| validate::extra_directory(&text, place));
+    let extra_directories = read_extra_directories(&mut top, place);
 
-    let files = files::read(&mut top);
     let store_in_nix = place.and_then(|(mount_point, store)| store.as_path().strip_prefix(mount_point).ok());
-    if let (Some(files), Some(store_in_nix)) = (&files, store_in_nix) {
-        files::check(files, &mounts.table, &reserved(mounts.btrfs.as_ref(), store_in_nix), &mut top);
-    }
+    let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
-    let (btrfs, extra_directories) = (mounts.btrfs, extra_directories.unwrap_or_default());
-    let extra_directories: BTreeSet<_> = extra_directories.into_iter().flatten().collect();
-    let extra_directories: Vec<_> = extra_directories.into_iter().collect();
-    if let Some(btrfs) = &btrfs {
+    if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
@@ -241,7 +234,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         store_dir: store.clone(),
         boot: mounts.boot?,
         nix: mounts.nix?,
-        btrfs,
+        btrfs: mounts.btrfs,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         extra_boot_files: extra_boot_files?,
@@ -258,6 +251,14 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         install_bootloader: install_bootloader?,
         warnings: mounts.warnings,
     })
+}
+
+/// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.
+fn read_extra_directories(top: &mut Object<'_>, place: Option<(&Path, &StoreDir)>) -> Vec<PathBuf> {
+    let wanted = "a directory on the nix filesystem";
+    let read = top.list("extraDirectories", wanted, |text| validate::extra_directory(&text, place));
+    let sorted: BTreeSet<_> = read.unwrap_or_default().into_iter().flatten().collect();
+    sorted.into_iter().collect()
 }
 
 /// What could be read of the fields that are numbers.

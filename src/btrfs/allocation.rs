@@ -66,7 +66,7 @@ fn metadata_extent(owner: u64) -> MetadataExtent {
 /// The extents of all files, by address.
 fn data_extents<'a>(volumes: &'a Volumes, placement: &'a Placement) -> impl Iterator<Item = (Key, DataExtent)> + 'a {
     volumes.tree().nodes().flat_map(move |node| {
-        let size = if let NodeKind::File { size, .. } = volumes.tree().kind(node) { size } else { 0 };
+        let size = if let NodeKind::File { size } = volumes.tree().kind(node) { size } else { 0 };
         let volume = volumes.around(node);
         placement.extents(node, size).map(move |extent| {
             let item = DataExtent {

@@ -75,7 +75,7 @@ impl FileList {
     pub(super) fn new(tree: &FileTree) -> Self {
         let (mut nodes, mut total_bytes) = (Vec::new(), 0);
         for node in tree.nodes() {
-            if let NodeKind::File { size: size @ 1.., .. } = tree.kind(node) {
+            if let NodeKind::File { size: size @ 1.. } = tree.kind(node) {
                 nodes.push(node);
                 total_bytes += size;
             }
@@ -85,7 +85,7 @@ impl FileList {
 
     pub(super) fn size(&self, tree: &FileTree, index: usize) -> u64 {
         match tree.kind(self.nodes[index]) {
-            NodeKind::File { size, .. } => size,
+            NodeKind::File { size } => size,
             _ => unreachable!("only files were taken"),
         }
     }

@@ -117,14 +117,14 @@ impl<'a> Files<'a> {
             put_name(sink, key, disk_number(self.volumes.number(node)), self.name(node));
         }
         match tree.kind(node) {
-            NodeKind::Directory(_) => self.put_entries(sink, node),
+            NodeKind::Directory => self.put_entries(sink, node),
             NodeKind::Symlink(target) => {
                 let target = target.as_encoded_bytes();
                 let head = self.head(target.len() as u64, Form::Raw, format::FILE_EXTENT_INLINE);
                 let key = Key::new(inode, kind::EXTENT_DATA, 0);
                 sink.put(key, size_of::<FileExtent>() + target.len(), |data| join(data, head.as_bytes(), target));
             }
-            NodeKind::File { size, .. } => self.put_contents(sink, node, size, inline),
+            NodeKind::File { size } => self.put_contents(sink, node, size, inline),
         }
     }
 
@@ -136,13 +136,13 @@ impl<'a> Files<'a> {
         let tree = self.volumes.tree();
         let Attributes { mode, uid, gid } = tree.attributes(node);
         let (kind, size, nbytes) = match tree.kind(node) {
-            NodeKind::Directory(_) => {
+            NodeKind::Directory => {
                 let names: usize = tree.children(node).map(|child| self.name(child).len()).sum();
                 // Each name counts twice: by hash and by number.
                 (format::MODE_DIRECTORY, 2 * names as u64, 0)
             }
             NodeKind::Symlink(target) => (format::MODE_SYMLINK, target.len() as u64, target.len() as u64),
-            NodeKind::File { size, .. } => (format::MODE_REGULAR, size, self.file_nbytes(node, size)),
+            NodeKind::File { size } => (format::MODE_REGULAR, size, self.file_nbytes(node, size)),
         };
         InodeItem {
             mode: (kind | u32::from(mode)).into(),
@@ -187,7 +187,7 @@ impl<'a> Files<'a> {
 
     fn fill_entry(&self, data: &mut [u8], child: NodeIndex) {
         let file_type = match self.volumes.tree().kind(child) {
-            NodeKind::Directory(_) => format::TYPE_DIRECTORY,
+            NodeKind::Directory => format::TYPE_DIRECTORY,
             NodeKind::File { .. } => format::TYPE_REGULAR,
             NodeKind::Symlink(_) => format::TYPE_SYMLINK,
         };

@@ -139,7 +139,7 @@ impl Layout {
 
     /// The extents of a file's contents.
     pub fn extents(&self, tree: &FileTree, node: NodeIndex) -> impl Iterator<Item = Extent> + '_ {
-        let size = if let NodeKind::File { size, .. } = tree.kind(node) { size } else { 0 };
+        let size = if let NodeKind::File { size } = tree.kind(node) { size } else { 0 };
         self.placement.extents(node, size)
     }
 

@@ -80,9 +80,9 @@ impl Placement {
         let space = DataSpace::for_contents(bytes);
         let mut allocator = Allocator::new(space);
         let place = |node| match tree.kind(node) {
-            NodeKind::File { size: 0, .. } | NodeKind::Directory(_) | NodeKind::Symlink(_) => Place::None,
-            NodeKind::File { size: size @ ..=INLINE_MAX, .. } => Place::inline(Form::Raw, size),
-            NodeKind::File { size, .. } => Place::Sectors(allocator.take(size.div_ceil(SECTOR_SIZE))),
+            NodeKind::File { size: 0 } | NodeKind::Directory | NodeKind::Symlink(_) => Place::None,
+            NodeKind::File { size: size @ ..=INLINE_MAX } => Place::inline(Form::Raw, size),
+            NodeKind::File { size } => Place::Sectors(allocator.take(size.div_ceil(SECTOR_SIZE))),
         };
         let places = tree.nodes().map(place).collect();
         Self { space, places, units: Vec::new(), used: allocator.into_used() }
@@ -93,9 +93,9 @@ impl Placement {
         let mut placer = Placer::new(tree);
         for node in tree.nodes() {
             match tree.kind(node) {
-                NodeKind::File { size: 0, .. } | NodeKind::Directory(_) | NodeKind::Symlink(_) => {}
-                NodeKind::File { size: size @ ..=INLINE_MAX, .. } => placer.keep(node, Form::Raw, size),
-                NodeKind::File { size, .. } => {
+                NodeKind::File { size: 0 } | NodeKind::Directory | NodeKind::Symlink(_) => {}
+                NodeKind::File { size: size @ ..=INLINE_MAX } => placer.keep(node, Form::Raw, size),
+                NodeKind::File { size } => {
                     for unit in 0..size.div_ceil(UNIT_BYTES) {
                         placer.place(node, Form::Packed, UNIT_BYTES.min(size - unit * UNIT_BYTES));
                     }
@@ -110,7 +110,7 @@ impl Placement {
     /// each chunk stays free when a unit does not fit.
     pub fn slack(&self, tree: &FileTree) -> u64 {
         let is_small = |node: &NodeIndex| match tree.kind(*node) {
-            NodeKind::File { size, .. } => (INLINE_MAX + 1..=SECTOR_SIZE).contains(&size),
+            NodeKind::File { size } => (INLINE_MAX + 1..=SECTOR_SIZE).contains(&size),
             _ => false,
         };
         let small = tree.nodes().filter(is_small).count() as u64;

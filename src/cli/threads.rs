@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::thread;
 
-/// A thread that waits for a disk leaves its core to others; with more than this many for each core, they only wait for
-/// each other.
-const MOST_A_CORE: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+/// A thread that waits for a disk leaves its core to others; with more than four for each core, they only wait for each
+/// other. Whoever copies takes two for each core that it is told of.
+const MOST_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 /// As many threads as a user asks for, as far as this machine has a use for them; one for each core if not told.
 pub(super) fn count(jobs: Option<NonZeroUsize>) -> NonZeroUsize {

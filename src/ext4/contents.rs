@@ -24,7 +24,7 @@ impl<'a> Contents<'a> {
         let mut total_bytes = 0;
         let mut files = Vec::new();
         for node in tree.nodes() {
-            if let NodeKind::File { size: size @ 1.., .. } = tree.kind(node) {
+            if let NodeKind::File { size: size @ 1.. } = tree.kind(node) {
                 files.push(node);
                 total_bytes += size;
             }
@@ -39,9 +39,7 @@ impl Files for Contents<'_> {
     }
 
     fn size(&self, index: usize) -> u64 {
-        let NodeKind::File { size, .. } = self.tree.kind(self.files[index]) else {
-            unreachable!("only files were taken")
-        };
+        let NodeKind::File { size } = self.tree.kind(self.files[index]) else { unreachable!("only files were taken") };
         size
     }
 

@@ -54,7 +54,7 @@ pub fn used_inodes(layout: &Layout, group: u32) -> u32 {
 /// How many directories have their inode in each group.
 pub fn directory_counts(geometry: &Geometry, tree: &FileTree) -> Vec<u32> {
     let mut counts = vec![0; geometry.group_count() as usize];
-    let directories = tree.nodes().filter(|&node| matches!(tree.kind(node), NodeKind::Directory(_)));
+    let directories = tree.nodes().filter(|&node| matches!(tree.kind(node), NodeKind::Directory));
     let lost_and_found = super::InodeNumber(format::INODE_FIRST);
     for inode in directories.map(layout::inode_of).chain([lost_and_found]) {
         let (group, _) = geometry.locate_inode(inode);

@@ -90,7 +90,7 @@ pub fn of_node(layout: &Layout, tree: &FileTree, node: NodeIndex, owner: Checksu
     let blocks = u64::from(placement.blocks());
     let Attributes { mode, uid, gid } = tree.attributes(node);
     let description = match tree.kind(node) {
-        NodeKind::Directory(_) => Description {
+        NodeKind::Directory => Description {
             mode: format::MODE_DIRECTORY | mode,
             owner: [uid, gid],
             links: directory_links(tree, node),
@@ -99,7 +99,7 @@ pub fn of_node(layout: &Layout, tree: &FileTree, node: NodeIndex, owner: Checksu
             flags: if placement.data().blocks > 1 { format::INODE_INDEX } else { 0 },
             block: root,
         },
-        NodeKind::File { size, .. } => Description {
+        NodeKind::File { size } => Description {
             mode: format::MODE_REGULAR | mode,
             owner: [uid, gid],
             links: 1,
@@ -188,7 +188,7 @@ fn extents(layout: &Layout, placement: Placement, owner: Checksum) -> ExtentTree
 
 /// Its name, its own `.` and the `..` of each subdirectory; 1 where that is more than the field may say.
 fn directory_links(tree: &FileTree, node: NodeIndex) -> u16 {
-    let is_directory = |child: &NodeIndex| matches!(tree.kind(*child), NodeKind::Directory(_));
+    let is_directory = |child: &NodeIndex| matches!(tree.kind(*child), NodeKind::Directory);
     let lost_and_found = usize::from(node == NodeIndex::ROOT);
     let links = 2 + lost_and_found + tree.children(node).filter(is_directory).count();
     u16::try_from(links).ok().filter(|_| links <= LINK_MAX).unwrap_or(1)

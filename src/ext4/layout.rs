@@ -154,7 +154,7 @@ impl Layout {
         let journal = allocator.place(journal::blocks(geometry.block_count));
         let lost_and_found = allocator.place(LOST_AND_FOUND_BLOCKS);
         let mut nodes = vec![Placement::default(); demands.len()];
-        let is_directory = |node: &NodeIndex| matches!(tree.kind(*node), NodeKind::Directory(_));
+        let is_directory = |node: &NodeIndex| matches!(tree.kind(*node), NodeKind::Directory);
         let (directories, others): (Vec<_>, Vec<_>) = tree.nodes().partition(is_directory);
         for node in directories.into_iter().chain(others) {
             nodes[node.as_usize()] = allocator.place(demands[node.as_usize()]);
@@ -198,9 +198,8 @@ impl Layout {
     ///
     /// Metadata of the filesystem may lie in between, contents of other files do not.
     pub fn byte_range(&self, tree: &FileTree, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        let has_contents = |node: &NodeIndex| {
-            !matches!(tree.kind(*node), NodeKind::Directory(_)) && self.placement(*node).blocks() > 0
-        };
+        let has_contents =
+            |node: &NodeIndex| !matches!(tree.kind(*node), NodeKind::Directory) && self.placement(*node).blocks() > 0;
         let mut nodes = tree.subtree(node).filter(has_contents);
         let first = nodes.next()?;
         let last = nodes.next_back().unwrap_or(first);
@@ -236,7 +235,7 @@ pub fn directory(tree: &FileTree, node: NodeIndex) -> Directory<'_> {
 
 fn entry(tree: &FileTree, node: NodeIndex) -> Entry<'_> {
     let file_type = match tree.kind(node) {
-        NodeKind::Directory(_) => format::TYPE_DIRECTORY,
+        NodeKind::Directory => format::TYPE_DIRECTORY,
         NodeKind::File { .. } => format::TYPE_REGULAR,
         NodeKind::Symlink(_) => format::TYPE_SYMLINK,
     };
@@ -258,14 +257,14 @@ fn demands(tree: &FileTree, seed: HashSeed) -> Result<Vec<u32>, LayoutError> {
 fn demand(tree: &FileTree, node: NodeIndex, seed: HashSeed) -> Result<u32, LayoutError> {
     let path = || format!("/{}", tree.path(node).display());
     match tree.kind(node) {
-        NodeKind::Directory(_) => {
+        NodeKind::Directory => {
             let directory = directory(tree, node);
             let shape = directory.shape(seed);
             shape
                 .map(|shape| shape.blocks())
                 .map_err(|_| LayoutError::TooManyEntries { path: path(), entries: directory.entries.len() })
         }
-        NodeKind::File { size, .. } => {
+        NodeKind::File { size } => {
             let blocks = size.div_ceil(BLOCK_SIZE);
             let blocks = u32::try_from(blocks).ok().filter(|_| blocks <= FILE_MAX_BLOCKS);
             blocks.ok_or_else(|| LayoutError::FileTooLarge { path: path(), size })

@@ -79,7 +79,7 @@ impl Writer<'_> {
                 table.put(number, &described, &mut others)?;
             }
             match self.tree.kind(node) {
-                NodeKind::Directory(_) => {
+                NodeKind::Directory => {
                     cancel.check()?;
                     self.directory(node, &mut directories)?;
                 }

@@ -16,7 +16,7 @@ pub use self::nameless::{can_link, link_at, open_at};
 pub use self::page::Page;
 pub use self::pending::{Pending, Privacy, publish};
 pub use self::scratch::Scratch;
-pub use self::target::Target;
+pub use self::target::{Target, kind_name};
 
 mod abandoned;
 mod directory;

@@ -110,7 +110,8 @@ pub(super) fn refuse(path: &Path, kind: FileType) -> OutputError {
     OutputError::refused(path, format!("is a {}, and is left alone; {remedy}", kind_name(kind)))
 }
 
-pub(super) fn kind_name(kind: FileType) -> &'static str {
+/// What a file is, in words.
+pub fn kind_name(kind: FileType) -> &'static str {
     match kind {
         kind if kind.is_dir() => "directory",
         kind if kind.is_file() => "regular file",

@@ -35,7 +35,7 @@ impl BootRoom {
     pub(super) fn new(boot: &Laid<'_, VfatLayout>) -> Self {
         let Laid { tree, layout } = boot;
         let clusters = |node| match tree.kind(node) {
-            NodeKind::File { size, .. } => size.next_multiple_of(layout.cluster_size()),
+            NodeKind::File { size } => size.next_multiple_of(layout.cluster_size()),
             _ => 0,
         };
         let generation_size = kept(tree).into_iter().map(clusters).sum();

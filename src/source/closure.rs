@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::own::OwnEntry;
 use super::skeleton::{Entry, Skeleton};
 use super::tree::{DirectoryMode, Executable, FileTree, TreeBuilder, TreeError};
+use crate::output::kind_name;
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::store::registration::IMAGE_FILE_NAME;
 use crate::store::{StorePath, StoreRoot};
@@ -137,7 +138,7 @@ fn scan(
         let target = fs::read_link(source).map_err(io_error(source))?;
         builder.symlink(name, target.as_os_str())?
     } else {
-        return Err(ScanError::SpecialFile { path: source.to_owned(), kind: special_kind(kind) });
+        return Err(ScanError::SpecialFile { path: source.to_owned(), kind: kind_name(kind) });
     };
     if let Some(origin) = origin {
         builder.set_origin(node, origin.to_owned());
@@ -162,16 +163,6 @@ fn list(directory: &Path) -> Result<Vec<(OsString, PathBuf, Metadata)>, ScanErro
     }
     entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     Ok(entries)
-}
-
-pub(super) fn special_kind(kind: FileType) -> &'static str {
-    match kind {
-        kind if kind.is_socket() => "socket",
-        kind if kind.is_fifo() => "named pipe",
-        kind if kind.is_block_device() => "block device",
-        kind if kind.is_char_device() => "character device",
-        _ => "file of an unknown kind",
-    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ScanError + use<> {

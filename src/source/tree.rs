@@ -93,13 +93,11 @@ pub enum Executable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind<'a> {
     /// A directory; see [`FileTree::children`].
-    Directory(DirectoryMode),
+    Directory,
     /// A regular file.
     File {
         /// Its length in bytes.
         size: u64,
-        /// Its one permission.
-        executable: Executable,
     },
     /// A symbolic link and its target, any bytes but NUL.
     Symlink(&'a OsStr),
@@ -185,8 +183,8 @@ impl FileTree {
     /// What the node is.
     pub fn kind(&self, node: NodeIndex) -> NodeKind<'_> {
         match self.node(node).kind {
-            Kind::Directory { mode } => NodeKind::Directory(mode),
-            Kind::File { size, executable } => NodeKind::File { size, executable },
+            Kind::Directory { .. } => NodeKind::Directory,
+            Kind::File { size, .. } => NodeKind::File { size },
             Kind::Symlink { target } => NodeKind::Symlink(OsStr::from_bytes(self.text(target))),
         }
     }

@@ -97,11 +97,7 @@ pub(super) fn check_extra_directories(btrfs: &Btrfs, extra: &[PathBuf], top: &mu
         {
             let problem =
                 format!("{:?} lies in the subvolume {nested:?}, not in the store's", directory.display().to_string());
-            top.note(
-                top.member("extraDirectories"),
-                problem,
-                "remove it there, and let systemd.tmpfiles make it".to_owned(),
-            );
+            top.note(top.member("extraDirectories"), problem, "move it to files, as a directory".to_owned());
         }
     }
 }

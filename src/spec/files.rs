@@ -46,8 +46,8 @@ pub enum Contents {
     Directory,
 }
 
-/// Reads `files`.
-pub(super) fn read(top: &mut Object<'_>) -> Option<Vec<OwnFile>> {
+/// Reads `files`, which have their places by `mounts`, outside of what is `reserved`, if that is known.
+pub(super) fn read(top: &mut Object<'_>, mounts: &MountTable, reserved: Option<Reserved>) -> Option<Vec<OwnFile>> {
     let values: Vec<Value> = top.optional("files", "a list of objects", Vec::new(), as_is)?;
     let list = top.member("files");
     let read = values.into_iter().enumerate().map(|(i, value)| {
@@ -56,7 +56,11 @@ pub(super) fn read(top: &mut Object<'_>) -> Option<Vec<OwnFile>> {
     });
     // All are read before the first bad one makes the list void.
     let read: Vec<_> = read.collect();
-    read.into_iter().collect()
+    let files: Vec<_> = read.into_iter().collect::<Option<_>>()?;
+    if let Some(reserved) = reserved {
+        check(&files, mounts, &reserved, top);
+    }
+    Some(files)
 }
 
 fn read_one(path: String, mut entry: Object<'_>) -> Option<OwnFile> {
@@ -103,7 +107,7 @@ fn one_of(mut said: Vec<Contents>, path: &str, entry: &mut Object<'_>) -> Option
 }
 
 /// Notes files that cannot be where they are to be. Those of a directory that is taken whole are judged when it is read.
-pub(super) fn check(files: &[OwnFile], mounts: &MountTable, reserved: &Reserved, top: &mut Object<'_>) {
+fn check(files: &[OwnFile], mounts: &MountTable, reserved: &Reserved, top: &mut Object<'_>) {
     let mut seen: BTreeMap<Location, &OwnFile> = BTreeMap::new();
     for file in files {
         let target = format!("{}.target", file.path);
@@ -196,7 +200,7 @@ impl Reserved {
         {
             return Some("is in the store, which holds the closure alone");
         }
-        (*path == self.root.join(IMAGE_FILE_NAME)).then_some("is where every image has its registration")
+        path.starts_with(self.root.join(IMAGE_FILE_NAME)).then_some("is where every image has its registration")
     }
 }
 

@@ -38,6 +38,12 @@ impl MountTable {
         Self { mounts }
     }
 
+    /// Where the running system has what is at `path` of the filesystem of the store, if it mounts just that.
+    pub fn mount_point(&self, path: &Path) -> Option<&Path> {
+        let found = self.mounts.iter().find(|(_, mount)| matches!(mount, Mount::Nix(root) if root == path));
+        found.map(|(mount_point, _)| mount_point.as_path())
+    }
+
     /// Where an absolute path of plain components lies.
     ///
     /// # Errors

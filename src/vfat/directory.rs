@@ -30,8 +30,8 @@ pub(super) fn bytes(layout: &VfatLayout, tree: &FileTree, directory: NodeIndex) 
         let alias = aliases.give(name);
         long_entries(name, &alias).for_each(|entry| bytes.extend_from_slice(entry.as_bytes()));
         let (attributes, size) = match tree.kind(child) {
-            NodeKind::File { size, .. } => (0, u32::try_from(size).expect("the layout has no larger files")),
-            NodeKind::Directory(_) | NodeKind::Symlink(_) => (ATTR_DIRECTORY, 0),
+            NodeKind::File { size } => (0, u32::try_from(size).expect("the layout has no larger files")),
+            NodeKind::Directory | NodeKind::Symlink(_) => (ATTR_DIRECTORY, 0),
         };
         let short = ShortEntry::new(alias, attributes, layout.place(child).cluster, size);
         bytes.extend_from_slice(short.as_bytes());

@@ -163,11 +163,11 @@ fn check_tree(tree: &FileTree, has_label: bool) -> Result<Vec<u32>, VfatError> {
     for node in tree.nodes() {
         match tree.kind(node) {
             NodeKind::Symlink(_) => return Err(VfatError::Symlink { path: tree.path(node) }),
-            NodeKind::File { size, .. } if size > u64::from(u32::MAX) => {
+            NodeKind::File { size } if size > u64::from(u32::MAX) => {
                 return Err(VfatError::FileTooLarge { path: tree.path(node), size });
             }
             NodeKind::File { .. } => {}
-            NodeKind::Directory(_) => entries[node.as_usize()] = check_directory(tree, node, has_label)?,
+            NodeKind::Directory => entries[node.as_usize()] = check_directory(tree, node, has_label)?,
         }
     }
     Ok(entries)
@@ -198,8 +198,8 @@ fn own_entries(directory: NodeIndex, has_label: bool) -> u32 {
 /// The number of clusters that `tree` takes.
 fn clusters_of(tree: &FileTree, entries: &[u32], geometry: &Geometry) -> u64 {
     let clusters = |node: NodeIndex| match tree.kind(node) {
-        NodeKind::Directory(_) => geometry.clusters_for(u64::from(entries[node.as_usize()]) * u64::from(ENTRY)).max(1),
-        NodeKind::File { size, .. } => geometry.clusters_for(size),
+        NodeKind::Directory => geometry.clusters_for(u64::from(entries[node.as_usize()]) * u64::from(ENTRY)).max(1),
+        NodeKind::File { size } => geometry.clusters_for(size),
         NodeKind::Symlink(_) => 0,
     };
     tree.nodes().map(clusters).sum()
@@ -228,7 +228,7 @@ fn does_not_fit(
 /// The largest files and their sizes in bytes.
 fn largest_files(tree: &FileTree) -> Vec<(PathBuf, u64)> {
     let size = |node| match tree.kind(node) {
-        NodeKind::File { size, .. } => Some((node, size)),
+        NodeKind::File { size } => Some((node, size)),
         _ => None,
     };
     let mut files: Vec<_> = tree.nodes().filter_map(size).collect();
@@ -285,12 +285,12 @@ impl<'a> Placer<'a> {
     fn fill(&mut self, directory: NodeIndex) {
         for child in creation_order(self.tree, directory) {
             match self.tree.kind(child) {
-                NodeKind::Directory(_) => {
+                NodeKind::Directory => {
                     self.begin(child, DOT_ENTRIES);
                     self.add_entries(directory, child);
                     self.fill(child);
                 }
-                NodeKind::File { size, .. } => {
+                NodeKind::File { size } => {
                     self.add_entries(directory, child);
                     self.places[child.as_usize()].cluster = if size == 0 { 0 } else { self.next_cluster };
                     let clusters = self.geometry.clusters_for(size);

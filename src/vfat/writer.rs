@@ -99,7 +99,7 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
     fn node(&self, node: NodeIndex, buffer: &mut [u8]) -> Result<(), VfatError> {
         let geometry = self.layout.geometry();
         match self.tree.kind(node) {
-            NodeKind::Directory(_) => {
+            NodeKind::Directory => {
                 let clusters = self.layout.directory_clusters(node);
                 let entries = directory::bytes(self.layout, self.tree, node);
                 let size = usize::try_from(geometry.cluster_size).expect("clusters are small");
@@ -114,7 +114,7 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
                 let mut links = clusters.iter().zip(clusters.iter().skip(1).chain([&END_OF_CHAIN]));
                 links.try_for_each(|(cluster, next)| self.link(*cluster, &next.to_le_bytes()))
             }
-            NodeKind::File { size, .. } => {
+            NodeKind::File { size } => {
                 let clusters = u32::try_from(geometry.clusters_for(size)).expect("the tree fits");
                 let first = self.layout.place(node).cluster;
                 self.link_file(first, clusters)?;

@@ -275,7 +275,7 @@ fn nothing_is_replaced_but_by_the_host_itself() {
     let closure = ClosureBuilder::new().write();
     let boot = closure.root().join("boot");
     fs::create_dir(&boot).unwrap();
-    fs::write(boot.join("config.txt"), "firmware's").unwrap();
+    fs::write(boot.join("CONFIG.TXT"), "firmware's, which FAT takes for the same name").unwrap();
     let mut spec = closure.spec.clone();
     spec["extraBootFiles"] = json!([boot]);
     spec["files"] = json!([{ "target": "/boot/config.txt", "text": "the host's" }, { "target": "/etc/x", "text": "" }]);

@@ -39,18 +39,18 @@ pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
     let mut judge = |node, key: &str, most, up_to, whose: &str| {
         for (number, len) in long_lines(tree, node, key, most)?.into_iter().filter(|(_, len)| *len <= up_to) {
             warnings.push(format!(
-                "/boot/{}, line {number}: the command line of {len} bytes is longer than {whose} takes, which is \
-                 {most}; shorten boot.kernelParams",
+                "/boot/{}, line {number}: the command line has {len} bytes, and {whose} takes {most}; shorten \
+                 boot.kernelParams",
                 tree.path(node).display()
             ));
         }
         Ok::<_, PopulateError>(())
     };
     if let Some(node) = find(tree, EXTLINUX_CONF) {
-        judge(node, "append", U_BOOT_MAX, usize::MAX, "U-Boot, unless its CONFIG_SYS_CBSIZE was raised,")?;
-        judge(node, "append", SMALL_U_BOOT_MAX, U_BOOT_MAX, "U-Boot, where its CONFIG_SYS_CBSIZE is only 512,")?;
+        judge(node, "append", U_BOOT_MAX, usize::MAX, "U-Boot with the usual CONFIG_SYS_CBSIZE")?;
+        judge(node, "append", SMALL_U_BOOT_MAX, U_BOOT_MAX, "U-Boot with a CONFIG_SYS_CBSIZE of 512")?;
     }
-    let entries = find(tree, ENTRIES).filter(|&node| matches!(tree.kind(node), NodeKind::Directory(_)));
+    let entries = find(tree, ENTRIES).filter(|&node| matches!(tree.kind(node), NodeKind::Directory));
     for node in entries.iter().flat_map(|&entries| tree.children(entries)) {
         judge(node, "options", LINUX_MAX, usize::MAX, "Linux")?;
     }
@@ -60,7 +60,7 @@ pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
 /// The lines of a file that give `key` more than `most` bytes, and how many.
 fn long_lines(tree: &FileTree, node: NodeIndex, key: &str, most: usize) -> Result<Vec<(usize, usize)>, PopulateError> {
     let source = match tree.kind(node) {
-        NodeKind::File { size, .. } if size <= CONF_MAX => tree.source_path(node),
+        NodeKind::File { size } if size <= CONF_MAX => tree.source_path(node),
         _ => None,
     };
     let Some(source) = source else { return Ok(Vec::new()) };
@@ -78,7 +78,7 @@ fn long_lines(tree: &FileTree, node: NodeIndex, key: &str, most: usize) -> Resul
 fn find(tree: &FileTree, path: [&str; 2]) -> Option<NodeIndex> {
     let is_called = |node: &NodeIndex, name: &str| tree.name(*node).eq_ignore_ascii_case(OsStr::new(name));
     path.iter().try_fold(NodeIndex::ROOT, |directory, name| match tree.kind(directory) {
-        NodeKind::Directory(_) => tree.children(directory).find(|node| is_called(node, name)),
+        NodeKind::Directory => tree.children(directory).find(|node| is_called(node, name)),
         _ => None,
     })
 }

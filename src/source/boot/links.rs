@@ -2,10 +2,10 @@
 
 use std::fs::{self, FileType};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{PopulateError, io_error};
+use crate::output::kind_name;
 use crate::source::links::{Unresolved, find, resolve};
 use crate::store::StoreRoot;
 
@@ -68,11 +68,6 @@ impl Store<'_> {
 
 /// What a file is that is neither regular nor directory nor symbolic link.
 pub(super) fn special(file_type: FileType) -> Option<&'static str> {
-    match file_type {
-        t if t.is_block_device() => Some("block device"),
-        t if t.is_char_device() => Some("character device"),
-        t if t.is_fifo() => Some("fifo"),
-        t if t.is_socket() => Some("socket"),
-        _ => None,
-    }
+    let is_usual = file_type.is_file() || file_type.is_dir() || file_type.is_symlink();
+    (!is_usual).then(|| kind_name(file_type))
 }

@@ -72,9 +72,8 @@ impl<'a> Merge<'a> {
                 let (source, size) = (source.clone(), *size);
                 let file = Slot::File { source: source.clone(), size };
                 let path = self.respelled(path, &file);
-                if let Some(Slot::File { .. }) = self.slots.get(&path) {
-                    self.slots.remove(&path);
-                }
+                let is_same = |other: &Path| folded(other) == folded(&path);
+                self.slots.retain(|other, slot| !(matches!(slot, Slot::File { .. }) && is_same(other)));
                 self.add_file(&path, source, size)
             }
             OwnKind::Symlink(_) => unreachable!("links on FAT are refused when they are gathered"),
@@ -125,7 +124,6 @@ impl<'a> Merge<'a> {
 
     /// The path with its directories spelt as they were when they came first.
     fn respelled(&mut self, path: PathBuf, slot: &Slot) -> PathBuf {
-        let folded = |path: &Path| path.to_string_lossy().to_lowercase();
         let above = path.parent().and_then(|parent| self.directories.get(&folded(parent)));
         let path = above.zip(path.file_name()).map_or(path.clone(), |(above, name)| above.join(name));
         match slot {
@@ -156,6 +154,11 @@ impl<'a> Merge<'a> {
         }
         Ok(builder.finish())
     }
+}
+
+/// A path as FAT compares it, as far as that matters here.
+fn folded(path: &Path) -> String {
+    path.to_string_lossy().to_lowercase()
 }
 
 /// Whether two files of `size` bytes hold the same.

@@ -76,8 +76,8 @@ fn store_root(root: Option<PathBuf>) -> StoreRoot {
 fn listing(boot: &BootTree) -> Vec<String> {
     let tree = &boot.tree;
     let describe = |node: NodeIndex| match tree.kind(node) {
-        NodeKind::Directory(_) => format!("{}/", tree.path(node).display()),
-        NodeKind::File { size, .. } => {
+        NodeKind::Directory => format!("{}/", tree.path(node).display()),
+        NodeKind::File { size } => {
             let contents = fs::read_to_string(tree.source_path(node).unwrap()).unwrap();
             assert_eq!(contents.len() as u64, size);
             format!("{}={}", tree.path(node).display(), contents.trim_end())
@@ -168,12 +168,12 @@ fn long_command_lines_are_warned_of() {
     assert_eq!(
         told,
         [
-            "warning: /boot/extlinux/extlinux.conf, line 4: the command line of 1024 bytes is longer than U-Boot, unless its \
-             CONFIG_SYS_CBSIZE was raised, takes, which is 1023; shorten boot.kernelParams",
-            "warning: /boot/extlinux/extlinux.conf, line 6: the command line of 512 bytes is longer than U-Boot, where its \
-             CONFIG_SYS_CBSIZE is only 512, takes, which is 511; shorten boot.kernelParams",
-            "warning: /boot/loader/entries/b.conf, line 2: the command line of 2048 bytes is longer than Linux takes, which is \
-             2047; shorten boot.kernelParams",
+            "warning: /boot/extlinux/extlinux.conf, line 4: the command line has 1024 bytes, and U-Boot with the usual \
+             CONFIG_SYS_CBSIZE takes 1023; shorten boot.kernelParams",
+            "warning: /boot/extlinux/extlinux.conf, line 6: the command line has 512 bytes, and U-Boot with a \
+             CONFIG_SYS_CBSIZE of 512 takes 511; shorten boot.kernelParams",
+            "warning: /boot/loader/entries/b.conf, line 2: the command line has 2048 bytes, and Linux takes 2047; shorten \
+             boot.kernelParams",
         ]
     );
 }
@@ -253,7 +253,7 @@ fn special_files_are_errors() {
     drop(socket);
     fs::remove_file(host.path("x/s")).unwrap();
     let error = host.boot_tree(Some("f() { mkfifo p; }; f"), &["x"]).unwrap_err();
-    assert!(matches!(error, PopulateError::SpecialFile { kind: "fifo", .. }), "{error}");
+    assert!(matches!(error, PopulateError::SpecialFile { kind: "named pipe", .. }), "{error}");
 }
 
 #[test]

@@ -30,14 +30,16 @@ impl<'a> Gather<'a> {
 
     /// Adds the empty directories that the spec asks for.
     pub(super) fn directories(&mut self) {
-        let Spec { nix, btrfs, extra_directories, .. } = self.spec;
+        let Spec { nix, btrfs, extra_directories, mounts, .. } = self.spec;
         let attributes = Attributes::of_root(0o755);
         let directory = |path: PathBuf, target: PathBuf, origin: String| {
             let location = Location::Nix(path.clone());
             (location, OwnEntry { path, target, kind: OwnKind::Directory, attributes, origin })
         };
         let subvolumes = btrfs.iter().flat_map(|btrfs| &btrfs.subvolumes).map(|subvolume| {
-            directory(subvolume.into(), Path::new("/").join(subvolume), format!("the subvolume {subvolume:?}"))
+            let path = PathBuf::from(subvolume);
+            let target = mounts.mount_point(&path).expect("there is a subvolume because it is mounted").to_owned();
+            directory(path, target, format!("the subvolume {subvolume:?}"))
         });
         let extra = extra_directories.iter().map(|extra| {
             let path = self.reserved.root.join(extra);

@@ -39,7 +39,7 @@ pub enum OwnError {
 /// A directory to be laid over the image.
 #[derive(Clone, Debug, Default)]
 pub struct ExtraFiles {
-    /// It stands for `/`.
+    /// It stands for `/`. Absolute, and no symbolic link.
     pub directory: PathBuf,
     /// Who owns what; of several that hold for a file, the last one counts.
     pub chown: Vec<Chown>,

@@ -10,9 +10,8 @@ use walkdir::WalkDir;
 
 use super::gather::Gather;
 use super::{OwnEntry, OwnError, OwnKind};
-use crate::output::Scratch;
+use crate::output::{Scratch, kind_name};
 use crate::progress::{Cancel, Cancelled};
-use crate::source::closure::special_kind;
 use crate::source::links::{self, Unresolved};
 use crate::source::tree::Attributes;
 use crate::spec::files::Contents;
@@ -158,21 +157,14 @@ fn unresolved(error: &Unresolved) -> String {
     }
 }
 
-/// Lays all that is in `directory` over the image.
-pub(super) fn extra(gather: &mut Gather<'_>, directory: &Path, cancel: &Cancel) -> Result<(), OwnError> {
-    let top = directory.canonicalize().and_then(|top| top.read_dir().map(|_| top));
-    let top = top.map_err(|error| {
-        OwnError::Wrong(vec![format!(
-            "--extra-files {}: is no directory that can be read: {error}",
-            directory.display()
-        )])
-    })?;
+/// Lays all that is in the directory `top` over the image.
+pub(super) fn extra(gather: &mut Gather<'_>, top: &Path, cancel: &Cancel) -> Result<(), OwnError> {
     let mut directories: Vec<(PathBuf, Metadata)> = Vec::new();
-    for found in WalkDir::new(&top).min_depth(1).sort_by_file_name() {
+    for found in WalkDir::new(top).min_depth(1).sort_by_file_name() {
         cancel.check()?;
         match found.map_err(io::Error::from).and_then(|found| Ok((found.metadata()?, found))) {
             Ok((metadata, found)) => {
-                let target = Path::new("/").join(found.path().strip_prefix(&top).unwrap_or(Path::new("")));
+                let target = Path::new("/").join(found.path().strip_prefix(top).unwrap_or(Path::new("")));
                 // A directory may lead to a filesystem of the image through one that is not in it.
                 if metadata.is_dir() && found.path().read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
                     directories.push((target, metadata));
@@ -224,7 +216,7 @@ fn kind(source: &Path, metadata: &Metadata) -> Result<OwnKind, String> {
         let target = fs::read_link(source).map_err(|error| format!("{}: cannot be read: {error}", source.display()))?;
         Ok(OwnKind::Symlink(OsString::from(target)))
     } else {
-        let kind = special_kind(file_type);
+        let kind = kind_name(file_type);
         Err(format!("{}: is a {kind}; an image holds only files, directories and symbolic links", source.display()))
     }
 }

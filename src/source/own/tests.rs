@@ -18,7 +18,7 @@ fn persistent() -> Spec {
             "/": { "device": "none", "fsType": "tmpfs" },
             "/boot": { "device": "/dev/disk/by-uuid/2178-694E", "fsType": "vfat" },
             "/nix": btrfs("subvol=nix"),
-            "/persist": btrfs("subvol=persist"),
+            "/persist": btrfs("subvol=srv/state"),
         },
         "extraDirectories": ["/nix/var/log"],
     });
@@ -59,14 +59,27 @@ fn a_directory_leads_through_what_is_not_in_the_image() {
     let expected = [
         "nix 755 0:0",
         "nix/var/log 755 0:0",
-        "persist 700 0:0",
-        "persist/home 711 0:0",
-        "persist/home/alice 750 1000:100",
-        "persist/home/alice/key 600 1000:100",
+        "srv/state 700 0:0",
+        "srv/state/home 711 0:0",
+        "srv/state/home/alice 750 1000:100",
+        "srv/state/home/alice/key 600 1000:100",
     ];
     assert_eq!(lines(&own.nix), expected);
     let boot: Vec<_> = own.boot.iter().map(|entry| entry.path.to_str().unwrap()).collect();
     assert_eq!(boot, ["", "loader", "loader/x"]);
+}
+
+/// A subvolume is where it is mounted, whatever its name.
+#[test]
+fn a_subvolume_is_owned_by_its_mount_point() {
+    let top = tempfile::tempdir().unwrap();
+    fs::create_dir(top.path().join("persist")).unwrap();
+    chmod(&top.path().join("persist"), 0o750);
+    let own = gathered(&persistent(), top.path(), &[("/persist", 7, 8)]).unwrap();
+    assert_eq!(lines(&own.nix), ["nix 755 0:0", "nix/var/log 755 0:0", "srv/state 750 7:8"]);
+    fs::remove_dir(top.path().join("persist")).unwrap();
+    let own = gathered(&persistent(), top.path(), &[("/persist", 7, 8)]).unwrap();
+    assert_eq!(lines(&own.nix)[2], "srv/state 755 7:8");
 }
 
 #[test]

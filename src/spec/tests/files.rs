@@ -76,7 +76,7 @@ fn a_file_is_where_the_image_has_room_for_it() {
     let mut spec = files(json!([
         { "target": "/nix/store/x", "text": "" },
         { "target": "/nix", "directory": true },
-        { "target": "/nix-path-registration", "text": "" },
+        { "target": "/nix-path-registration/x", "text": "" },
         { "target": "/home/x", "text": "" },
         { "target": "/srv/x", "text": "" },
         { "target": "/boot/x", "symlink": "y" },
@@ -91,7 +91,7 @@ fn a_file_is_where_the_image_has_room_for_it() {
     let expected = "\
 files[0].target: \"/nix/store/x\" is in the store, which holds the closure alone; set files[0].target to another path, or remove it
 files[1].target: \"/nix\" leads to the store; set files[1].target to another path, or remove it
-files[2].target: \"/nix-path-registration\" is where every image has its registration; set files[2].target to another path, or remove it
+files[2].target: \"/nix-path-registration/x\" is where every image has its registration; set files[2].target to another path, or remove it
 files[3].target: \"/home/x\" is on fileSystems.\"/home\" (xfs, /dev/disk/by-label/home), which is not in the image; set files[3].target to another path, or remove it
 files[4].target: \"/srv/x\" is on fileSystems.\"/srv\" (tmpfs), which is not in the image; set files[4].target to another path, or remove it
 files[5].symlink: is a symbolic link, which FAT cannot hold; set source or text instead of files[5].symlink

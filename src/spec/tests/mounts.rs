@@ -59,7 +59,7 @@ fn bad_subvolumes() {
     set(&mut spec, "/extraDirectories", json!(["/home", "/var"]));
     good(&spec);
     set(&mut spec, "/extraDirectories", json!(["/home/user", "/var"]));
-    insta::assert_snapshot!(bad(&spec), @r#"extraDirectories: "home/user" lies in the subvolume "home", not in the store's; remove it there, and let systemd.tmpfiles make it"#);
+    insta::assert_snapshot!(bad(&spec), @r#"extraDirectories: "home/user" lies in the subvolume "home", not in the store's; move it to files, as a directory"#);
 }
 
 #[test]

@@ -54,8 +54,8 @@ impl Host {
         let found = tree.nodes().skip(1).filter_map(|node| {
             let path = tree.path(node).display().to_string();
             match tree.kind(node) {
-                NodeKind::Directory(_) if tree.children(node).next().is_some() => None,
-                NodeKind::Directory(_) => Some((path + "/", String::new())),
+                NodeKind::Directory if tree.children(node).next().is_some() => None,
+                NodeKind::Directory => Some((path + "/", String::new())),
                 _ => {
                     let contents = fs::read(tree.source_path(node).unwrap()).unwrap();
                     Some((path, String::from_utf8_lossy(&contents).into_owned()))
