@@ -38,6 +38,20 @@ pub(super) fn extra_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
     Ok(Some(ExtraFiles { directory, chown }))
 }
 
+/// Refuses an output in the directory that is laid over the image: the next image would hold this one.
+pub(super) fn check_outside(out: &Path, extra: Option<&ExtraFiles>) -> Result<()> {
+    let absolute = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let there = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    match (there, extra) {
+        (Some(there), Some(extra)) if there.starts_with(&extra.directory) => {
+            let (out, directory) = (out.display(), extra.directory.display());
+            let problem = format!("--out {out}: is in {directory}, which --extra-files lays over the image");
+            Err(BadInput(format!("{problem}; name another place")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn chown(path: &OsStr, owner: &OsStr) -> Result<Chown, BadInput> {
     let path = Path::new(path);
     let is_plain = path.is_absolute() && !path.iter().any(|name| name == "..");

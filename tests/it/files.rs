@@ -308,8 +308,8 @@ fn nothing_is_replaced_but_by_the_host_itself() {
 #[test]
 fn bad_arguments() {
     let closure = ClosureBuilder::new().write();
-    let dir = tempfile::tempdir().unwrap();
-    let directory = dir.path().to_str().unwrap();
+    let (dir, secrets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let directory = secrets.path().to_str().unwrap();
     for (arguments, words) in [
         (
             &["--extra-files", "/nowhere"][..],
@@ -326,6 +326,20 @@ fn bad_arguments() {
         assert!(told.stderr.contains(words), "{}", told.stderr);
         assert!(!out.exists());
     }
+}
+
+/// The next image would hold this one.
+#[test]
+fn an_image_is_not_put_into_what_it_is_made_of() {
+    let closure = ClosureBuilder::new().write();
+    let top = tempfile::tempdir().unwrap();
+    symlink(top.path(), closure.root().join("link")).unwrap();
+    for out in [top.path().join("new/out"), closure.root().join("link/out")] {
+        let mut command = build_command(&closure.spec_path(), closure.root(), &out, &["--extra-files"]);
+        let told = run(command.arg(top.path())).expect_failure(2).stderr;
+        assert!(told.contains("which --extra-files lays over the image; name another place"), "{told}");
+    }
+    assert_eq!(fs::read_dir(top.path()).unwrap().count(), 0);
 }
 
 #[test]
