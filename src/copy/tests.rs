@@ -9,7 +9,6 @@ use super::*;
 use crate::progress::Silent;
 
 const PAGE: u64 = 4096;
-const IMAGE_BYTES: u64 = 40 << 20;
 
 /// Files with the pieces they go to.
 #[derive(Default)]
@@ -113,14 +112,25 @@ fn one(source: tempfile::NamedTempFile, size: u64) -> Host {
     Host { files: vec![(source, size, pieces)], ..Host::default() }
 }
 
-fn image_and_options(engine: Engine, threads: usize) -> (File, Options) {
+/// The most bytes of an image that a file of `size` bytes is given, gaps between its pieces included.
+fn room(size: u64) -> u64 {
+    2 * size.next_multiple_of(PAGE) + PAGE
+}
+
+impl Host {
+    fn image_bytes(&self) -> u64 {
+        self.files.iter().map(|(_, size, _)| room(*size)).sum()
+    }
+}
+
+fn image_and_options(files: &Host, engine: Engine, threads: usize) -> (File, Options) {
     let image = tempfile::tempfile().unwrap();
-    image.set_len(IMAGE_BYTES).unwrap();
+    image.set_len(files.image_bytes()).unwrap();
     (image, Options { threads: NonZeroUsize::new(threads).unwrap(), engine })
 }
 
 fn copy(files: &Host, engine: Engine, threads: usize) -> Result<File, CopyError> {
-    let (image, options) = image_and_options(engine, threads);
+    let (image, options) = image_and_options(files, engine, threads);
     run(files, &image, options, &Silent, &Cancel::new()).map(|_| image)
 }
 
@@ -130,21 +140,34 @@ fn contents(mut image: &File) -> Vec<u8> {
     bytes
 }
 
-/// Contents of pages that are zero or not, and not a whole number of pages long.
-fn some_contents() -> impl Strategy<Value = Vec<u8>> {
-    (prop::collection::vec((any::<bool>(), 1usize..700), 1..5), 0usize..4096).prop_map(|(runs, cut)| {
+/// Contents of pages that are zero or not, and not a whole number of pages long. A failed test prints these few
+/// numbers, not megabytes.
+#[derive(Clone, Debug)]
+struct Contents {
+    runs: Vec<(bool, usize)>,
+    cut: usize,
+}
+
+impl Contents {
+    fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (zero, pages) in runs {
-            bytes.resize(bytes.len() + pages * 4096, if zero { 0 } else { 0xa5 });
+        for (zero, pages) in &self.runs {
+            bytes.resize(bytes.len() + pages * 4096, if *zero { 0 } else { 0xa5 });
         }
-        bytes.truncate(bytes.len() - cut);
+        bytes.truncate(bytes.len() - self.cut);
         bytes
-    })
+    }
+}
+
+fn some_contents() -> impl Strategy<Value = Contents> {
+    (prop::collection::vec((any::<bool>(), 1usize..700), 1..5), 0usize..4096)
+        .prop_map(|(runs, cut)| Contents { runs, cut })
 }
 
 /// What the image should be, and the files that should come to it: each in two pieces or, if small, in none.
 fn lay_out(all: Vec<(Vec<u8>, u64)>) -> (Vec<u8>, Host) {
-    let mut wanted = vec![0; index(IMAGE_BYTES)];
+    let sizes = all.iter().map(|(bytes, _)| bytes.len() as u64);
+    let mut wanted = vec![0; index(sizes.map(room).sum())];
     let mut at = 0;
     let mut host = Host { watch: Some(Watch::default()), ..Host::default() };
     for (bytes, first_pages) in all {
@@ -179,6 +202,7 @@ proptest! {
     /// each page is shown once.
     #[test]
     fn bytes_arrive(all in prop::collection::vec((some_contents(), 1u64..900), 0..8), threads in 1usize..4) {
+        let all: Vec<_> = all.into_iter().map(|(contents, first_pages)| (contents.bytes(), first_pages)).collect();
         let (wanted, mut host) = lay_out(all.clone());
         for engine in [Engine::Auto, Engine::Direct, Engine::CopyFileRange, Engine::Buffered] {
             host.kept = Mutex::default();
@@ -199,12 +223,13 @@ proptest! {
     /// Packed files land where they are placed, are placed in order, and look the same whatever the threads.
     #[test]
     fn packed_bytes_arrive(all in prop::collection::vec((some_contents(), 1u64..2), 0..8)) {
+        let all: Vec<_> = all.into_iter().map(|(contents, first_pages)| (contents.bytes(), first_pages)).collect();
         let (_, mut host) = lay_out(all.clone());
         let mut results = Vec::new();
         for threads in [1, 3] {
             host.placed = Mutex::default();
             host.watch = Some(Watch::default());
-            let (image, options) = image_and_options(Engine::Auto, threads);
+            let (image, options) = image_and_options(&host, Engine::Auto, threads);
             pack(&host, &image, options, &Silent, &Cancel::new()).unwrap();
             let image = contents(&image);
             let seen = host.watch.take().unwrap().0.into_inner().unwrap();
@@ -219,7 +244,7 @@ proptest! {
 
 /// What packing should make of the files, by the simplest way.
 fn pack_by_hand(files: &[Vec<u8>], host: &Host) -> Vec<u8> {
-    let mut image = vec![0; index(IMAGE_BYTES)];
+    let mut image = vec![0; index(host.image_bytes())];
     *host.placed.lock().unwrap() = Default::default();
     for (file, bytes) in files.iter().enumerate() {
         for (number, bytes) in (0..).zip(bytes.chunks(host.unit_bytes())) {
@@ -240,7 +265,7 @@ fn pack_by_hand(files: &[Vec<u8>], host: &Host) -> Vec<u8> {
 fn an_error_while_packing_stops_all_threads() {
     let (_, mut host) = lay_out((0..200).map(|_| (vec![1; 100_000], 1)).collect());
     host.files[150].1 += 1;
-    let (image, options) = image_and_options(Engine::Auto, 4);
+    let (image, options) = image_and_options(&host, Engine::Auto, 4);
     let result = pack(&host, &image, options, &Silent, &Cancel::new());
     assert!(matches!(result, Err(CopyError::Changed { path, .. }) if path == host.files[150].0.path()));
 }
