@@ -21,7 +21,9 @@ let
   };
 
   extraPartitions =
-    lib.optional (cfg.platformPartSize != null) platform ++ map withSwap cfg.extraPartitions ++ swap.partitions;
+    lib.optional (cfg.platformPartSize != null) platform
+    ++ map (partition: withSwap partition // pages) cfg.extraPartitions
+    ++ map (partition: partition // pages) swap.partitions;
   names = [
     "boot"
     "nix"
@@ -36,6 +38,8 @@ let
     // lib.optionalAttrs (
       partition.swap == null && lib.any swap.isEncrypted (namesOf partition)
     ) { swap = false; };
+
+  pages = lib.optionalAttrs (cfg.swapPageSize != 4096) { inherit (cfg) swapPageSize; };
 
   # What udev calls a partition, as far as that is known here.
   namesOf =
@@ -183,6 +187,23 @@ in
         The size in bytes of a partition for the one of {option}`swapDevices` that is a path in
         {file}`/dev/disk/by-uuid`, `by-label`, `by-partuuid` or `by-partlabel`; null for none. It is ready
         for {command}`swapon`, or left empty where the host encrypts it with a new key at each boot.
+      '';
+    };
+
+    swapPageSize = mkOption {
+      type = types.enum [
+        4096
+        8192
+        16384
+        32768
+        65536
+      ];
+      default = 4096;
+      example = 16384;
+      description = ''
+        The size in bytes of the pages of the host's kernel, as {command}`getconf PAGESIZE` tells it there: a
+        kernel takes no swap partition with others. 16384 on the Raspberry Pi 5 with the kernel of its makers,
+        and on Apple's processors.
       '';
     };
 

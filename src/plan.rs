@@ -17,7 +17,7 @@ use crate::identity::{Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
-use crate::units::{ByteOffset, SectorSize};
+use crate::units::{ByteOffset, PageSize, SectorSize};
 use crate::vfat::VfatLayout;
 
 mod room;
@@ -87,6 +87,13 @@ pub struct SwapArea {
     pub uuid: Uuid,
     /// The label; empty if it has none.
     pub label: String,
+    /// The size of its pages; in JSON, in bytes.
+    #[serde(serialize_with = "bytes")]
+    pub page_size: PageSize,
+}
+
+fn bytes<S: Serializer>(size: &PageSize, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(size.bytes())
 }
 
 /// One partition and what is in it. Offsets and sizes are in bytes.
@@ -246,7 +253,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
             let partition = partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents));
-            Partition { swap: swap(role, identities), ..partition }
+            Partition { swap: swap(role, spec, identities), ..partition }
         })
         .collect();
     let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
@@ -339,10 +346,11 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
     }
 }
 
-fn swap(role: Role, identities: &Identities) -> Option<SwapArea> {
+fn swap(role: Role, spec: &Spec, identities: &Identities) -> Option<SwapArea> {
     let Role::Extra(index) = role else { return None };
     let (uuid, label) = identities.extra[index].swap.clone()?;
-    Some(SwapArea { uuid, label })
+    let page_size = spec.extra_partitions[index].swap.as_ref()?.page_size;
+    Some(SwapArea { uuid, label, page_size })
 }
 
 fn describe(mounted: &FileSystem, uuid: FsUuid, label: &str, free: u64, tree: &FileTree) -> Filesystem {

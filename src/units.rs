@@ -70,6 +70,37 @@ impl SectorSize {
     }
 }
 
+/// The size of a kernel's pages: the unit of swap areas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PageSize(u32);
+
+impl PageSize {
+    /// All with which Linux runs: 4, 8, 16, 32 and 64 KiB.
+    pub const ALL: [Self; 5] = [Self(4 << 10), Self(8 << 10), Self(16 << 10), Self(32 << 10), Self(64 << 10)];
+
+    /// The page size of `bytes`, or `None` if Linux has no such pages.
+    pub fn new(bytes: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|size| size.bytes() == bytes)
+    }
+
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    /// In bytes, as the length of a buffer.
+    pub fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// That of x86, and of most kernels for ARM.
+impl Default for PageSize {
+    fn default() -> Self {
+        Self::ALL[0]
+    }
+}
+
 /// The smallest multiple of `alignment` that is at least `bytes`, or `None` on overflow.
 ///
 /// `alignment` must not be zero.

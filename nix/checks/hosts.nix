@@ -144,6 +144,21 @@ in
     swap-by-partlabel-encrypted = baseWith { swapSize = 1024 * 1024 * 1024; } // {
       swapDevices = [ (random "/dev/disk/by-partlabel/my\\x20swap") ];
     };
+    swap-large-pages =
+      baseWith {
+        swapSize = 1024 * 1024 * 1024;
+        swapPageSize = 16384;
+        extraPartitions = [
+          {
+            name = "more";
+            typeGuid = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+            size = 1024 * 1024;
+          }
+        ];
+      }
+      // {
+        swapDevices = [ { device = "/dev/disk/by-label/swap"; } ];
+      };
     # Told from the host's own names for them.
     swaps-declared =
       baseWith {

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use zerocopy::IntoBytes;
-
 use super::{BuildError, Context};
 use crate::copy::{self, CopyJobs, Files, Piece};
 use crate::disk::pages::PAGE;
@@ -41,8 +39,8 @@ impl ExtraParts {
         let jobs = Jobs(files.collect());
         for partition in planned {
             if let Some(area) = &partition.swap {
-                let page = swap::first_page(partition.size, area.uuid, &area.label);
-                image.write_all_at(page.as_bytes(), partition.offset)?;
+                let page = swap::first_page(partition.size, area.page_size, area.uuid, &area.label);
+                image.write_all_at(&page, partition.offset)?;
             }
         }
         if !jobs.is_empty() {

@@ -88,7 +88,7 @@ pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> Part
                 label: escape::text(&area.label),
                 uuid: area.uuid,
                 size: area.size,
-                page_size: area.page_size,
+                page_size: area.page_size.bytes(),
             }),
         },
     }

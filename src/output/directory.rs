@@ -24,6 +24,7 @@ impl Directory {
     /// # Errors
     /// If there is something else, or it cannot be made.
     pub fn open(path: &Path) -> Result<Self, OutputError> {
+        target::refuse_among_devices(path, path)?;
         let missing = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
         let mut made = None;
         match fs::metadata(path) {

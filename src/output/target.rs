@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{PROC_SUPER_MAGIC, statfs};
@@ -45,6 +45,7 @@ impl Target {
         // `x/` means a directory; Path does not show the difference.
         let name = real.file_name().filter(|_| !real.as_os_str().as_bytes().ends_with(b"/"));
         let name = name.ok_or_else(|| OutputError::refused(named, "is no name of a file"))?;
+        refuse_among_devices(named, parent(real))?;
         Ok(Self { named: named.to_owned(), directory: parent(real).to_owned(), name: name.to_owned() })
     }
 
@@ -98,6 +99,20 @@ pub(super) fn dangling_link(path: &Path) -> Option<OutputError> {
     Some(OutputError::refused(path, format!("is a link to {}, which is not there; remove the link", target.display())))
 }
 
+/// Refuses a place in /dev: a file there, for want of the device that was meant, is no more than memory, and nothing is
+/// on any disk.
+pub(super) fn refuse_among_devices(named: &Path, directory: &Path) -> Result<(), OutputError> {
+    let filesystem = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let is_of = |path: &str, found: Option<u64>| found.is_some() && found == filesystem(Path::new(path));
+    let here = directory.ancestors().map(or_here).find_map(filesystem);
+    // In a sandbox, /dev can be on the disk of all else.
+    if !is_of("/dev", here) || is_of("/", here) {
+        return Ok(());
+    }
+    let why = "would lie in memory, for /dev holds devices, and there is none of that name; give a name on a disk";
+    Err(OutputError::refused(named, why))
+}
+
 /// That an output is of a kind that is not written.
 pub(super) fn refuse(path: &Path, kind: FileType) -> OutputError {
     let remedy = if kind.is_dir() {
@@ -139,7 +154,12 @@ fn descriptor(path: &Path) -> Option<PathBuf> {
 
 /// The directory that a path is in.
 pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent().map_or(Path::new("."), or_here)
+}
+
+/// The empty path means the current directory.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 #[cfg(test)]
@@ -189,6 +209,11 @@ mod tests {
         }
         for path in ["/dev/null".into(), at("null")] {
             assert!(refused(&path).contains("is a character device, and is left alone"));
+        }
+        if fs::metadata("/dev").unwrap().dev() != fs::metadata("/").unwrap().dev() {
+            for path in ["/dev/sane-image-test", "/dev/no/such/directory"] {
+                assert!(refused(Path::new(path)).contains("would lie in memory"));
+            }
         }
         for path in ["new/", "/", ".."] {
             refused(Path::new(path));

@@ -1,13 +1,18 @@
 //! Whether an extra partition is a swap area, and what the running system finds that by.
 
+use serde_json::Value;
 use uuid::{Uuid, uuid};
 
 use super::device::{Device, FsUuid, Named};
 use super::fields::{Object, as_is};
 use super::file_system::check_spelling;
+use crate::units::PageSize;
 
 /// Discoverable Partitions Specification: swap.
 const TYPE_SWAP: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+
+/// What `swapPageSize` may be.
+const PAGE_SIZES: &str = "4096, 8192, 16384, 32768 or 65536";
 
 /// A swap area to make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,14 +21,17 @@ pub struct Swap {
     pub uuid: Option<Uuid>,
     /// Its label; empty if it has none.
     pub label: String,
+    /// The size of the running kernel's pages.
+    pub page_size: PageSize,
 }
 
-/// What could be read of the two fields on swap.
+/// What could be read of the three fields on swap.
 pub(super) struct SwapFields {
     /// Whether it is to be a swap area, if that is said.
     wanted: Option<Option<bool>>,
     /// As in the host's `swapDevices`.
     pub(super) device: Option<Option<Device>>,
+    page_size: Option<PageSize>,
 }
 
 impl SwapFields {
@@ -41,7 +49,12 @@ impl SwapFields {
                 named.device
             })
         });
-        Self { wanted, device }
+        let page_size =
+            entry.optional("swapPageSize", PAGE_SIZES, PageSize::default().bytes().into(), |value: Value| {
+                let size = value.as_u64().and_then(PageSize::new);
+                size.ok_or_else(|| format!("{value} is not the size of Linux's pages in bytes"))
+            });
+        Self { wanted, device, page_size }
     }
 
     /// The partition's own name that the device tells.
@@ -76,11 +89,14 @@ impl SwapFields {
             }
             (Some(false), _) | (None, true) => None,
             (None, false) if type_guid != TYPE_SWAP && device.is_none() => None,
-            _ => Some(match device {
-                Some(Device::FsUuid(FsUuid::Uuid(uuid))) => Swap { uuid: Some(uuid), ..Swap::default() },
-                Some(Device::Label(label)) => Swap { label, ..Swap::default() },
-                _ => Swap::default(),
-            }),
+            _ => {
+                let plain = Swap { page_size: self.page_size?, ..Swap::default() };
+                Some(match device {
+                    Some(Device::FsUuid(FsUuid::Uuid(uuid))) => Swap { uuid: Some(uuid), ..plain },
+                    Some(Device::Label(label)) => Swap { label, ..plain },
+                    _ => plain,
+                })
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use uuid::uuid;
 use super::mounts::Mount;
 use super::*;
 use crate::store::Registration;
+use crate::units::PageSize;
 
 const TOPLEVEL: &str = "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-nixos-system-host-25.05";
 const NIX_UUID: &str = "/dev/disk/by-uuid/0d0f3b5e-6c6e-4a51-9d7a-3f6b5f5a9c11";
@@ -660,9 +661,20 @@ fn swap_areas_are_known_by_their_device() {
     let plain = Some(Swap::default());
     assert_eq!(read(json!({})), (None, plain.clone()));
     assert_eq!(read(json!({ "swap": false })), (None, None));
-    assert_eq!(read(device(&format!("by-uuid/{uuid}"))), (None, Some(Swap { uuid: Some(uuid), label: String::new() })));
-    assert_eq!(read(device("by-label/a\\x20b")), (None, Some(Swap { uuid: None, label: "a b".into() })));
+    assert_eq!(read(device(&format!("by-uuid/{uuid}"))), (None, Some(Swap { uuid: Some(uuid), ..Swap::default() })));
+    assert_eq!(read(device("by-label/a\\x20b")), (None, Some(Swap { label: "a b".into(), ..Swap::default() })));
     assert_eq!(read(device(&format!("by-partuuid/{uuid}"))), (Some(uuid), plain.clone()));
+    let large = Some(Swap { page_size: PageSize::new(16384).unwrap(), ..Swap::default() });
+    assert_eq!(read(json!({ "swapPageSize": 16384 })), (None, large));
+    let bad_pages = [json!(512), json!(12288), json!("16K"), json!(-4096), json!(4096.5)];
+    let bad_pages = bad_pages.map(|size| partition(json!({ "swapPageSize": size })));
+    insta::assert_snapshot!(each_bad("/extraPartitions", bad_pages.map(|partition| json!([partition]))), @r#"
+    extraPartitions[0].swapPageSize: 512 is not the size of Linux's pages in bytes; set extraPartitions[0].swapPageSize to 4096, 8192, 16384, 32768 or 65536
+    extraPartitions[0].swapPageSize: 12288 is not the size of Linux's pages in bytes; set extraPartitions[0].swapPageSize to 4096, 8192, 16384, 32768 or 65536
+    extraPartitions[0].swapPageSize: "16K" is not the size of Linux's pages in bytes; set extraPartitions[0].swapPageSize to 4096, 8192, 16384, 32768 or 65536
+    extraPartitions[0].swapPageSize: -4096 is not the size of Linux's pages in bytes; set extraPartitions[0].swapPageSize to 4096, 8192, 16384, 32768 or 65536
+    extraPartitions[0].swapPageSize: 4096.5 is not the size of Linux's pages in bytes; set extraPartitions[0].swapPageSize to 4096, 8192, 16384, 32768 or 65536
+    "#);
     assert_eq!(read(device("by-partlabel/swap")), (None, plain));
 
     let bad_ones = json!([

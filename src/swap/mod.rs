@@ -1,25 +1,28 @@
 //! Swap areas: the first page of a partition, by which `swapon` takes it and udev names it.
 
 use uuid::Uuid;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use self::format::{FirstPage, INFO_OFFSET, Info, LABEL_MAX, MAGIC, PAGE_SIZE, PAGE_SIZES, VERSION};
+use self::format::{INFO_OFFSET, Info, LABEL_MAX, MAGIC, VERSION};
 use crate::read::{Bytes, Fault};
-use crate::units::ByteOffset;
+use crate::units::{ByteOffset, PageSize};
 
 pub mod format;
 
 /// The first page of an area of `size` bytes. Of `label`, no more than [`LABEL_MAX`] bytes are written.
-pub fn first_page(size: u64, uuid: Uuid, label: &str) -> FirstPage {
-    let mut page = FirstPage::new_zeroed();
-    let pages = size / PAGE_SIZE as u64;
-    page.info.version.set(VERSION);
-    // Beyond 16 TiB, the kernel has no numbers for pages.
-    page.info.last_page.set(u32::try_from(pages.saturating_sub(1)).unwrap_or(u32::MAX));
-    page.info.uuid = uuid.into_bytes();
+pub fn first_page(size: u64, page_size: PageSize, uuid: Uuid, label: &str) -> Vec<u8> {
+    let mut info = Info::new_zeroed();
+    let pages = size / page_size.bytes();
+    info.version.set(VERSION);
+    // With pages of 4 KiB beyond 16 TiB, the kernel has no numbers for them.
+    info.last_page.set(u32::try_from(pages.saturating_sub(1)).unwrap_or(u32::MAX));
+    info.uuid = uuid.into_bytes();
     let bytes = label.bytes().take(LABEL_MAX);
-    page.info.volume.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
-    page.magic = MAGIC;
+    info.volume.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+    let mut page = vec![0; page_size.as_usize()];
+    page[INFO_OFFSET..][..size_of::<Info>()].copy_from_slice(info.as_bytes());
+    let end = page.len() - MAGIC.len();
+    page[end..].copy_from_slice(&MAGIC);
     page
 }
 
@@ -30,8 +33,8 @@ pub struct Area {
     pub uuid: Uuid,
     /// Empty if it has none. It may hold anything: to be escaped.
     pub label: String,
-    /// The size of its pages in bytes: a kernel with others does not take it.
-    pub page_size: u64,
+    /// The size of its pages: a kernel with others does not take it.
+    pub page_size: PageSize,
     /// Its size in bytes, which need not be that of what it lies in.
     pub size: u64,
     /// That of its layout, which is [`VERSION`] unless it is damaged.
@@ -52,10 +55,10 @@ impl Area {
 
 /// The swap area at the start of `bytes`, or `None` if there is none.
 pub fn find(bytes: &dyn Bytes) -> Option<Area> {
-    let page_size = PAGE_SIZES.into_iter().find(|&page_size| {
+    let page_size = PageSize::ALL.into_iter().find(|page_size| {
         let mut magic = [0; MAGIC.len()];
-        let at = page_size.checked_sub(MAGIC.len() as u64);
-        at.is_some_and(|at| bytes.read_exact_at(ByteOffset(at), &mut magic).is_ok() && magic == MAGIC)
+        let at = page_size.bytes() - MAGIC.len() as u64;
+        bytes.read_exact_at(ByteOffset(at), &mut magic).is_ok() && magic == MAGIC
     })?;
     let mut info = [0; size_of::<Info>()];
     bytes.read_exact_at(ByteOffset(INFO_OFFSET as u64), &mut info).ok()?;
@@ -65,57 +68,50 @@ pub fn find(bytes: &dyn Bytes) -> Option<Area> {
         uuid: Uuid::from_bytes(info.uuid),
         label: String::from_utf8_lossy(label).into_owned(),
         page_size,
-        size: (u64::from(info.last_page.get()) + 1) * page_size,
+        size: (u64::from(info.last_page.get()) + 1) * page_size.bytes(),
         version: info.version.get(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use zerocopy::IntoBytes;
+    use std::mem::offset_of;
 
     use super::*;
 
     #[test]
     fn what_is_written_is_found() {
         let uuid = Uuid::from_u128(0x0b7ae3ef_c2a1_4cbc_8a9b_6a1ae9a0a001);
-        let mut bytes = first_page(1 << 20, uuid, "swäp").as_bytes().to_vec();
-        let area = Area { uuid, label: "swäp".to_owned(), page_size: 4096, size: 1 << 20, version: 1 };
-        assert_eq!(find(&bytes), Some(area));
-        bytes[4095] ^= 1;
-        assert_eq!(find(&bytes), None);
+        for page_size in PageSize::ALL {
+            let mut bytes = first_page(1 << 20, page_size, uuid, "swäp");
+            let area = Area { uuid, label: "swäp".to_owned(), page_size, size: 1 << 20, version: 1 };
+            assert_eq!(find(&bytes), Some(area));
+            *bytes.last_mut().unwrap() ^= 1;
+            assert_eq!(find(&bytes), None);
+        }
         assert_eq!(find(&Vec::new()), None);
     }
 
     #[test]
     fn areas_that_no_kernel_takes_are_faults() {
-        let mut page = first_page(1 << 20, Uuid::max(), "");
-        let faults = |page: &FirstPage| {
-            let faults = find(&page.as_bytes().to_vec()).unwrap().faults(1 << 20).into_iter();
+        let mut page = first_page(1 << 20, PageSize::default(), Uuid::max(), "");
+        let faults = |page: &Vec<u8>| {
+            let faults = find(page).unwrap().faults(1 << 20).into_iter();
             faults.map(|fault| fault.why).collect::<Vec<_>>()
         };
         assert_eq!(faults(&page), Vec::<String>::new());
-        page.info.last_page.set(256);
-        page.info.version.set(2);
+        page[offset_of!(Info, last_page) + INFO_OFFSET..][..4].copy_from_slice(&256_u32.to_le_bytes());
+        page[offset_of!(Info, version) + INFO_OFFSET] = 2;
         let wanted =
             ["is of version 2, but there is only version 1", "has 1052672 bytes, but the partition has 1048576 bytes"];
         assert_eq!(faults(&page), wanted);
     }
 
     #[test]
-    fn an_area_of_larger_pages_is_found() {
-        let mut bytes = first_page(4 << 20, Uuid::max(), "").as_bytes().to_vec();
-        bytes.resize(64 << 10, 0);
-        bytes[4086..4096].fill(0);
-        bytes[(64 << 10) - 10..].copy_from_slice(&MAGIC);
-        let found = find(&bytes).unwrap();
-        assert_eq!((found.page_size, found.size), (64 << 10, 64 << 20), "1024 pages");
-    }
-
-    #[test]
     fn the_largest_area_and_the_longest_label_are_the_formats() {
-        let page = first_page(1 << 60, Uuid::nil(), "0123456789abcdef");
-        assert_eq!(page.info.last_page.get(), u32::MAX);
-        assert_eq!(page.info.volume, *b"0123456789abcde\0");
+        let page = first_page(1 << 60, PageSize::default(), Uuid::nil(), "0123456789abcdef");
+        let (info, _) = Info::ref_from_prefix(&page[INFO_OFFSET..]).unwrap();
+        assert_eq!(info.last_page.get(), u32::MAX);
+        assert_eq!(info.volume, *b"0123456789abcde\0");
     }
 }

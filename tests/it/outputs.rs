@@ -97,6 +97,23 @@ fn what_is_no_regular_file_is_refused_before_anything_is_done() {
     }
 }
 
+/// Who forgets a disk's name, or misspells it, has flashed nothing.
+#[test]
+fn a_name_in_dev_that_is_no_device_is_refused() {
+    let device = |path: &str| fs::metadata(path).unwrap().dev();
+    if device("/dev") == device("/") {
+        return;
+    }
+    let closure = traced();
+    let before = names(Path::new("/dev"));
+    for (out, arguments) in [("/dev/", &[][..]), ("/dev/no-disk", &[]), ("/dev/no-disk", &["--only", "nix"])] {
+        let run = run(&mut build(&closure, Path::new(out), arguments)).expect_failure(1);
+        assert_one_error(&run, &[&format!("{out}: would lie in memory")]);
+        assert_eq!(names(Path::new("/dev")), before);
+        assert!(!closure.root().join("ran").exists(), "populateCmd ran");
+    }
+}
+
 #[test]
 fn an_output_directory_that_is_none_is_refused() {
     let closure = traced();

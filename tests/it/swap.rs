@@ -80,6 +80,27 @@ fn a_swap_partition_is_what_mkswap_makes() {
     }
 }
 
+/// For kernels with larger pages, such as that of the Raspberry Pi 5.
+#[test]
+fn pages_are_as_large_as_is_asked_for() {
+    for page_size in [8 << 10, 16 << 10, 32 << 10, 64 << 10] {
+        let (built, found, ours) = built(swap(json!({ "swapPageSize": page_size })));
+        assert_eq!(found["swap"]["pageSize"], page_size);
+        let report = tool::run(sane_image().args(["inspect", "--json"]).arg(&built.image));
+        let report: Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["partitions"][1]["swap"]["pageSize"], page_size, "{report}");
+        if !need("mkswap") {
+            return;
+        }
+        let theirs = tempfile::NamedTempFile::new().unwrap();
+        theirs.as_file().set_len(6 * MIB).unwrap();
+        let mut mkswap = tool("mkswap");
+        mkswap.args(["--uuid", found["swap"]["uuid"].as_str().unwrap(), "--pagesize", &page_size.to_string()]);
+        tool::run(mkswap.arg(theirs.path()));
+        assert!(fs::read(ours.path()).unwrap() == fs::read(theirs.path()).unwrap(), "{page_size}");
+    }
+}
+
 #[test]
 fn others_know_a_swap_partition() {
     let (_, found, ours) = built(swap(json!({ "swapDevice": "/dev/disk/by-label/swap" })));
