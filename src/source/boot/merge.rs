@@ -31,11 +31,13 @@ pub(super) struct Merge<'a> {
     slots: BTreeMap<PathBuf, Slot>,
     /// The directories among them, by their paths in lower case: FAT has one `EFI` and no `efi` beside it.
     directories: BTreeMap<String, PathBuf>,
+    /// The files likewise, but as they are spelt: what FAT cannot tell apart is refused when the tree is laid out.
+    files: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl<'a> Merge<'a> {
     pub(super) fn new(store: Store<'a>) -> Self {
-        Self { store, slots: BTreeMap::new(), directories: BTreeMap::new() }
+        Self { store, slots: BTreeMap::new(), directories: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Adds a file of `size` bytes at `path`, and the directories above it.
@@ -72,8 +74,9 @@ impl<'a> Merge<'a> {
                 let (source, size) = (source.clone(), *size);
                 let file = Slot::File { source: source.clone(), size };
                 let path = self.respelled(path, &file);
-                let is_same = |other: &Path| folded(other) == folded(&path);
-                self.slots.retain(|other, slot| !(matches!(slot, Slot::File { .. }) && is_same(other)));
+                for same in self.files.remove(&folded(&path)).unwrap_or_default() {
+                    self.slots.remove(&same);
+                }
                 self.add_file(&path, source, size)
             }
             OwnKind::Symlink(_) => unreachable!("links on FAT are refused when they are gathered"),
@@ -99,6 +102,9 @@ impl<'a> Merge<'a> {
         let old = match self.slots.entry(path) {
             Entry::Occupied(old) => old,
             Entry::Vacant(place) => {
+                if let Slot::File { .. } = slot {
+                    self.files.entry(folded(place.key())).or_default().push(place.key().clone());
+                }
                 place.insert(slot);
                 return Ok(());
             }
