@@ -1,20 +1,19 @@
-//! Reads FAT12, FAT16 and FAT32, whoever wrote them, through the crate `fatfs`.
+//! Reads FAT12, FAT16 and FAT32, whoever wrote them.
 //!
-//! fatfs trusts what it reads: some bytes make it panic, recurse or stop short. So the whole tree is walked first, by
-//! code that trusts nothing, and fatfs sees only what that walk has found readable.
+//! The whole tree is walked first; what that walk finds unreadable is refused, and no filesystem is read in part.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use fatfs::{Dir, DirEntry, File};
-
 use super::names;
-use super::volume::{Bits, Next, Shape, Walk, shape};
+use super::volume::entry::{self, ATTRIBUTE_LABEL, Time};
+use super::volume::{Bits, Next, Shape, Walk, chain, shape};
 use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
-use crate::units::ByteOffset;
 
 /// Whether these bytes start with a FAT boot sector.
 pub fn recognise(bytes: &dyn Bytes) -> bool {
@@ -28,7 +27,6 @@ pub fn recognise(bytes: &dyn Bytes) -> bool {
 pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
     let shape = Shape::new(&*bytes)?;
     if shape.is_small_fat32() {
-        // fatfs would refuse it, too, but not say as much.
         return Err(ReadError::Unsupported(format!(
             "FAT32 with {} clusters, which is too few: firmware may take it for FAT16; make it larger, or its clusters \
              smaller",
@@ -36,12 +34,9 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
         )));
     }
     let free = gate(&*bytes, &shape)?;
-    let len = bytes.len();
-    let disk = Disk { bytes, position: 0, window: Vec::new(), start: 0 };
-    let fat = fatfs::FileSystem::new(disk, fatfs::FsOptions::new()).map_err(|e| convert(e, Path::new("")))?;
-    let label = fat.read_volume_label_from_root_dir().map_err(|e| convert(e, Path::new("")))?;
     let id = shape.volume_id();
-    let label = label.unwrap_or_else(|| fat.volume_label());
+    let root = Directory::read(&*bytes, &shape, None)?;
+    let label = root.label.clone().unwrap_or_else(|| shape.label());
     let summary = Summary {
         format: Format::Vfat,
         label: if label == "NO NAME" { String::new() } else { label },
@@ -57,12 +52,12 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
             }
             .to_owned(),
         ],
-        max_entries: len / u64::from(shape::ENTRY_BYTES),
+        max_entries: bytes.len() / u64::from(shape::ENTRY_BYTES),
     };
-    Ok(Reader { fat, summary })
+    Ok(Reader { bytes, shape, summary, way: RefCell::new(vec![(PathBuf::new(), Rc::new(root))]) })
 }
 
-/// Refuses what fatfs would not survive or would read wrong; tells how many clusters are free.
+/// Refuses what cannot be read whole; tells how many clusters are free.
 fn gate(bytes: &dyn Bytes, shape: &Shape) -> Result<u32, ReadError> {
     let mut walk = Walk::new(bytes, shape);
     walk.run()?;
@@ -79,71 +74,41 @@ fn gate(bytes: &dyn Bytes, shape: &Shape) -> Result<u32, ReadError> {
 
 /// A FAT filesystem, open for reading.
 pub struct Reader {
-    fat: fatfs::FileSystem<Disk>,
-    summary: Summary,
-}
-
-/// Bytes that are read at once where fatfs asks for a few: it takes the table and directories apart by the byte.
-const WINDOW: u64 = 4096;
-
-struct Disk {
     bytes: Arc<dyn Bytes>,
-    position: u64,
-    window: Vec<u8>,
-    /// Where the window starts.
-    start: u64,
+    shape: Shape,
+    summary: Summary,
+    /// The directories on the way to the last path that was asked for, each with its path, the root first: whoever
+    /// goes through a tree reads each of them once.
+    way: RefCell<Vec<(PathBuf, Rc<Directory>)>>,
 }
 
-impl Disk {
-    /// Reads through the window.
-    fn read_few(&mut self, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let start = self.position / WINDOW * WINDOW;
-        if self.window.is_empty() || start != self.start {
-            let len = self.bytes.len().saturating_sub(start).min(WINDOW);
-            self.window.resize(usize::try_from(len).unwrap_or(0), 0);
-            self.start = start;
-            self.bytes.read_exact_at(ByteOffset(start), &mut self.window)?;
+/// A directory as it is read.
+struct Directory {
+    /// But for `.` and `..`, in the order of the directory.
+    entries: Vec<entry::Entry>,
+    /// By their names as FAT compares them; of two with the same, the first.
+    names: BTreeMap<String, usize>,
+    /// The volume's label, which the root has.
+    label: Option<String>,
+}
+
+impl Directory {
+    /// Reads the directory that starts at a cluster; the root if at none.
+    fn read(bytes: &dyn Bytes, shape: &Shape, cluster: Option<u32>) -> Result<Self, ReadError> {
+        let contents = chain::directory_bytes(bytes, shape, cluster)?;
+        let found = entry::entries(shape, &contents).entries;
+        let (labels, mut entries): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|entry| entry.attributes & ATTRIBUTE_LABEL != 0);
+        entries.retain(|entry| !entry.is_dots());
+        let mut names = BTreeMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            names.entry(names::folded(&entry.name())).or_insert(index);
         }
-        let at = usize::try_from(self.position.saturating_sub(start)).unwrap_or(usize::MAX);
-        let rest = self.window.get(at..).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Ok(len)
-    }
-}
-
-impl Read for Disk {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = if (buf.len() as u64) < WINDOW {
-            self.read_few(buf).map_err(io::Error::other)?
-        } else {
-            self.bytes.read_exact_at(ByteOffset(self.position), buf).map_err(io::Error::other)?;
-            buf.len()
-        };
-        self.position = self.position.saturating_add(read as u64);
-        Ok(read)
-    }
-}
-
-impl Seek for Disk {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.bytes.len().checked_add_signed(by),
-        };
-        self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
-}
-
-impl Write for Disk {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        Ok(Self { entries, names, label: labels.first().map(entry::Entry::label) })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn find(&self, name: &str) -> Option<&entry::Entry> {
+        self.entries.get(*self.names.get(&names::folded(name))?)
     }
 }
 
@@ -151,77 +116,58 @@ fn escaped(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
-fn convert(error: io::Error, path: &Path) -> ReadError {
-    match error.downcast::<ReadError>() {
-        Ok(error) => error,
-        Err(error) => ReadError::corrupt(format!("FAT ({})", escaped(path)), error.to_string()),
-    }
-}
-
-/// What a path leads to.
-enum Found<'a> {
-    Root(Dir<'a, Disk>),
-    Entry(DirEntry<'a, Disk>),
-}
-
 impl Reader {
-    fn find(&self, path: &Path) -> Result<Found<'_>, ReadError> {
-        let mut found = Found::Root(self.fat.root_dir());
-        for component in path.components() {
-            let Component::Normal(name) = component else { return Err(ReadError::NotFound(escaped(path))) };
-            let name = name.to_str().ok_or_else(|| ReadError::NotFound(escaped(path)))?;
-            let directory = directory(found, path)?;
-            let mut next = None;
-            for entry in directory.iter() {
-                let entry = entry.map_err(|e| convert(e, path))?;
-                if !is_dots(&entry) && names::folded(&name_of(&entry)) == names::folded(name) {
-                    next = Some(entry);
-                    break;
-                }
+    /// What a path leads to; nothing for the root.
+    fn find(&self, path: &Path) -> Result<Option<entry::Entry>, ReadError> {
+        let not_found = || ReadError::NotFound(escaped(path));
+        match path.components().next_back() {
+            None => Ok(None),
+            Some(Component::Normal(name)) => {
+                let directory = self.directory(path.parent().unwrap_or(Path::new("")), path)?;
+                let found = name.to_str().and_then(|name| directory.find(name));
+                found.cloned().map(Some).ok_or_else(not_found)
             }
-            found = Found::Entry(next.ok_or_else(|| ReadError::NotFound(escaped(path)))?);
+            Some(_) => Err(not_found()),
         }
-        Ok(found)
+    }
+
+    /// The directory at `at`, on the way to `path`.
+    fn directory(&self, at: &Path, path: &Path) -> Result<Rc<Directory>, ReadError> {
+        let mut way = self.way.borrow_mut();
+        way.retain(|(above, _)| at.starts_with(above));
+        let (mut here, mut directory) = way.last().cloned().ok_or_else(|| ReadError::NotFound(escaped(path)))?;
+        for component in at.strip_prefix(&here).unwrap_or(at).components() {
+            let Component::Normal(name) = component else { return Err(ReadError::NotFound(escaped(path))) };
+            let entry = name.to_str().and_then(|name| directory.find(name));
+            let entry = entry.ok_or_else(|| ReadError::NotFound(escaped(path)))?;
+            if !entry.is_directory() {
+                return Err(ReadError::NotADirectory(escaped(path)));
+            }
+            let next = Directory::read(&*self.bytes, &self.shape, Some(entry.cluster))?;
+            here.push(name);
+            directory = Rc::new(next);
+            way.push((here.clone(), Rc::clone(&directory)));
+        }
+        Ok(directory)
     }
 }
 
-fn is_dots(entry: &DirEntry<'_, Disk>) -> bool {
-    matches!(entry.short_file_name_as_bytes(), b"." | b"..")
-}
-
-/// The name of an entry: a long one up to its first NUL, as Linux takes it, if that can be a name. [`gate`] has judged the
-/// short one.
-fn name_of(entry: &DirEntry<'_, Disk>) -> String {
-    let mut name = entry.file_name();
-    if let Some(end) = name.find('\0') {
-        name.truncate(end);
-    }
-    let is_fit = !name.contains('/') && !matches!(name.as_str(), "" | "." | "..");
-    if is_fit { name } else { entry.short_file_name() }
-}
-
-fn directory<'a>(found: Found<'a>, path: &Path) -> Result<Dir<'a, Disk>, ReadError> {
-    match found {
-        Found::Root(directory) => Ok(directory),
-        Found::Entry(entry) if entry.is_dir() => Ok(entry.to_dir()),
-        Found::Entry(_) => Err(ReadError::NotADirectory(escaped(path))),
-    }
-}
-
-fn metadata(entry: &DirEntry<'_, Disk>) -> Metadata {
-    let kind = if entry.is_dir() { Kind::Directory } else { Kind::File };
-    let permissions = if kind == Kind::Directory { 0o755 } else { 0o644 };
-    Metadata { kind, permissions, uid: 0, gid: 0, len: entry.len(), mtime: seconds(entry.modified()) }
+fn metadata(entry: &entry::Entry) -> Metadata {
+    let (kind, permissions, len) = match entry.is_directory() {
+        true => (Kind::Directory, 0o755, 0),
+        false => (Kind::File, 0o644, entry.size.into()),
+    };
+    Metadata { kind, permissions, uid: 0, gid: 0, len, mtime: seconds(entry.modified) }
 }
 
 /// Seconds since 1970, for a clock that showed UTC.
-fn seconds(time: fatfs::DateTime) -> i64 {
-    let (year, month, day) = (i64::from(time.date.year), i64::from(time.date.month), i64::from(time.date.day));
+fn seconds(Time { date, time }: Time) -> i64 {
+    let (date, time) = (i64::from(date), i64::from(time));
+    let (year, month, day) = (1980 + (date >> 9), date >> 5 & 0xf, date & 0x1f);
     // Days from civil: years start in March, so that leap days end them.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    let time = time.time;
-    days * 86_400 + i64::from(time.hour) * 3600 + i64::from(time.min) * 60 + i64::from(time.sec)
+    days * 86_400 + (time >> 11) * 3600 + (time >> 5 & 0x3f) * 60 + (time & 0x1f) * 2
 }
 
 impl FileSystem for Reader {
@@ -230,13 +176,9 @@ impl FileSystem for Reader {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<Entry>, ReadError> {
-        let mut entries = Vec::new();
-        for entry in directory(self.find(path)?, path)?.iter() {
-            let entry = entry.map_err(|e| convert(e, path))?;
-            if !is_dots(&entry) {
-                entries.push(Entry { name: name_of(&entry).into(), id: None, metadata: metadata(&entry) });
-            }
-        }
+        let directory = self.directory(path, path)?;
+        let entry = |entry: &entry::Entry| Entry { name: entry.name().into(), id: None, metadata: metadata(entry) };
+        let mut entries: Vec<_> = directory.entries.iter().map(entry).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -247,10 +189,8 @@ impl FileSystem for Reader {
     }
 
     fn metadata(&self, path: &Path) -> Result<Metadata, ReadError> {
-        Ok(match self.find(path)? {
-            Found::Root(_) => Metadata { kind: Kind::Directory, permissions: 0o755, uid: 0, gid: 0, len: 0, mtime: 0 },
-            Found::Entry(entry) => metadata(&entry),
-        })
+        let root = Metadata { kind: Kind::Directory, permissions: 0o755, uid: 0, gid: 0, len: 0, mtime: 0 };
+        Ok(self.find(path)?.map_or(root, |entry| metadata(&entry)))
     }
 
     fn read_link(&self, path: &Path) -> Result<OsString, ReadError> {
@@ -260,8 +200,9 @@ impl FileSystem for Reader {
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {
         match self.find(path)? {
-            Found::Entry(entry) if entry.is_file() => {
-                Ok(Box::new(OpenFile { file: entry.to_file(), len: entry.len(), position: 0, path: path.to_owned() }))
+            Some(entry) if !entry.is_directory() => {
+                let clusters = chain::Clusters::new(&*self.bytes, &self.shape, entry.cluster);
+                Ok(Box::new(OpenFile { clusters, len: entry.size.into() }))
             }
             _ => Err(ReadError::WrongKind { path: escaped(path), wanted: "regular file" }),
         }
@@ -269,28 +210,16 @@ impl FileSystem for Reader {
 }
 
 struct OpenFile<'a> {
-    file: File<'a, Disk>,
+    clusters: chain::Clusters<'a>,
     len: u64,
-    position: u64,
-    path: PathBuf,
 }
 
 impl Contents for OpenFile<'_> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        if offset >= self.len {
-            return Ok(0);
-        }
-        if offset != self.position {
-            self.position = self.file.seek(SeekFrom::Start(offset)).map_err(|e| convert(e, &self.path))?;
-        }
-        let mut done = 0;
-        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read(rest).map_err(|e| convert(e, &self.path))? {
-                0 => break,
-                read => done += read,
-            }
-        }
-        self.position = self.position.saturating_add(done as u64);
-        Ok(done)
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = left.min(buf.len());
+        let wanted = buf.get_mut(..len).unwrap_or_default();
+        self.clusters.read_exact_at(offset, wanted)?;
+        Ok(len)
     }
 }

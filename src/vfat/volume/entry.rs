@@ -1,6 +1,7 @@
 //! Directory entries: short ones, and the long names before them.
 
 use super::super::alias::short_checksum;
+use super::shape::shown;
 use super::{Bits, Shape, u8_at, u16_at, u32_at};
 
 /// Attribute: the entry is the volume's label.
@@ -22,17 +23,27 @@ const LOWER_EXTENSION: u8 = 0x10;
 /// The most parts of a long name.
 const MOST_PARTS: u8 = 20;
 
+/// When a file was modified last, in FAT's bits.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vfat) struct Time {
+    /// Years since 1980 from bit 9 on, the month in bits 5 to 8, the day in bits 0 to 4.
+    pub(in crate::vfat) date: u16,
+    /// Hours from bit 11 on, minutes in bits 5 to 10, pairs of seconds in bits 0 to 4.
+    pub(in crate::vfat) time: u16,
+}
+
 /// An entry that is a file, a directory or the volume's label.
 #[derive(Clone, Debug)]
 pub(in crate::vfat) struct Entry {
     pub(in crate::vfat) short: [u8; 11],
-    /// The long name, if there is a whole one.
+    /// The long name, if there is a whole one. As Linux takes it, it ends at its first zero, whatever follows.
     pub(in crate::vfat) long: Option<Vec<u16>>,
     pub(in crate::vfat) attributes: u8,
     /// Which parts of the short name are to be shown in lower case.
     lower: u8,
     /// The first cluster, or 0.
     pub(in crate::vfat) cluster: u32,
+    pub(in crate::vfat) modified: Time,
     /// In bytes.
     pub(in crate::vfat) size: u32,
     /// What is wrong with its long name.
@@ -49,19 +60,25 @@ impl Entry {
         self.long.as_deref().map_or_else(|| self.short_name(), String::from_utf16_lossy)
     }
 
-    /// The short name with its dot.
-    fn short_name(&self) -> String {
+    /// The label that it is.
+    pub(in crate::vfat) fn label(&self) -> String {
+        shown(&self.real_short())
+    }
+
+    fn real_short(&self) -> [u8; 11] {
         let mut short = self.short;
         if let Some(first) = short.first_mut().filter(|first| **first == REALLY_E5) {
             *first = 0xe5;
         }
+        short
+    }
+
+    /// The short name with its dot.
+    fn short_name(&self) -> String {
+        let short = self.real_short();
         let (base, extension) = short.split_at(8);
-        let text = |part: &[u8]| {
-            let text: String = part.iter().map(|&b| if b.is_ascii() { char::from(b) } else { '\u{fffd}' }).collect();
-            text.trim_end_matches(' ').to_owned()
-        };
         let lowered = |text: String, flag: u8| if self.lower & flag == 0 { text } else { text.to_ascii_lowercase() };
-        let (base, extension) = (lowered(text(base), LOWER_BASE), lowered(text(extension), LOWER_EXTENSION));
+        let (base, extension) = (lowered(shown(base), LOWER_BASE), lowered(shown(extension), LOWER_EXTENSION));
         if extension.is_empty() { base } else { format!("{base}.{extension}") }
     }
 
@@ -166,7 +183,7 @@ fn short(shape: &Shape, raw: &[u8; 32], parts: Option<Parts>) -> Entry {
     name.iter_mut().zip(raw).for_each(|(to, from)| *to = *from);
     let (long, problem) = match parts.map(|parts| long_name(&parts, &name)) {
         None => (None, None),
-        Some(Ok(units)) => (Some(units), None),
+        Some(Ok((units, problem))) => (Some(units), problem),
         Some(Err(problem)) => (None, Some(problem)),
     };
     let high = if shape.bits == Bits::Fat32 { u32::from(u16_at(raw, 20)) } else { 0 };
@@ -177,13 +194,17 @@ fn short(shape: &Shape, raw: &[u8; 32], parts: Option<Parts>) -> Entry {
         attributes: u8_at(raw, 11),
         lower: u8_at(raw, 12),
         cluster,
+        modified: Time { date: u16_at(raw, 24), time: u16_at(raw, 22) },
         size: u32_at(raw, 28),
         problem,
     }
 }
 
-/// Joins the parts of a long name, which ends at a zero and is padded with ones.
-fn long_name(parts: &Parts, short: &[u8; 11]) -> Result<Vec<u16>, &'static str> {
+/// A long name, and what is wrong with it though it is one.
+type LongName = (Vec<u16>, Option<&'static str>);
+
+/// Joins the parts of a long name, which ends at a zero and is padded with ones. An error is that there is none.
+fn long_name(parts: &Parts, short: &[u8; 11]) -> Result<LongName, &'static str> {
     if parts.next != 0 {
         return Err("has a long name that is not whole");
     }
@@ -193,12 +214,13 @@ fn long_name(parts: &Parts, short: &[u8; 11]) -> Result<Vec<u16>, &'static str> 
     let units: Vec<u16> = parts.units.iter().rev().flatten().copied().collect();
     let end = units.iter().position(|&unit| unit == 0).unwrap_or(units.len());
     let (name, rest) = units.split_at_checked(end).unwrap_or((&units, &[]));
+    const WRONG_END: &str = "has a long name that does not end as it should";
     let padded = rest.iter().skip(1).all(|&unit| unit == 0xffff);
-    if name.is_empty() || name.len() > 255 || name.contains(&0xffff) || !padded {
-        return Err("has a long name that does not end as it should");
+    if name.is_empty() || name.len() > 255 || name.contains(&0xffff) {
+        return Err(WRONG_END);
     }
     if char::decode_utf16(name.iter().copied()).any(|unit| unit.is_err()) {
         return Err("has a long name that is not UTF-16");
     }
-    Ok(name.to_vec())
+    Ok((name.to_vec(), (!padded).then_some(WRONG_END)))
 }

@@ -3,6 +3,7 @@
 //! Source: Microsoft's "FAT: General Overview of On-Disk Format", version 1.03. Every number from the image is
 //! bounded before it is used: [`Shape`] against the size of the image, the rest against [`Shape`].
 
+pub(super) mod chain;
 pub(super) mod entry;
 pub(super) mod shape;
 pub(super) mod table;

@@ -199,14 +199,31 @@ impl Shape {
 
     /// The volume's number, if the extended boot signature says that there is one.
     pub(in crate::vfat) fn volume_id(&self) -> u32 {
-        let at = if self.bits == Bits::Fat32 { 64 } else { 36 };
-        if u8_at(&self.boot, at + 2) == 0x29 { u32_at(&self.boot, at + 3) } else { 0 }
+        let at = if self.bits == Bits::Fat32 { 67 } else { 39 };
+        if self.has_signature() { u32_at(&self.boot, at) } else { 0 }
+    }
+
+    /// The label in the boot sector, where the same signature says that there is one; without the spaces that fill it up.
+    pub(in crate::vfat) fn label(&self) -> String {
+        let at = if self.bits == Bits::Fat32 { 71 } else { 43 };
+        let text = self.boot.get(at..).and_then(|rest| rest.get(..11)).filter(|_| self.has_signature());
+        shown(text.unwrap_or_default())
+    }
+
+    fn has_signature(&self) -> bool {
+        u8_at(&self.boot, if self.bits == Bits::Fat32 { 66 } else { 38 }) == 0x29
     }
 
     /// The byte of the boot sector whose lowest bit says that the filesystem was not unmounted.
     pub(in crate::vfat) fn state_byte(&self) -> usize {
         if self.bits == Bits::Fat32 { 65 } else { 37 }
     }
+}
+
+/// A name of fixed length as people know it: what is not ASCII depends on a code page that is not recorded.
+pub(in crate::vfat) fn shown(text: &[u8]) -> String {
+    let text: String = text.iter().map(|&b| if b.is_ascii() { char::from(b) } else { '\u{fffd}' }).collect();
+    text.trim_end_matches(' ').to_owned()
 }
 
 /// The fewest clusters of FAT32.
