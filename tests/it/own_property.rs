@@ -317,7 +317,7 @@ fn random(format: &Format) {
     // Those of the host itself need not be text.
     let over = prop_oneof![property::name(), text_name()];
     let trees = (tree(text_name(), &IN_SPEC), tree(over, &LAID_OVER));
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 8, failure_persistence: None, ..Config::default() });
     runner.run(&trees, |(in_spec, laid_over)| check(format, &in_spec, &laid_over)).unwrap();
 }
 
