@@ -60,6 +60,7 @@
         btrfs = host ./nix/hosts/btrfs.nix;
         depthcharge = host ./nix/hosts/depthcharge.nix;
         nvme-4k = host ./nix/hosts/nvme-4k.nix;
+        own-files = host ./nix/hosts/own-files.nix;
         pinephone = host ./nix/hosts/pinephone.nix;
         raspberry-pi = host ./nix/hosts/raspberry-pi.nix;
         x86_64-uefi = host ./nix/hosts/x86_64-uefi.nix;

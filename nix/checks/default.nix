@@ -57,11 +57,16 @@ let
           // {
             ${mountPoint} = example.fileSystems."/";
           };
-          sane.image = removeAttrs example.sane.image [ "extraDirectories" ] // {
-            growNixPartition = true;
-            # A partition table in an odd place survives.
-            extraGPTPadding = 1024 * 1024;
-          };
+          sane.image =
+            removeAttrs example.sane.image [
+              "extraDirectories"
+              "files"
+            ]
+            // {
+              growNixPartition = true;
+              # A partition table in an odd place survives.
+              extraGPTPadding = 1024 * 1024;
+            };
         }
       )
       {

@@ -70,6 +70,7 @@ in
     nixFreeSpace = 64 * 1024 * 1024;
     extraBootFiles = [ firmware ];
     extraDirectories = [ "/var/log" ];
+    inherit ((import ../hosts/own-files.nix).sane.image) files;
     # Where the boot ROM of a Rockchip board looks: sector 64, in the gap before the partitions.
     installBootloader = ''
       dd if=${uBoot} of=$out/nixos.img bs=512 seek=64 conv=notrunc status=none

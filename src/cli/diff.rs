@@ -9,13 +9,13 @@ use clap::Args;
 use indicatif::BinaryBytes;
 use sane_image::diff::boot::EntryDiff;
 use sane_image::diff::disk::{Difference, PartitionDiff, Value};
-use sane_image::diff::files::{FileChange, FileDiff};
+use sane_image::diff::files::{Aspect, FileChange, FileDiff};
 use sane_image::diff::packages::{Change, PackageDiff, StoreDiff, Totals, Version};
 use sane_image::diff::side::Side;
-use sane_image::diff::{self, Depth, Diff, Options, PartitionFiles};
+use sane_image::diff::{self, Depth, Diff, DiffError, Options, PartitionFiles, Which};
 use sane_image::image::Image;
 use sane_image::progress::Cancel;
-use sane_image::read::{ReadError, escape};
+use sane_image::read::{Kind, Metadata, ReadError, escape};
 use serde_json::json;
 
 use super::look::{self, Outcome};
@@ -23,10 +23,13 @@ use super::{progress, threads, verify};
 
 /// Two values of more characters than this stand below each other.
 const LONG: usize = 80;
+/// As many files outside the store as are named of each partition, unless all files are asked for.
+const OUTSIDE: usize = 100;
 
 /// Tell what changed from one image to the next, or from a closure to an image.
 ///
-/// Compares partitions, filesystems, store paths by name and version, and what boots. Fails if anything differs.
+/// Compares partitions, filesystems, files outside the store, store paths by name and version, and what boots. Fails if
+/// anything differs.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -57,13 +60,9 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
     let [before, after] = [open(&args.before)?, open(&args.after)?];
     let is_whole = tell_waiting(&before, &args.before).and(tell_waiting(&after, &args.after));
     let progress = progress::for_stderr();
-    let options = Options {
-        depth: if args.files { Depth::Files } else { Depth::Summary },
-        jobs: threads::count(args.jobs),
-        progress: progress.as_ref(),
-        cancel,
-    };
-    let diff = diff::diff(&before, &after, options)?;
+    let depth = if args.files { Depth::Files } else { Depth::Summary };
+    let options = Options { depth, jobs: threads::count(args.jobs), progress: progress.as_ref(), cancel };
+    let diff = diff::diff(&before, &after, options).map_err(|error| name_image(error, args))?;
     drop(progress);
     let mut out = look::stdout();
     if args.json {
@@ -74,11 +73,21 @@ pub(super) fn run(args: &DiffArgs, cancel: &Cancel) -> Result<Outcome> {
             writeln!(out, "{before} and {after} do not differ")?;
         } else {
             writeln!(out, "<<< {before}\n>>> {after}")?;
-            out.write_all(text(&diff).as_bytes())?;
+            out.write_all(text(&diff, depth).as_bytes())?;
         }
     }
     out.flush()?;
     Ok(is_whole.and(if diff.is_empty() { Outcome::Done } else { Outcome::Failed }))
+}
+
+/// Says of which image something cannot be read.
+fn name_image(error: DiffError, args: &DiffArgs) -> anyhow::Error {
+    let DiffError::Read { which, partition, source } = error else { return error.into() };
+    let path = match which {
+        Which::Before => &args.before,
+        Which::After => &args.after,
+    };
+    anyhow::Error::from(source).context(format!("{}: partition {partition}", escape::path(path)))
 }
 
 /// An image, a closureInfo directory, or the registration in one.
@@ -111,7 +120,7 @@ fn tell_waiting(side: &Side, path: &Path) -> Outcome {
 
 // ---- for people
 
-fn text(diff: &Diff) -> String {
+fn text(diff: &Diff, depth: Depth) -> String {
     let mut text = String::new();
     if let Some(disk) = &diff.disk {
         if !disk.table.is_empty() {
@@ -120,6 +129,7 @@ fn text(diff: &Diff) -> String {
         }
         disk.partitions.iter().for_each(|partition| text.push_str(&partition_text(partition)));
     }
+    diff.outside.iter().for_each(|files| text.push_str(&outside_text(files, depth)));
     if !diff.store.is_empty() {
         text.push_str(&store_text(&diff.store));
     }
@@ -254,21 +264,62 @@ fn entry_text(entry: &EntryDiff) -> String {
     format!("  {sign} {id}{title}\n{rows}")
 }
 
+fn outside_text(files: &PartitionFiles, depth: Depth) -> String {
+    let (number, what) = numbers(files.before, files.after);
+    let most = if depth == Depth::Files { usize::MAX } else { OUTSIDE };
+    let lines: String = files.files.iter().take(most).map(file_line).collect();
+    let more = match files.files.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!("  and {more} more; --files names them all\n"),
+    };
+    format!("\nfiles outside the store, partition {number}{what}\n{lines}{more}")
+}
+
+/// All files but those outside the store, which stand elsewhere.
 fn files_text(files: &PartitionFiles) -> String {
     let (number, what) = numbers(files.before, files.after);
-    let lines: String = files.files.iter().map(file_line).collect();
-    format!("\nfiles of partition {number}{what}\n{lines}")
+    let lines: String = files.files.iter().filter(|file| !file.is_outside).map(file_line).collect();
+    if lines.is_empty() { lines } else { format!("\nfiles of partition {number}{what}\n{lines}") }
 }
 
 fn file_line(file: &FileDiff) -> String {
     let path = escape::path(&file.path);
+    let details = |metadata: Option<Metadata>| {
+        let metadata = metadata.filter(|_| file.is_outside);
+        metadata.map_or_else(String::new, |metadata| format!(" ({})", details(&metadata)))
+    };
     match &file.change {
-        FileChange::Added => format!("  + {path}\n"),
-        FileChange::Removed => format!("  - {path}\n"),
+        FileChange::Added => format!("  + {path}{}\n", details(file.after)),
+        FileChange::Removed => format!("  - {path}{}\n", details(file.before)),
         FileChange::Changed(aspects) => {
-            let aspects: Vec<_> = aspects.iter().map(|aspect| aspect.name()).collect();
+            let aspects: Vec<_> = aspects.iter().map(|aspect| aspect_text(*aspect, file)).collect();
             format!("  ~ {path}: {}\n", aspects.join(", "))
         }
+    }
+}
+
+/// What a file is, its mode and owner.
+fn details(metadata: &Metadata) -> String {
+    let what = match metadata.kind {
+        Kind::File => BinaryBytes(metadata.len).to_string(),
+        Kind::Directory => "directory".to_owned(),
+        Kind::Symlink => return format!("link, {}", owner(metadata)),
+        Kind::Special => "special file".to_owned(),
+    };
+    format!("{what}, {:04o}, {}", metadata.permissions, owner(metadata))
+}
+
+fn owner(metadata: &Metadata) -> String {
+    format!("{}:{}", metadata.uid, metadata.gid)
+}
+
+fn aspect_text(aspect: Aspect, file: &FileDiff) -> String {
+    let name = aspect.name();
+    let (Some(before), Some(after)) = (file.before, file.after) else { return name.to_owned() };
+    match aspect {
+        Aspect::Mode => format!("{name} {:04o} → {:04o}", before.permissions, after.permissions),
+        Aspect::Owner => format!("{name} {} → {}", owner(&before), owner(&after)),
+        Aspect::Kind | Aspect::Target | Aspect::Contents => name.to_owned(),
     }
 }
 
@@ -312,20 +363,16 @@ fn json(diff: &Diff) -> serde_json::Value {
             "differences": entry.differences.iter().map(json_difference).collect::<Vec<_>>(),
         })
     });
-    let files = diff.files.iter().map(|partition| {
-        json!({
-            "before": partition.before,
-            "after": partition.after,
-            "files": partition.files.iter().map(json_file).collect::<Vec<_>>(),
-        })
-    });
+    let [outside, files] =
+        [&diff.outside, &diff.files].map(|partitions| partitions.iter().map(json_files).collect::<Vec<_>>());
     json!({
         "version": 1,
         "differs": !diff.is_empty(),
         "disk": disk,
+        "outsideStore": outside,
         "store": json_store(&diff.store),
         "boot": boot.collect::<Vec<_>>(),
-        "files": files.collect::<Vec<_>>(),
+        "files": files,
     })
 }
 
@@ -362,13 +409,30 @@ fn json_store(store: &StoreDiff) -> serde_json::Value {
     })
 }
 
+fn json_files(partition: &PartitionFiles) -> serde_json::Value {
+    json!({
+        "before": partition.before,
+        "after": partition.after,
+        "files": partition.files.iter().map(json_file).collect::<Vec<_>>(),
+    })
+}
+
 fn json_file(file: &FileDiff) -> serde_json::Value {
+    let facts = |metadata: Option<Metadata>| {
+        metadata.map(|one| json!({ "mode": format!("{:04o}", one.permissions), "uid": one.uid, "gid": one.gid }))
+    };
     let (change, aspects) = match &file.change {
         FileChange::Added => ("added", Vec::new()),
         FileChange::Removed => ("removed", Vec::new()),
         FileChange::Changed(aspects) => ("changed", aspects.iter().map(|aspect| aspect.name()).collect()),
     };
-    json!({ "path": escape::path(&file.path), "change": change, "aspects": aspects })
+    json!({
+        "path": escape::path(&file.path),
+        "change": change,
+        "aspects": aspects,
+        "before": facts(file.before),
+        "after": facts(file.after),
+    })
 }
 
 #[cfg(test)]

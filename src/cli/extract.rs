@@ -19,7 +19,7 @@ use super::{progress, signals};
 /// Copy files out of an image, into a directory or as a tar.
 ///
 /// Each file keeps its path: `nix/store/…-hello/bin/hello` becomes DIR/nix/store/…-hello/bin/hello. Modes, times
-/// and links are restored, owners only in a tar. Nothing that exists is overwritten or written through, and nothing
+/// and links are restored; owners, and the set-user-ID, set-group-ID and sticky bits, only in a tar. Nothing that exists is overwritten or written through, and nothing
 /// is written outside DIR; if a name or a link would lead out of DIR, nothing is extracted at all. Links of a NixOS system
 /// do, to /nix/store: say with --links what is to become of them. In a tar, links stay as they are.
 #[derive(Debug, Args)]

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::image::Partition;
 use crate::progress::{Cancel, Progress};
-use crate::read::{FileSystem, ReadError};
+use crate::read::{Contents, FileSystem, ReadError};
 use crate::threads;
 
-use super::DiffError;
+use super::{DiffError, Which};
 
 /// Contents are read in pieces of this many bytes.
 const PIECE: usize = 1 << 20;
@@ -30,14 +30,17 @@ pub(super) fn differing(
     }
     let next = AtomicUsize::new(0);
     let batches: Vec<&[PathBuf]> = paths.chunks(BATCH).collect();
+    let (tell_before, tell_after) =
+        (&DiffError::read(Which::Before, before) as &Tell, &DiffError::read(Which::After, after) as &Tell);
     let work = || -> Result<Vec<PathBuf>, DiffError> {
-        let (before, after) = (before.open()?, after.open()?);
+        let one = Opened { fs: before.open().map_err(tell_before)?, tell: tell_before };
+        let other = Opened { fs: after.open().map_err(tell_after)?, tell: tell_after };
         let mut buffers = [vec![0; PIECE], vec![0; PIECE]];
         let mut differing = Vec::new();
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             for path in *batch {
                 cancel.check()?;
-                if differ(before.as_ref(), after.as_ref(), path, &mut buffers, progress, cancel)? {
+                if differ(&one, &other, path, &mut buffers, progress, cancel)? {
                     differing.push(path.clone());
                 }
             }
@@ -51,24 +54,39 @@ pub(super) fn differing(
     Ok(all)
 }
 
+/// Makes of an error one that says where it comes from.
+type Tell = dyn Fn(ReadError) -> DiffError + Sync;
+
+/// One of the two filesystems.
+struct Opened<'a> {
+    fs: Box<dyn FileSystem>,
+    tell: &'a Tell,
+}
+
+impl Opened<'_> {
+    fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, DiffError> {
+        self.fs.open(path).map_err(self.tell)
+    }
+}
+
 fn differ(
-    before: &dyn FileSystem,
-    after: &dyn FileSystem,
+    before: &Opened<'_>,
+    after: &Opened<'_>,
     path: &Path,
     buffers: &mut [Vec<u8>; 2],
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<bool, DiffError> {
-    let (mut before, mut after) = (before.open(path)?, after.open(path)?);
-    let [one, other] = buffers;
+    let (mut one, mut other) = (before.open(path)?, after.open(path)?);
+    let [bytes, other_bytes] = buffers;
     let mut at: u64 = 0;
     loop {
         cancel.check()?;
         // What is a hole in both is the same in both, and may be larger than all disks.
-        at = at.max(before.stored(at).start.min(after.stored(at).start));
-        let got = before.read_at(at, one)?;
-        let same = after.read_at(at, other)?;
-        if one.get(..got) != other.get(..same) {
+        at = at.max(one.stored(at).start.min(other.stored(at).start));
+        let got = one.read_at(at, bytes).map_err(before.tell)?;
+        let same = other.read_at(at, other_bytes).map_err(after.tell)?;
+        if bytes.get(..got) != other_bytes.get(..same) {
             return Ok(true);
         }
         progress.advance(0, got as u64);
@@ -76,11 +94,5 @@ fn differ(
         if got < PIECE {
             return Ok(false);
         }
-    }
-}
-
-impl From<ReadError> for DiffError {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
     }
 }

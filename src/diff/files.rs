@@ -1,7 +1,7 @@
 //! What changed in the files of two filesystems.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::read::{Kind, Metadata};
 
@@ -12,6 +12,8 @@ pub struct FileFacts {
     pub metadata: Metadata,
     /// Of a symbolic link.
     pub target: Option<Vec<u8>>,
+    /// Whether it is outside the store.
+    pub is_outside: bool,
 }
 
 /// All files of a filesystem by their paths from its root, which is not among them.
@@ -63,6 +65,21 @@ pub struct FileDiff {
     pub path: PathBuf,
     /// What became of it.
     pub change: FileChange,
+    /// What it was, if it was there.
+    pub before: Option<Metadata>,
+    /// What it is, if it is there.
+    pub after: Option<Metadata>,
+    /// Whether it is outside the store.
+    pub is_outside: bool,
+}
+
+impl FileDiff {
+    fn new(path: &Path, change: FileChange, before: &Files, after: &Files) -> Self {
+        let (one, other) = (before.get(path), after.get(path));
+        let is_outside = [one, other].into_iter().flatten().any(|facts| facts.is_outside);
+        let [before, after] = [one, other].map(|facts| facts.map(|facts| facts.metadata));
+        Self { path: path.to_owned(), change, before, after, is_outside }
+    }
 }
 
 /// What two lists of files tell, sorted by path, and the files whose contents have to be read to tell more.
@@ -71,34 +88,34 @@ pub fn compare(before: &Files, after: &Files) -> (Vec<FileDiff>, Vec<PathBuf>) {
     let mut unread = Vec::new();
     for (path, one) in before {
         match after.get(path) {
-            None => diffs.push(FileDiff { path: path.clone(), change: FileChange::Removed }),
+            None => diffs.push(FileDiff::new(path, FileChange::Removed, before, after)),
             Some(other) => {
                 let aspects = aspects(one, other);
                 if has_contents_to_read(one, other) {
                     unread.push(path.clone());
                 }
                 if !aspects.is_empty() {
-                    diffs.push(FileDiff { path: path.clone(), change: FileChange::Changed(aspects) });
+                    diffs.push(FileDiff::new(path, FileChange::Changed(aspects), before, after));
                 }
             }
         }
     }
     let added = after.keys().filter(|path| !before.contains_key(*path));
-    diffs.extend(added.map(|path| FileDiff { path: path.clone(), change: FileChange::Added }));
+    diffs.extend(added.map(|path| FileDiff::new(path, FileChange::Added, before, after)));
     diffs.sort_by(|a, b| a.path.cmp(&b.path));
     (diffs, unread)
 }
 
 /// Adds the files whose contents turned out to differ.
-pub fn add_contents(diffs: &mut Vec<FileDiff>, differing: Vec<PathBuf>) {
+pub fn add_contents(diffs: &mut Vec<FileDiff>, differing: &[PathBuf], before: &Files, after: &Files) {
     let known = diffs.len();
     for path in differing {
         let sorted = diffs.get_mut(..known).unwrap_or_default();
-        let at = sorted.binary_search_by(|diff| diff.path.cmp(&path)).ok();
+        let at = sorted.binary_search_by(|diff| diff.path.cmp(path)).ok();
         match at.and_then(|at| sorted.get_mut(at)) {
             Some(FileDiff { change: FileChange::Changed(aspects), .. }) => aspects.push(Aspect::Contents),
             Some(_) => {}
-            None => diffs.push(FileDiff { path, change: FileChange::Changed(vec![Aspect::Contents]) }),
+            None => diffs.push(FileDiff::new(path, FileChange::Changed(vec![Aspect::Contents]), before, after)),
         }
     }
     diffs.sort_by(|a, b| a.path.cmp(&b.path));
@@ -136,7 +153,7 @@ mod tests {
 
     fn facts(kind: Kind, permissions: u16, len: u64, target: Option<&str>) -> FileFacts {
         let metadata = Metadata { kind, permissions, uid: 0, gid: 0, len, mtime: 1 };
-        FileFacts { metadata, target: target.map(|target| target.as_bytes().to_vec()) }
+        FileFacts { metadata, target: target.map(|target| target.as_bytes().to_vec()), is_outside: false }
     }
 
     fn files(files: &[(&str, FileFacts)]) -> Files {
@@ -169,7 +186,10 @@ mod tests {
         after.insert("d".into(), facts(Kind::Directory, 0o555, 8192, None));
         let (mut diffs, unread) = compare(&before, &after);
         assert_eq!(unread, [PathBuf::from("d/mode"), PathBuf::from("d/same")]);
-        add_contents(&mut diffs, vec!["d/mode".into(), "d/same".into()]);
+        add_contents(&mut diffs, &["d/mode".into(), "d/same".into()], &before, &after);
+        let modes = |diff: &FileDiff| [diff.before, diff.after].map(|facts| facts.map(|facts| facts.permissions));
+        assert_eq!(modes(&diffs[0]), [None, Some(0o444)]);
+        assert_eq!(modes(&diffs[5]), [Some(0o444), Some(0o555)]);
         let changes: Vec<_> = diffs.iter().map(|diff| (diff.path.to_str().unwrap(), diff.change.clone())).collect();
         assert_eq!(
             changes,

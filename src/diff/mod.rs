@@ -2,15 +2,17 @@
 //!
 //! [`side`] reads, [`disk`], [`packages`], [`files`] and [`version`] compare and know of no image.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use thiserror::Error;
 
 use self::boot::EntryDiff;
 use self::disk::DiskDiff;
-use self::files::{FileChange, FileDiff};
+use self::files::{FileChange, FileDiff, Files};
 use self::packages::{Paths, StoreDiff};
-use self::side::Side;
+use self::side::{PartitionError, Side};
+use crate::image::store::{StoreLocation, locate};
 use crate::image::{Image, Partition};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::{FileSystem, ReadError};
@@ -26,7 +28,7 @@ pub mod version;
 /// Whether to compare file by file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Partitions, filesystems, store paths and boot entries.
+    /// Partitions, filesystems, files outside the store, store paths and boot entries.
     Summary,
     /// Every file as well.
     Files,
@@ -45,12 +47,37 @@ pub struct Options<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The first.
+    Before,
+    /// The second.
+    After,
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "the first image",
+            Self::After => "the second image",
+        })
+    }
+}
+
 /// Why nothing can be told.
 #[derive(Debug, Error)]
 pub enum DiffError {
     /// One of the two cannot be read.
-    #[error(transparent)]
-    Read(ReadError),
+    #[error("{which}: partition {partition}")]
+    Read {
+        /// Which one.
+        which: Which,
+        /// The number of the partition.
+        partition: u32,
+        /// Why.
+        source: ReadError,
+    },
     /// A closure has no files.
     #[error("files can be compared only between two images; leave out --files, or build the closure's image first")]
     NoFiles,
@@ -64,11 +91,13 @@ pub enum DiffError {
 pub struct Diff {
     /// The disks, if both are images.
     pub disk: Option<DiskDiff>,
+    /// The files outside the stores by partition, if both are images and have a store there.
+    pub outside: Vec<PartitionFiles>,
     /// The stores, if both have one, or else what is left of one beside none.
     pub store: StoreDiff,
     /// The entries of boot loaders, if both are images.
     pub boot: Vec<EntryDiff>,
-    /// The files by partition, if they were asked for.
+    /// All files by partition, if they were asked for.
     pub files: Vec<PartitionFiles>,
 }
 
@@ -83,10 +112,19 @@ pub struct PartitionFiles {
     pub files: Vec<FileDiff>,
 }
 
+impl PartitionFiles {
+    /// Those outside the store; `None` if there are none.
+    fn outside(&self) -> Option<Self> {
+        let files: Vec<_> = self.files.iter().filter(|file| file.is_outside).cloned().collect();
+        (!files.is_empty()).then_some(Self { files, ..*self })
+    }
+}
+
 impl Diff {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.disk.as_ref().is_none_or(DiskDiff::is_empty)
+            && self.outside.is_empty()
             && self.store.is_empty()
             && self.boot.is_empty()
             && self.files.is_empty()
@@ -103,18 +141,24 @@ pub fn diff(before: &Side, after: &Side, options: Options<'_>) -> Result<Diff, D
         (Some(before), Some(after)) => Some(DiskDiff::new(&before, &after)),
         _ => None,
     };
-    let [one, other] = [before.store()?, after.store()?].map(Option::unwrap_or_default);
+    let store = |side: &Side, which| match side.store() {
+        Ok(paths) => Ok(paths.unwrap_or_default()),
+        Err(PartitionError { number, error }) => Err(DiffError::Read { which, partition: number, source: error }),
+    };
+    let (one, other) = (store(before, Which::Before)?, store(after, Which::After)?);
     let store = compare_stores(before, after, &one, &other);
     let boot = match (before.boot(), after.boot()) {
         (Some(before), Some(after)) => boot::compare(&before, &after),
         _ => Vec::new(),
     };
-    let files = match (options.depth, before, after) {
-        (Depth::Summary, ..) => Vec::new(),
-        (Depth::Files, Side::Image(before), Side::Image(after)) => compare_files(before, after, options)?,
-        (Depth::Files, ..) => return Err(DiffError::NoFiles),
+    let found = match (before, after) {
+        (Side::Image(before), Side::Image(after)) => compare_files(before, after, options)?,
+        _ if options.depth == Depth::Files => return Err(DiffError::NoFiles),
+        _ => Vec::new(),
     };
-    Ok(Diff { disk, store, boot, files })
+    let outside = found.iter().filter_map(PartitionFiles::outside).collect();
+    let files = if options.depth == Depth::Files { found } else { Vec::new() };
+    Ok(Diff { disk, outside, store, boot, files })
 }
 
 /// A bare partition without a store says nothing of a store.
@@ -153,14 +197,16 @@ fn partition_files(
     after: Option<&Partition>,
     options: Options<'_>,
 ) -> Result<Vec<FileDiff>, DiffError> {
-    let Options { jobs, progress, cancel, .. } = options;
+    let Options { depth, jobs, progress, cancel } = options;
     cancel.check()?;
+    let (one, other) = (Listing::open(before, Which::Before)?, Listing::open(after, Which::After)?);
+    let has_store = one.has_store() || other.has_store();
+    if depth == Depth::Summary && !has_store {
+        return Ok(Vec::new());
+    }
     progress.stage("listing files", 0, 0);
-    let list = |partition: Option<&Partition>| match partition.filter(|partition| partition.format().is_some()) {
-        Some(partition) => side::files(partition.open()?.as_ref() as &dyn FileSystem),
-        None => Ok(files::Files::new()),
-    };
-    let (one, other) = (list(before)?, list(after)?);
+    let list = |side: Listing<'_>| side.files(has_store, depth, cancel);
+    let (one, other) = (list(one)?, list(other)?);
     let (mut diffs, unread) = files::compare(&one, &other);
     if let (Some(before), Some(after)) = (before, after) {
         let bytes = unread
@@ -168,9 +214,64 @@ fn partition_files(
             .filter_map(|path| one.get(path))
             .fold(0u64, |sum, file| sum.saturating_add(file.metadata.len));
         progress.stage("comparing files", 0, bytes);
-        files::add_contents(&mut diffs, contents::differing(before, after, &unread, jobs, progress, cancel)?);
+        let differing = contents::differing(before, after, &unread, jobs, progress, cancel)?;
+        files::add_contents(&mut diffs, &differing, &one, &other);
     }
     Ok(diffs)
+}
+
+/// A partition whose files are to be listed.
+struct Listing<'a> {
+    which: Which,
+    partition: Option<&'a Partition>,
+    fs: Option<Box<dyn FileSystem>>,
+    location: Option<StoreLocation>,
+}
+
+impl<'a> Listing<'a> {
+    fn open(partition: Option<&'a Partition>, which: Which) -> Result<Self, DiffError> {
+        let partition = partition.filter(|partition| partition.format().is_some());
+        let Some(there) = partition else { return Ok(Self { which, partition, fs: None, location: None }) };
+        let tell = DiffError::read(which, there);
+        let fs = there.open().map_err(&tell)?;
+        let location = locate(fs.as_ref()).map_err(&tell)?;
+        Ok(Self { which, partition, fs: Some(fs), location })
+    }
+
+    fn has_store(&self) -> bool {
+        self.location.is_some()
+    }
+
+    /// Where neither partition has a store, nothing is outside one.
+    fn files(self, has_store: bool, depth: Depth, cancel: &Cancel) -> Result<Files, DiffError> {
+        let (Some(partition), Some(fs)) = (self.partition, self.fs) else { return Ok(Files::new()) };
+        let listed = side::files(fs.as_ref(), self.location.as_ref(), depth, cancel);
+        let mut files = listed.map_err(|error| match error {
+            FilesError::Read(source) => DiffError::read(self.which, partition)(source),
+            FilesError::Cancelled(cancelled) => cancelled.into(),
+        })?;
+        if !has_store {
+            files.values_mut().for_each(|facts| facts.is_outside = false);
+        }
+        Ok(files)
+    }
+}
+
+/// Why files cannot be listed.
+#[derive(Debug, Error)]
+enum FilesError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl DiffError {
+    /// Says of an error where it comes from.
+    fn read(which: Which, partition: &Partition) -> impl Fn(ReadError) -> Self + use<> {
+        let partition = partition.number;
+        move |source| Self::Read { which, partition, source }
+    }
 }
 
 impl FileDiff {

@@ -7,10 +7,13 @@ use super::boot::EntryFacts;
 use super::disk::{DiskFacts, FilesystemFacts, PartitionFacts, TableFacts};
 use super::files::{FileFacts, Files};
 use super::packages::{PathFacts, Paths};
+use super::{Depth, FilesError};
 use crate::image::known::{self, Known};
+use crate::image::outside::Place;
 use crate::image::store::{self, StoreLocation};
 use crate::image::{Image, PartName, Partition};
 use crate::inspect::{self, BootEntry, FileReport};
+use crate::progress::Cancel;
 use crate::read::walk::walk_after;
 use crate::read::{Entered, FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::Registration;
@@ -47,7 +50,7 @@ impl Side {
     ///
     /// # Errors
     /// If the filesystem that holds it cannot be read.
-    pub(super) fn store(&self) -> Result<Option<Paths>, ReadError> {
+    pub(super) fn store(&self) -> Result<Option<Paths>, PartitionError> {
         match self {
             Self::Closure(registrations) => Ok(Some(registered(registrations))),
             Self::Image(image) => {
@@ -55,16 +58,32 @@ impl Side {
                     if !matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs)) {
                         continue;
                     }
-                    let fs = partition.open()?;
-                    if let Some(location) = store::locate(fs.as_ref())? {
-                        let known = known::read(image, partition.number, fs.as_ref(), &location);
-                        return paths(fs.as_ref(), &location, &known).map(Some);
+                    let number = partition.number;
+                    if let Some(paths) =
+                        partition_store(image, partition).map_err(|error| PartitionError { number, error })?
+                    {
+                        return Ok(Some(paths));
                     }
                 }
                 Ok(None)
             }
         }
     }
+}
+
+/// A partition that cannot be read.
+#[derive(Debug)]
+pub(super) struct PartitionError {
+    pub(super) number: u32,
+    pub(super) error: ReadError,
+}
+
+/// The store on a partition, if it has one.
+fn partition_store(image: &Image, partition: &Partition) -> Result<Option<Paths>, ReadError> {
+    let fs = partition.open()?;
+    let Some(location) = store::locate(fs.as_ref())? else { return Ok(None) };
+    let known = known::read(image, partition.number, fs.as_ref(), &location);
+    paths(fs.as_ref(), &location, &known).map(Some)
 }
 
 /// What is known of an image's disk.
@@ -198,19 +217,35 @@ fn node_size(metadata: crate::read::Metadata) -> u64 {
     }
 }
 
-/// All files of a filesystem.
+/// The files of a filesystem whose store is at `location`, but of a summary only those outside the store. Without a
+/// location, all are outside.
 ///
 /// # Errors
 /// The first thing that cannot be read.
-pub(super) fn files(fs: &dyn FileSystem) -> Result<Files, ReadError> {
+pub(super) fn files(
+    fs: &dyn FileSystem,
+    location: Option<&StoreLocation>,
+    depth: Depth,
+    cancel: &Cancel,
+) -> Result<Files, FilesError> {
     let mut files = Files::new();
-    for found in walk(fs, Path::new("")) {
+    let mut walk = walk(fs, Path::new(""));
+    while let Some(found) = walk.next() {
+        cancel.check()?;
         let found = found?;
+        let place = location.map_or(Place::Outside, |location| location.place(&found.path));
+        if depth == Depth::Summary && place != Place::Outside {
+            if place != Place::Around {
+                walk.skip_directory();
+            }
+            continue;
+        }
         let target = match found.metadata.kind {
             Kind::Symlink => Some(fs.read_link(&found.path)?.into_vec()),
             _ => None,
         };
-        files.insert(found.path, FileFacts { metadata: found.metadata, target });
+        let is_outside = place == Place::Outside;
+        files.insert(found.path, FileFacts { metadata: found.metadata, target, is_outside });
     }
     Ok(files)
 }
@@ -222,7 +257,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_verify_finds() {
-        use crate::progress::{Cancel, Silent};
+        use crate::progress::Silent;
         use crate::verify::nar_of;
         let run = crate::read::Metadata { kind: Kind::File, permissions: 0o555, uid: 0, gid: 0, len: 3, mtime: 1 };
         let fs = Fake::new()
@@ -250,9 +285,29 @@ mod tests {
     #[test]
     fn all_files_are_found() {
         let fs = Fake::new().file("a/b", "x").link("a/c", "b");
-        let files = files(&fs).unwrap();
+        let list = |fs: &Fake| files(fs, None, Depth::Files, &Cancel::new());
+        let files = list(&fs).unwrap();
         assert_eq!(files.len(), 3);
         assert_eq!(files[Path::new("a/c")].target.as_deref(), Some(b"b".as_slice()));
-        assert!(super::files(&fs.broken("a")).is_err());
+        assert!(list(&fs.broken("a")).is_err());
+    }
+
+    #[test]
+    fn a_summary_enters_no_store() {
+        let path = "nix/store/0q43idch209zsdngl8yl79x0y79aajib-a";
+        let fs =
+            Fake::new().file(format!("{path}/b"), "").file("etc/key", "").file("boot/kernel", "").directory("nix/var");
+        let location = store::locate(&fs).unwrap();
+        let list = |fs: &Fake, depth| {
+            let files = files(fs, location.as_ref(), depth, &Cancel::new()).ok()?;
+            let outside = files.into_iter().filter(|(_, facts)| facts.is_outside);
+            Some(outside.map(|(path, _)| path.display().to_string()).collect::<Vec<_>>())
+        };
+        for depth in [Depth::Summary, Depth::Files] {
+            assert_eq!(list(&fs, depth).unwrap(), ["etc", "etc/key", "nix/var"]);
+        }
+        let broken = fs.broken(path);
+        assert_eq!(list(&broken, Depth::Summary).unwrap(), ["etc", "etc/key", "nix/var"]);
+        assert_eq!(list(&broken, Depth::Files), None);
     }
 }

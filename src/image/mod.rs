@@ -3,7 +3,7 @@
 //!
 //! The commands that look into images start here: [`Image::open`], then [`Image::find`] a partition, then
 //! [`open_filesystem`] or [`check_filesystem`] on its bytes; [`store::locate`] tells where in a filesystem the store is,
-//! and [`known::read`] what Nix knows of it.
+//! [`outside`] which files are not in it, and [`known::read`] what Nix knows of it.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -19,6 +19,7 @@ use crate::units::{ByteOffset, SectorSize};
 mod database;
 mod format;
 pub mod known;
+pub mod outside;
 mod part;
 pub mod store;
 

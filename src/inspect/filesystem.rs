@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::report::{
-    DatabaseReport, FilesystemReport, RegistrationReport, Report, StoreReport, Usage, ValidPaths, Waiting, format_name,
+    DatabaseReport, FilesystemReport, OutsideReport, RegistrationReport, Report, StoreReport, Usage, ValidPaths,
+    Waiting, format_name,
 };
 use super::{chain, shown};
 use crate::image::Image;
 use crate::image::known::{self, Database, Listed};
+use crate::image::outside::Place;
 use crate::image::store::{StoreLocation, locate};
+use crate::read::walk::Found;
 use crate::read::{FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::store::path::{check_base_name, is_by_product};
 
@@ -40,9 +43,9 @@ pub(super) fn examine(image: &Image, fs: &dyn FileSystem, number: u32, report: &
         file_bytes: 0,
         contents: Vec::new(),
         store: None,
+        outside_store: None,
     };
-    let store = location.as_ref().map(|location| location.store.as_path());
-    count(fs, store, &mut examined, &mut problems);
+    count(fs, location.as_ref(), &mut examined, &mut problems);
     examined.store = location.map(|location| examine_store(image, number, fs, &location, &examined, &mut problems));
     problems.dedup();
     let more = problems.len().saturating_sub(MAX_PROBLEMS);
@@ -54,7 +57,13 @@ pub(super) fn examine(image: &Image, fs: &dyn FileSystem, number: u32, report: &
     examined
 }
 
-fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemReport, problems: &mut Vec<String>) {
+fn count(
+    fs: &dyn FileSystem,
+    location: Option<&StoreLocation>,
+    examined: &mut FilesystemReport,
+    problems: &mut Vec<String>,
+) {
+    let store = location.map(|location| location.store.as_path());
     let mut contents: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
     // Kernels lie on the third level of an ESP, and each is worth a name.
     let levels = if fs.summary().format == Format::Vfat { 3 } else { 2 };
@@ -74,6 +83,9 @@ fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemRep
         };
         *counter = counter.saturating_add(1);
         examined.file_bytes = examined.file_bytes.saturating_add(bytes);
+        if let Some(location) = location {
+            add_outside(examined.outside_store.get_or_insert_default(), &found, location);
+        }
         if let Some(unit) = unit(&found.path, store, levels) {
             let (size, files) = contents.entry(unit).or_default();
             *size = size.saturating_add(bytes);
@@ -83,6 +95,17 @@ fn count(fs: &dyn FileSystem, store: Option<&Path>, examined: &mut FilesystemRep
     let usages = contents.into_iter().map(|(path, (size, files))| Usage { path: shown(&path), size, files });
     examined.contents = usages.collect();
     examined.contents.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
+}
+
+/// Counts a file if it is outside the store.
+fn add_outside(outside: &mut OutsideReport, found: &Found, location: &StoreLocation) {
+    let Found { path, metadata, .. } = found;
+    if metadata.kind == Kind::Directory || location.place(path) != Place::Outside {
+        return;
+    }
+    outside.files = outside.files.saturating_add(1);
+    let size = if metadata.kind == Kind::File { metadata.len } else { 0 };
+    outside.size = outside.size.saturating_add(size);
 }
 
 /// What a file is counted to: its store path; beside a store whatever is next to it; elsewhere what is on this level.

@@ -238,6 +238,19 @@ pub struct FilesystemReport {
     pub contents: Vec<Usage>,
     /// The store in it.
     pub store: Option<StoreReport>,
+    /// What is outside the store; left out where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside_store: Option<OutsideReport>,
+}
+
+/// The files beside a store: all but directories, those of boot loaders, and the registration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutsideReport {
+    /// How many files, links and special files.
+    pub files: u64,
+    /// The sum of the sizes of the regular ones.
+    pub size: u64,
 }
 
 /// A file or directory with all that is in it.
@@ -339,6 +352,9 @@ pub struct BootReport {
     pub configurations: Vec<Configuration>,
     /// What can be booted, in the order of the menu.
     pub entries: Vec<BootEntry>,
+    /// What systemd-stub hands to the system that it starts: loader/credentials/*.cred.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Place>,
 }
 
 /// A program for UEFI.

@@ -163,7 +163,13 @@ fn write_filesystem(out: &mut String, fs: &FilesystemReport) -> fmt::Result {
     if !fs.features.is_empty() {
         writeln!(out, "  features: {}", fs.features.join(" "))?;
     }
-    fs.store.as_ref().map_or(Ok(()), |store| write_store(out, store))
+    fs.store.as_ref().map_or(Ok(()), |store| write_store(out, store))?;
+    fs.outside_store.as_ref().and_then(outside).map_or(Ok(()), |outside| writeln!(out, "  {outside}"))
+}
+
+/// What is outside a store, in words; `None` if nothing is.
+pub(super) fn outside(one: &OutsideReport) -> Option<String> {
+    (one.files > 0).then(|| format!("{} outside the store, {}", counted(one.files, "file"), human(one.size)))
 }
 
 fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
@@ -230,7 +236,8 @@ fn write_boot(out: &mut String, boot: &BootReport) -> fmt::Result {
         let (default, timeout) = (value(&configuration.default), value(&configuration.timeout));
         writeln!(out, "  {}: default {default}, timeout {timeout}", configuration.path)?;
     }
-    boot.entries.iter().try_for_each(|entry| write_entry(out, entry))
+    boot.entries.iter().try_for_each(|entry| write_entry(out, entry))?;
+    boot.credentials.iter().try_for_each(|one| writeln!(out, "  credential {} ({})", one.path, human(one.size)))
 }
 
 fn write_entry(out: &mut String, entry: &BootEntry) -> fmt::Result {

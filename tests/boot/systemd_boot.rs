@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::guest::{Arch, Root, arm64, closure};
-use crate::machine::{Firmware, Machine};
-use crate::row::boot;
+use crate::archive::archive;
+use crate::console::watch;
+use crate::guest::{Arch, INITRD, Root, arm64, closure};
+use crate::machine::{Firmware, Machine, Writes};
+use crate::row::{boot, build};
 use crate::support::closure::ClosureBuilder;
+use crate::support::image::{Built, run, sane_image};
 use crate::support::skip::{Lack, skip};
 use crate::support::tree::Entry;
 
@@ -42,6 +45,32 @@ fn uefi_x86_64_ext4() {
 #[test]
 fn uefi_x86_64_btrfs() {
     boots(Arch::X86_64, Root::Btrfs);
+}
+
+/// A secret behind the initrd, as --extra-files puts it there: the kernel unpacks both.
+#[test]
+fn an_initrd_with_another_behind_it() {
+    let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
+    let closure = closure(machine.arch, Root::Ext4).and_then(|closure| with_systemd_boot(closure, machine.arch));
+    let Some(closure) = closure.filter(|_| machine.need()) else { return };
+    let initrd = closure.store_path(INITRD).to_owned();
+    let (closure, built) = build(closure);
+    let report = run(sane_image().args(["inspect", "--json"]).arg(&built.image)).expect_success().stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let place = report["boot"]["entries"][0]["initrds"][0]["found"]["path"].as_str().unwrap();
+    let secret = Entry::dir([("credentials", Entry::dir([("own.cred", Entry::file("behind the initrd"))]))]);
+    let mut both = fs::read(closure.on_host(&initrd).join("initrd")).unwrap();
+    both.resize(both.len().next_multiple_of(4), 0);
+    both.extend(archive(&[(b".extra".to_vec(), secret)].into()));
+    let secrets = tempfile::tempdir().unwrap();
+    let at = secrets.path().join("boot").join(place);
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    fs::write(at, both).unwrap();
+    let built = Built::new(&closure, &["--extra-files", secrets.path().to_str().unwrap()]);
+    let run = watch("systemd-boot-two-initrds", &mut machine.command(&built.image, Writes::Forgotten));
+    run.expect_said(&["credential /.extra/credentials/own.cred: behind the initrd\n"]);
+    // All is well but that the initrd on the ESP is not the store's.
+    run.expect_said(&[&format!("FAULT /boot has no copy of {initrd}/initrd\n"), "VERDICT failed: stage 2: 1 faults"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::console::watch;
 use crate::guest::{Arch, Root, Variant, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
@@ -42,6 +44,14 @@ fn add_section(command: &mut Command, scratch: &Path, name: &str, address: u32, 
     command.arg(format!("--change-section-vma={name}={address:#x}"));
 }
 
+/// Files of the host's own on the ESP, which systemd-stub hands to what it starts.
+fn credentials() -> Value {
+    json!([
+        { "target": "/boot/loader/credentials/all.cred", "text": "of all programs" },
+        { "target": "/boot/EFI/Linux/nixos.efi.extra.d/one.cred", "text": "of this program" },
+    ])
+}
+
 #[test]
 fn of_the_toplevel_x86_64() {
     let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
@@ -52,7 +62,7 @@ fn of_the_toplevel_x86_64() {
     let variant = Variant { unify: Some(unify), ..Variant::default() };
     let closure = closure_with(machine.arch, Root::Ext4, variant, |closure| closure);
     let Some(closure) = closure.and_then(|closure| with_systemd_boot(closure, machine.arch)) else { return };
-    let (closure, built) = build(closure);
+    let (closure, built) = build(closure.spec(|spec| spec["files"] = credentials()));
     // The default is the entry of the same system; a user would choose the other in the menu.
     let scratch = tempfile::tempdir().unwrap();
     let conf = scratch.path().join("loader.conf");
@@ -61,4 +71,6 @@ fn of_the_toplevel_x86_64() {
     let run = watch("unified-x86_64", &mut machine.command(&built.image, Writes::Forgotten));
     run.expect_good(closure.paths.len());
     run.expect_said(&[PARAMETER, &format!("stage 1: {}/init\n", closure.toplevel)]);
+    run.expect_said(&["credential /.extra/global_credentials/all.cred: of all programs\n"]);
+    run.expect_said(&["credential /.extra/credentials/one.cred: of this program\n"]);
 }

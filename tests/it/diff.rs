@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, Run, build_command, run, sane_image};
@@ -13,7 +13,7 @@ fn diff(before: &Path, after: &Path, arguments: &[&str]) -> Run {
     run(sane_image().arg("diff").arg(before).arg(after).args(arguments))
 }
 
-fn json(run: Run) -> Value {
+fn parsed(run: Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn equal_images_do_not_differ() {
         let said = diff(&one.image, &other.image, arguments).expect_success().stdout;
         assert!(said.ends_with("do not differ\n") && said.lines().count() == 1, "{said}");
     }
-    let found = json(diff(&one.image, &other.image, &["--json", "--files"]).expect_success());
+    let found = parsed(diff(&one.image, &other.image, &["--json", "--files"]).expect_success());
     assert_eq!((&found["differs"], &found["store"]["packages"]), (&false.into(), &Value::Array(vec![])));
 }
 
@@ -70,11 +70,11 @@ fn packages_are_told_as_people_know_them() {
     let back = diff(&other.image, &one.image, &[]).expect_failure(1).stdout;
     assert_eq!(line(&back, "hello")[0], "downgraded");
 
-    let found = json(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
+    let found = parsed(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
     let mut removed: Vec<_> =
         ["hello-2.9", "nixos-system-test-26.05", "old-1"].map(|name| before.path(name).base_name()).into();
     removed.sort_unstable();
-    assert_eq!(found["store"]["removed"], serde_json::json!(removed));
+    assert_eq!(found["store"]["removed"], json!(removed));
     let total: u64 = after.paths.iter().map(|path| path.hash.size).sum();
     assert_eq!(found["store"]["after"]["narBytes"], total);
 }
@@ -131,16 +131,74 @@ fn files_are_told_one_by_one() {
         format!("  - {path}/gone"),
         format!("  ~ {path}/kind: kind"),
         format!("  ~ {path}/link: target"),
-        format!("  ~ {path}/mode: mode"),
+        format!("  ~ {path}/mode: mode 0444 → 0555"),
         format!("  ~ {path}/text: contents"),
     ] {
         assert!(said.lines().any(|said| said == line), "no {line:?} in\n{said}");
     }
     assert!(!said.contains("unchanged"), "{said}");
-    let found = json(diff(&one.0.image, &other.0.image, &["--files", "--json"]).expect_failure(1));
+    let found = parsed(diff(&one.0.image, &other.0.image, &["--files", "--json"]).expect_failure(1));
     let files = found["files"][0]["files"].as_array().unwrap();
     let text = files.iter().find(|file| file["path"] == format!("{path}/text")).unwrap();
-    assert_eq!((&text["change"], &text["aspects"]), (&"changed".into(), &serde_json::json!(["contents"])));
+    assert_eq!((&text["change"], &text["aspects"]), (&"changed".into(), &json!(["contents"])));
+}
+
+fn with_files(files: Value) -> Built {
+    Built::new(&ClosureBuilder::new().spec(move |spec| spec["files"] = files).write(), &[])
+}
+
+/// What the host has of its own comes before the packages, with owners and modes, whether all files are asked for or not.
+#[test]
+fn files_outside_the_store_come_first() {
+    let one = with_files(json!([
+        { "target": "/etc/gone", "text": "g", "mode": "0600", "uid": 7 },
+        { "target": "/etc/key", "text": "one" },
+        { "target": "/etc/link", "symlink": "one" },
+        { "target": "/etc/same", "text": "s" },
+        { "target": "/home/a", "directory": true },
+    ]));
+    let other = with_files(json!([
+        { "target": "/etc/key", "text": "two", "mode": "0600", "gid": 8 },
+        { "target": "/etc/link", "symlink": "two" },
+        { "target": "/etc/same", "text": "s" },
+        { "target": "/home/a", "directory": true, "mode": "1700", "uid": 9 },
+        { "target": "/home/a/\u{1b}", "symlink": "x" },
+    ]));
+    let expected = "\nfiles outside the store, partition 2\n  \
+                    - etc/gone (1 B, 0600, 7:0)\n  \
+                    ~ etc/key: mode 0644 → 0600, owner 0:0 → 0:8, contents\n  \
+                    ~ etc/link: target\n  \
+                    ~ home/a: mode 0755 → 1700, owner 0:0 → 9:0\n  \
+                    + home/a/\\u{1b} (link, 0:0)\n";
+    for arguments in [&[][..], &["--files"]] {
+        let said = diff(&one.image, &other.image, arguments).expect_failure(1).stdout;
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(said.matches("etc/key").count(), 1, "{said}");
+        assert!(said.find("files outside").unwrap() < said.find("store paths").unwrap_or(said.len()), "{said}");
+        let found = parsed(diff(&one.image, &other.image, &[arguments, &["--json"]].concat()).expect_failure(1));
+        let key = &found["outsideStore"][0]["files"][1];
+        assert_eq!(key["aspects"], json!(["mode", "owner", "contents"]));
+        assert_eq!(key["after"], json!({ "mode": "0600", "uid": 0, "gid": 8 }));
+        assert_eq!(found["files"].as_array().unwrap().len(), arguments.len());
+    }
+    diff(&one.image, &one.image, &[]).expect_success();
+}
+
+/// Whichever of the two it is, the one with the damage is named.
+#[test]
+fn an_image_that_cannot_be_read_is_named() {
+    let sound = with_files(json!([{ "target": "/etc/big", "text": "x".repeat(5000) }]));
+    let damaged = sound.scratch().join("damaged.img");
+    let mut bytes = fs::read(&sound.image).unwrap();
+    // The entry of /etc in the root directory, which has a checksum: the lengths of the name, the type, the name.
+    let at = bytes.windows(5).position(|window| window == b"\x03\x02etc");
+    bytes[at.expect("the name of a directory") + 4] ^= 0x40;
+    fs::write(&damaged, bytes).unwrap();
+    for (one, other) in [(&sound.image, &damaged), (&damaged, &sound.image)] {
+        let told = diff(one, other, &[]).expect_failure(1).stderr;
+        assert!(told.contains(&format!("{}: partition 2: corrupt", damaged.display())), "{told}");
+        assert!(!told.contains(&format!("{}: ", sound.image.display())), "{told}");
+    }
 }
 
 #[test]
@@ -159,7 +217,7 @@ fn partitions_that_moved_or_grew_are_told() {
     assert!(said.contains("\npartition 2 \"Linux filesystem\"\n"), "{said}");
     assert!(said.contains("OTHER"), "{said}");
     assert!(!said.contains("store paths"), "the closure is the same: {said}");
-    let found = json(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
+    let found = parsed(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
     let fields = |partition: usize| {
         let differences = found["disk"]["partitions"][partition]["differences"].as_array().unwrap();
         differences.iter().map(|difference| difference["field"].as_str().unwrap()).collect::<Vec<_>>()
@@ -180,7 +238,7 @@ fn bootable(options: &str) -> Built {
     ]);
     let builder = ClosureBuilder::new().path("boot-files", tree);
     let path = builder.store_path("boot-files").to_owned();
-    Built::new(&builder.spec(move |spec| spec["extraBootFiles"] = serde_json::json!([path])).write(), &[])
+    Built::new(&builder.spec(move |spec| spec["extraBootFiles"] = json!([path])).write(), &[])
 }
 
 #[test]
@@ -190,7 +248,7 @@ fn what_boots_otherwise_is_told() {
     let (_, entries) = said.split_once("\nboot entries\n").unwrap_or_else(|| panic!("{said}"));
     assert!(entries.starts_with("  ~ nixos-default  \"NixOS - Default\"\n"), "{said}");
     assert!(entries.contains("loglevel=4 → ") && entries.contains("loglevel=7 quiet\n"), "{said}");
-    let found = json(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
+    let found = parsed(diff(&one.image, &other.image, &["--json"]).expect_failure(1));
     assert_eq!(found["boot"][0]["differences"][0]["field"], "options");
     assert!(!diff(&one.image, &one.image, &[]).expect_success().stdout.contains("boot"));
 }

@@ -153,11 +153,26 @@ fn expect_boot_files(built: &Built) {
     assert_eq!([at("tree/data"), at("tree/link")], [vec![7; 300_000], vec![7; 300_000]]);
 }
 
+/// [`own_files`] are counted apart from the store; those on the ESP are not, which nothing tells from others.
+fn expect_counted(built: &Built) {
+    let inspect =
+        |argument: &str| run(sane_image().arg("inspect").arg(&built.image).arg(argument)).expect_success().stdout;
+    let report: Value = serde_json::from_str(&inspect("--json")).unwrap();
+    let outside = |partition: usize| report["partitions"][partition]["filesystem"].get("outsideStore").cloned();
+    let size = 2 * (300_000 + 10) + 8 + 3 + 2 + 1;
+    assert_eq!([outside(0), outside(1)], [None, Some(json!({ "files": 12, "size": size }))]);
+    let line = "12 files outside the store, 585.9 KiB";
+    let text = run(sane_image().arg("inspect").arg(&built.image)).expect_success().stdout;
+    assert!(text.contains(line), "{text}");
+    assert!(inspect("--html=-").contains(line));
+}
+
 #[test]
 fn on_ext4() {
     let closure = closure(None);
     let built = Built::new(&closure, &["--verify"]);
     assert_eq!(built.layout.get("privateFiles"), None);
+    expect_counted(&built);
     oracle::e2fsck(&built.image, built.nix()).expect_clean();
     expect_boot_files(&built);
     let Some(mount) = Mount::new(&built.image, built.nix(), "ext4", Access::ReadOnly) else { return };
@@ -173,6 +188,7 @@ fn on_ext4() {
 fn in_the_subvolumes_of_btrfs() {
     let closure = closure(Some(subvolumes()));
     let built = Built::new(&closure, &["--verify"]);
+    expect_counted(&built);
     oracle::btrfs_check(&built.image, built.nix()).expect_clean();
     expect_boot_files(&built);
     let Some(mount) = Mount::new(&built.image, built.nix(), "btrfs", Access::ReadOnly) else { return };

@@ -28,6 +28,7 @@ mod ls;
 mod mbr;
 mod mount_options;
 mod outputs;
+mod own_property;
 mod partitions;
 mod property;
 mod purity;

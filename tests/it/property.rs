@@ -14,7 +14,7 @@ use crate::support::tool::need;
 use crate::support::tree::{Contents, Entries, Entry};
 
 /// Names that differ in length and in bytes, but in nothing that a filesystem forbids.
-fn name() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn name() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![4 => b'a'..=b'z', 1 => any::<u8>().prop_filter("legal", |&b| b != 0 && b != b'/')];
     let len = prop_oneof![8 => 1usize..20, 1 => 200usize..=255];
     len.prop_flat_map(move |len| prop::collection::vec(byte.clone(), len))

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::pe::Pe;
 use super::{
-    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, MAX_OVERLAYS,
-    escape, glob, shown, version,
+    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Entry, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, MAX_OVERLAYS,
+    Place, escape, glob, shown, version,
 };
 use crate::read::{Kind, ReadError};
 
@@ -14,6 +14,7 @@ const CONFIGURATION: &str = "loader/loader.conf";
 const ENTRIES: &str = "loader/entries";
 const UNIFIED: &str = "EFI/Linux";
 const REMOVABLE: &str = "EFI/BOOT";
+const CREDENTIALS: &str = "loader/credentials";
 
 /// An entry and what it is sorted by.
 struct Sortable {
@@ -61,7 +62,23 @@ pub(super) fn examine(
     }
     found.configurations.extend(configuration);
     found.entries.extend(listed.into_iter().map(|one| one.entry).chain(entries));
+    found.credentials = credentials(boot)?;
     Ok(())
+}
+
+/// Credentials for all that systemd-stub starts.
+fn credentials(boot: &BootFs<'_>) -> Result<Vec<Place>, ReadError> {
+    let (directory, entries) = boot.list(CREDENTIALS)?;
+    let is_credential = |entry: &&Entry| {
+        let name = entry.name.to_ascii_lowercase();
+        entry.metadata.kind == Kind::File && Path::new(&name).extension().is_some_and(|extension| extension == "cred")
+    };
+    let place = |entry: &Entry| Place {
+        partition: boot.partition,
+        path: shown(&directory.join(&entry.name)),
+        size: entry.metadata.len,
+    };
+    Ok(entries.iter().filter(is_credential).map(place).collect())
 }
 
 /// Which entry boots: the first that `preferred` means and that is not bad, or else that `default` means, or else the

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{depthcharge, first_names, knowledge, percent};
+use super::text::{depthcharge, first_names, knowledge, outside, percent};
 
 mod map;
 
@@ -196,6 +196,9 @@ fn write_contents(out: &mut String, partition: &PartitionReport) -> fmt::Result 
     if let Some(store) = &fs.store {
         write_store(out, store)?;
     }
+    if let Some(outside) = fs.outside_store.as_ref().and_then(outside) {
+        writeln!(out, "<p>{outside}</p>")?;
+    }
     map::treemap(out, fs)?;
     let open = if fs.store.is_some() { " open=\"open\"" } else { "" };
     writeln!(
@@ -283,6 +286,9 @@ fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
         };
         let (default, timeout) = (value(&configuration.default), value(&configuration.timeout));
         writeln!(out, "<li><code>{}</code>: default {default}, timeout {timeout}</li>", esc(&configuration.path))?;
+    }
+    for one in &boot.credentials {
+        writeln!(out, "<li>credential <code>{}</code>, {}</li>", esc(&one.path), human(one.size))?;
     }
     writeln!(out, "</ul>\n<div class=\"entries\">")?;
     let is_shown = |i: usize, entry: &BootEntry| i < ENTRIES || entry.default;
