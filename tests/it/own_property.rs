@@ -156,10 +156,11 @@ impl Tree {
             }
             nodes.insert(path.clone(), Node { owner: (0, 0), ..node.clone() });
         }
-        // Only root may read what nobody may read; and what is below a directory is made before that is closed.
-        let readable = if rustix::process::geteuid().is_root() { 0 } else { 0o500 };
+        // Only root may read what nobody may read, and a build in Nix's sandbox may give nobody else's rights away; what
+        // is below a directory is made before that is closed.
+        let (settable, readable) = if rustix::process::geteuid().is_root() { (0o7777, 0) } else { (0o1777, 0o500) };
         for (path, node) in nodes.iter_mut().rev().filter(|(_, node)| !matches!(node.what, What::Link(_))) {
-            node.mode |= readable;
+            node.mode = node.mode & settable | readable;
             fs::set_permissions(root.join(path), fs::Permissions::from_mode(node.mode.into())).unwrap();
         }
         let mut arguments = Vec::new();
