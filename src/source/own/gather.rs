@@ -11,6 +11,8 @@ use crate::spec::{Location, Reserved, Spec};
 
 /// Directories that everybody must be able to enter, or little works.
 const ENTERED_BY_ALL: [&str; 6] = ["/etc", "/home", "/nix", "/usr", "/var", "/var/lib"];
+/// With which others read a file.
+const OTHERS_READ: u16 = 0o044;
 /// What everybody needs to enter a directory.
 const OTHERS_ENTER: u16 = 0o001;
 
@@ -116,11 +118,33 @@ impl<'a> Gather<'a> {
         if !problems.is_empty() {
             return Err(OwnError::Wrong(problems));
         }
-        let warnings = self.entries.values().filter_map(warning).collect();
+        let warnings = self.entries.values().filter_map(warning).chain(self.exposed()).collect();
         let (boot, nix): (Vec<_>, Vec<_>) =
             self.entries.into_iter().partition(|(location, _)| matches!(location, Location::Boot(_)));
         let entries = |list: Vec<(Location, OwnEntry)>| list.into_iter().map(|(_, entry)| entry).collect();
         Ok(OwnFiles { boot: entries(boot), nix: entries(nix), warnings, _scratch: scratch })
+    }
+
+    /// What may be wrong with files on FAT that nobody but root should read: it has no modes.
+    fn exposed(&self) -> Option<String> {
+        let boot = &self.spec.boot;
+        if granted(&boot.options) == 0 {
+            return None;
+        }
+        let is_exposed =
+            |entry: &&OwnEntry| matches!(entry.kind, OwnKind::File { .. }) && entry.attributes.mode & OTHERS_READ == 0;
+        let on_boot = self.entries.iter().filter(|(location, _)| matches!(location, Location::Boot(_)));
+        let mut exposed = on_boot.map(|(_, entry)| entry).filter(is_exposed);
+        let OwnEntry { target, attributes, .. } = exposed.next()?;
+        let more = match exposed.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let (target, mode, mount) = (target.display(), attributes.mode, boot.mount_point.display());
+        Some(format!(
+            "{target}{more}: FAT has no modes, so that everybody on the machine can read it, not {mode:04o}; \
+             add \"umask=0077\" to fileSystems.\"{mount}\".options"
+        ))
     }
 
     /// What is wrong if something that is no directory is on the way to a place.
@@ -137,6 +161,15 @@ impl<'a> Gather<'a> {
             entry.origin, file.origin
         ))
     }
+}
+
+/// Which of the rights of others to read files a mount of FAT grants. Of several masks the last counts.
+fn granted(options: &[String]) -> u16 {
+    let masks = options.iter().filter_map(|option| {
+        let mask = option.strip_prefix("umask=").or_else(|| option.strip_prefix("fmask="))?;
+        u16::from_str_radix(mask, 8).ok()
+    });
+    OTHERS_READ & !masks.last().unwrap_or(0)
 }
 
 fn is_roots(entry: &OwnEntry) -> bool {

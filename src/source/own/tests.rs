@@ -111,3 +111,26 @@ fn all_that_is_wrong_is_told_at_once() {
     ];
     assert_eq!(told.to_string(), expected.join("\n"));
 }
+
+#[test]
+fn who_can_read_files_on_fat_is_told() {
+    let top = tempfile::tempdir().unwrap();
+    fs::create_dir(top.path().join("boot")).unwrap();
+    for (name, mode) in [("a.cred", 0o600), ("b.cred", 0o400), ("config.txt", 0o644)] {
+        fs::write(top.path().join("boot").join(name), "").unwrap();
+        chmod(&top.path().join("boot").join(name), mode);
+    }
+    let mut spec = persistent();
+    let mut warnings = |options: &[&str]| {
+        spec.boot.options = options.iter().map(|&option| option.to_owned()).collect();
+        gathered(&spec, top.path(), &[]).unwrap().warnings
+    };
+    let told = "/boot/a.cred (and 1 more): FAT has no modes, so that everybody on the machine can read it, not 0600; \
+                add \"umask=0077\" to fileSystems.\"/boot\".options";
+    for options in [&[][..], &["umask=0022"], &["umask=0077", "fmask=0133"], &["dmask=0077"]] {
+        assert_eq!(warnings(options), [told], "{options:?}");
+    }
+    for options in [&["umask=0077"][..], &["ro", "umask=0", "fmask=0077"], &["fmask=77"]] {
+        assert_eq!(warnings(options), [""; 0], "{options:?}");
+    }
+}
