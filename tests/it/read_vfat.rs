@@ -323,6 +323,22 @@ fn damage_is_found_and_named() {
     }
 }
 
+/// As in Linux, whatever follows: mtools and Windows fill up with ones.
+#[test]
+fn a_long_name_ends_at_its_first_zero() {
+    let tree = tree();
+    let Some(image) = mkfs(tree.path(), &["-F", "16"], 20 << 10) else { return };
+    let mut bytes = reading::load(image.path(), whole(image.path()));
+    // The last of 13 characters, of which `loader.conf` and its zero take 12.
+    let at = Fat16::entry(&bytes, b"LOADER~1CON") - 32 + 30;
+    bytes[at] = b'x';
+    let found = faults(&bytes);
+    assert!(found.iter().any(|fault| fault.contains("has a long name that does not end as it should")), "{found:#?}");
+    let fs = reading::open(Arc::new(bytes)).unwrap();
+    let names: Vec<_> = fs.list(Path::new("loader")).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert!(names.contains(&"loader.conf".into()), "{names:?}");
+}
+
 /// Each bit of what FAT32 keeps twice or signs.
 #[test]
 fn flipped_bits_of_fat32_are_found() {
