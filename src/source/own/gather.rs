@@ -165,11 +165,11 @@ impl<'a> Gather<'a> {
 
 /// Which of the rights of others to read files a mount of FAT grants. Of several masks the last counts.
 fn granted(options: &[String]) -> u16 {
-    let masks = options.iter().filter_map(|option| {
+    let mut masks = options.iter().rev().filter_map(|option| {
         let mask = option.strip_prefix("umask=").or_else(|| option.strip_prefix("fmask="))?;
         u16::from_str_radix(mask, 8).ok()
     });
-    OTHERS_READ & !masks.last().unwrap_or(0)
+    OTHERS_READ & !masks.next().unwrap_or(0)
 }
 
 fn is_roots(entry: &OwnEntry) -> bool {
