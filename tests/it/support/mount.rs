@@ -1,13 +1,15 @@
 //! The kernel as an oracle: loop devices and mounts, gone again when dropped.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tempfile::TempDir;
 
 use super::image::Partition;
@@ -52,15 +54,27 @@ impl LoopDevice {
     }
 }
 
+impl LoopDevice {
+    /// Waits until nobody has it: programs of other tests that start with mounts of their own, such as systemd-repart,
+    /// hold what is mounted here, and until they end the kernel keeps in memory what belongs on the device.
+    fn wait(&self) {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlags::EXCL.bits().cast_signed());
+        let is_held = || options.open(&self.0).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy);
+        (0..TURNS).take_while(|_| is_held()).for_each(|_| thread::sleep(TURN));
+    }
+}
+
 impl Drop for LoopDevice {
     fn drop(&mut self) {
+        self.wait();
         clean_up("losetup", &["--detach"], &self.0);
     }
 }
 
 /// How often, and how long each time, a mount that is in use is waited for: a program that another test is just starting
 /// has a moment's hold of whatever is open in this process.
-const TURNS: usize = 100;
+const TURNS: usize = 600;
 const TURN: Duration = Duration::from_millis(50);
 
 /// A directory with something mounted on it, until this is dropped.
