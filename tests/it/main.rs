@@ -20,6 +20,7 @@ mod extract;
 mod failures;
 mod files;
 mod growth;
+mod host_mounts;
 mod inspect;
 mod judge;
 mod kit;
