@@ -112,9 +112,12 @@ fn disks_of_sgdisk() {
             if !options.contains(&"-h") {
                 differ_in_size_alone(disk.path(), new.path(), number, size);
             }
-            // And back: what there was, where the backup was near.
-            let again = resized(new.path(), number, 2 * MIB);
-            assert!(fs::read(resized(disk.path(), number, 2 * MIB).path()).unwrap() == fs::read(again.path()).unwrap());
+            // And back: but beyond 8 GB, head and cylinder of the MBR's entry are lost.
+            if size < 8 << 30 {
+                let again = resized(new.path(), number, 2 * MIB);
+                let direct = resized(disk.path(), number, 2 * MIB);
+                assert!(fs::read(direct.path()).unwrap() == fs::read(again.path()).unwrap(), "{options:?} {size}");
+            }
         }
     }
 }
@@ -175,7 +178,10 @@ fn mbrs_of_sfdisk() {
         disk.as_file().write_all_at(&[0xc3; 440], 0).unwrap();
         for size in [MIB, 20 * MIB + 512, 12 << 30, 1 << 40] {
             let new = resized(disk.path(), number, size);
-            oracle::sfdisk(new.path()).expect_clean();
+            // It counts what is in an extended partition twice.
+            if !script.contains("type=5") {
+                oracle::sfdisk(new.path()).expect_clean();
+            }
             has_no_fault(new.path());
             // As sfdisk makes the same table.
             let theirs = blank(new.as_file().metadata().unwrap().len());
