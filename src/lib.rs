@@ -22,10 +22,11 @@
 //! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
+//! image ─ add ─▶ HostMounts               what is needed to put more files into it
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`] and [`store`] are the vocabulary
-//! of all.
+//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`], [`store`] and [`mounts`] are the
+//! vocabulary of all.
 
 pub mod units;
 
@@ -38,6 +39,8 @@ pub mod output;
 pub mod pe;
 
 pub mod store;
+
+pub mod mounts;
 
 pub mod spec;
 
@@ -70,6 +73,8 @@ pub mod inspect;
 pub mod verify;
 
 pub mod diff;
+
+pub mod add;
 
 pub mod build;
 

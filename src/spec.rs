@@ -12,7 +12,6 @@ pub mod files;
 pub mod identity;
 mod json;
 mod mount_options;
-mod mounts;
 mod partitions;
 mod swap;
 mod systemd_boot;
@@ -29,13 +28,15 @@ use thiserror::Error;
 
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
+pub(crate) use self::device::{Named, path_of};
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
-pub use self::mounts::{Location, MountTable};
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
 pub use self::validate::MAX_SIZE;
+
+pub use crate::mounts::{Location, MountTable};
 
 use self::fields::Object;
 use self::file_system::Mounts;

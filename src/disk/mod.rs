@@ -6,6 +6,7 @@ pub mod mbr;
 pub mod pages;
 pub mod protected;
 pub mod region;
+pub mod resize;
 pub mod table;
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use crate::read::{Bytes, Fault, ReadError, escape};
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 mod check;
-mod dos;
+pub(super) mod dos;
 mod findings;
-mod mbr;
+pub(super) mod mbr;
 #[cfg(test)]
 mod tests;
 
@@ -30,21 +30,21 @@ const SIGNATURE: [u8; 8] = *b"EFI PART";
 /// The header: one sector, of which this is the start.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct RawHeader {
-    signature: [u8; 8],
-    revision: U32,
-    header_size: U32,
-    header_crc32: U32,
-    reserved: U32,
-    my_lba: U64,
-    alternate_lba: U64,
-    first_usable_lba: U64,
-    last_usable_lba: U64,
-    disk_guid: [u8; 16],
-    partition_entry_lba: U64,
-    number_of_partition_entries: U32,
-    size_of_partition_entry: U32,
-    partition_entry_array_crc32: U32,
+pub(super) struct RawHeader {
+    pub(super) signature: [u8; 8],
+    pub(super) revision: U32,
+    pub(super) header_size: U32,
+    pub(super) header_crc32: U32,
+    pub(super) reserved: U32,
+    pub(super) my_lba: U64,
+    pub(super) alternate_lba: U64,
+    pub(super) first_usable_lba: U64,
+    pub(super) last_usable_lba: U64,
+    pub(super) disk_guid: [u8; 16],
+    pub(super) partition_entry_lba: U64,
+    pub(super) number_of_partition_entries: U32,
+    pub(super) size_of_partition_entry: U32,
+    pub(super) partition_entry_array_crc32: U32,
 }
 
 const _: () = assert!(size_of::<RawHeader>() == HEADER_SIZE);
@@ -52,13 +52,13 @@ const _: () = assert!(size_of::<RawHeader>() == HEADER_SIZE);
 /// An entry: as many bytes as the header says, of which this is the start.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct RawEntry {
-    partition_type_guid: [u8; 16],
-    unique_partition_guid: [u8; 16],
-    starting_lba: U64,
-    ending_lba: U64,
-    attributes: U64,
-    partition_name: [U16; 36],
+pub(super) struct RawEntry {
+    pub(super) partition_type_guid: [u8; 16],
+    pub(super) unique_partition_guid: [u8; 16],
+    pub(super) starting_lba: U64,
+    pub(super) ending_lba: U64,
+    pub(super) attributes: U64,
+    pub(super) partition_name: [U16; 36],
 }
 
 const _: () = assert!(size_of::<RawEntry>() == 128);

@@ -61,15 +61,15 @@ impl fmt::Display for FsUuid {
 
 /// A device as a path names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) device: Device,
+pub(crate) struct Named {
+    pub(crate) device: Device,
     /// The path as udev spells it. The system waits for ever for a path that is spelled otherwise.
     pub(super) path: String,
 }
 
 impl Named {
     /// What the path `text` of a device means for a filesystem of type `fs_type`, however it is spelled.
-    pub(super) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
         Self::parse_with(text, |id| parse_fs_uuid(id, fs_type), |label| check_fs_label(label, fs_type))
     }
 
@@ -99,7 +99,7 @@ impl Named {
 }
 
 /// The path that fstab(5)'s text of a device stands for: itself, or that of a tag such as `LABEL=…`.
-pub(super) fn path_of(text: &str) -> String {
+pub(crate) fn path_of(text: &str) -> String {
     let Some((tag, value)) = text.split_once('=') else { return text.to_owned() };
     let value =
         ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value);

@@ -11,7 +11,7 @@ use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
 use super::identity;
 use super::mount_options::{self, Mounted};
-use super::mounts::{Mount, MountTable};
+use crate::mounts::{Mount, MountTable};
 use crate::store::StoreDir;
 
 /// Where the ESP is mounted.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::fields::{Object, as_is};
-use super::mounts::{Location, MountTable};
 use super::validate::{absolute_path, check_component};
+use crate::mounts::{Location, MountTable};
 use crate::store::path::check_base_name;
 use crate::store::registration::IMAGE_FILE_NAME;
 

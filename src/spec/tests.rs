@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::uuid;
 
-use super::mounts::Mount;
 use super::*;
+use crate::mounts::Mount;
 use crate::store::Registration;
 use crate::units::PageSize;
 

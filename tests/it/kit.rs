@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -382,6 +382,26 @@ fn partition_tables_are_checked() {
     disk.as_file().set_len(65 * MIB).unwrap();
     oracle::sgdisk(disk.path(), 512).expect_damage();
     oracle::fdisk(disk.path(), 512).expect_damage();
+}
+
+#[test]
+fn sfdisk_sees_damage() {
+    if !need("sfdisk") {
+        return;
+    }
+    for (label, damage) in [("gpt", 512 + 16), ("gpt", 446 + 12), ("dos", 446 + 16 + 14), ("dos", 510)] {
+        let disk = blank(64 * MIB);
+        let mut sfdisk = tool("sfdisk").arg("-q").arg(disk.path()).stdin(Stdio::piped()).spawn().unwrap();
+        let script = format!("label: {label}\nsize=16MiB\nsize=16MiB\n");
+        sfdisk.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(sfdisk.wait().unwrap().success());
+        oracle::sfdisk(disk.path()).expect_clean();
+        flip(disk.path(), damage);
+        assert_damage(&format!("{label} at {damage}"), &oracle::sfdisk(disk.path()));
+        flip(disk.path(), damage);
+        disk.as_file().set_len(20 * MIB).unwrap();
+        oracle::sfdisk(disk.path()).expect_damage();
+    }
 }
 
 #[test]

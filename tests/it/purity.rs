@@ -19,11 +19,18 @@ const EDGES: [&str; 11] = [
     "vfat/reader.rs",
     "vfat/tests.rs",
 ];
-const PURE: [&str; 24] = [
+const PURE: [&str; 31] = [
     "units.rs",
     "pe.rs",
+    "mounts.rs",
+    "add/mounts",
     "store/nar.rs",
     "disk/protected.rs",
+    "disk/resize.rs",
+    "disk/resize/dos.rs",
+    "disk/resize/gpt.rs",
+    "disk/resize/hybrid.rs",
+    "disk/resize/record.rs",
     "spec.rs",
     "spec",
     "plan.rs",

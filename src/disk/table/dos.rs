@@ -11,7 +11,7 @@ use crate::read::{Bytes, Fault, ReadError};
 use crate::units::{ByteOffset, Lba, SectorSize};
 
 /// The types of an extended partition: by CHS, by LBA, and Linux's own.
-const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+pub(in crate::disk) const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 /// Linux gives no higher number.
 const MAX_NUMBER: u32 = 255;
 /// Records that are followed; each has a partition, as a rule.
@@ -63,7 +63,7 @@ impl MbrEntry {
     }
 
     /// The sector after its last.
-    fn end(&self) -> u64 {
+    pub(in crate::disk) fn end(&self) -> u64 {
         self.first.0.saturating_add(self.sectors)
     }
 

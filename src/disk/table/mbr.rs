@@ -7,10 +7,10 @@ use crate::units::{ByteOffset, Lba};
 
 const WHAT: &str = "protective MBR";
 /// The type of the entry that stands for the GPT.
-pub(super) const PROTECTIVE: u8 = 0xee;
+pub(in crate::disk) const PROTECTIVE: u8 = 0xee;
 /// Where the four entries are, and the bytes of one.
-pub(super) const ENTRIES: std::ops::Range<usize> = 446..510;
-pub(super) const ENTRY: usize = 16;
+pub(in crate::disk) const ENTRIES: std::ops::Range<usize> = 446..510;
+pub(in crate::disk) const ENTRY: usize = 16;
 
 /// An entry in use (UEFI specification 2.10, table 5-1).
 struct Entry {

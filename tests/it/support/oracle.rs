@@ -261,6 +261,11 @@ pub(crate) fn sgdisk(image: &Path, sector_size: u32) -> Verdict {
         "exotic configurations,",
         "but is generally ill-advised. Using 'j' on the experts' menu can adjust this",
         "gap.",
+        // So is one after them, which sfdisk makes.
+        "Warning: There is a gap between the main partition table (ending sector 33)",
+        "and the first usable sector (2048). This is helpful in some exotic configurations,",
+        "but is unusual. The util-linux fdisk program often creates disks like this.",
+        "Using 'j' on the experts' menu can adjust this gap.",
     ];
     let usual = |line: &str| {
         line.starts_with("No problems found. ")
@@ -281,6 +286,24 @@ pub(crate) fn fdisk(image: &Path, sector_size: u32) -> Verdict {
     command.args(["-l", "-b", &sector_size.to_string()]).arg(image);
     Verdict::of(&mut command, Stdout::Data, |_| false)
         .and("there is a GPT", |said| said.contains("Disklabel type: gpt"))
+}
+
+/// `sfdisk --verify`: a GPT or an MBR of 512-byte sectors, and that partitions lie on the disk and not upon each other.
+/// What it finds wrong with an MBR does not change its exit code.
+pub(crate) fn sfdisk(image: &Path) -> Verdict {
+    if !need("sfdisk") {
+        return Verdict::Skipped;
+    }
+    let usual = |line: &str| {
+        line == format!("{}:", image.display())
+            || line == "No errors detected."
+            || line == "Header version: 1.0"
+            || line.starts_with("Using ") && line.ends_with(" partitions.")
+            || line.starts_with("A total of ") && line.contains(" free sectors is available in ")
+            || line.starts_with("Remaining ") && line.ends_with(" unallocated 512-byte sectors.")
+    };
+    Verdict::of(tool("sfdisk").arg("--verify").arg(image), Stdout::Judged, usual)
+        .and("there is a verdict", |said| said.contains("No errors detected."))
 }
 
 // ---- Nix

@@ -16,14 +16,14 @@ pub enum Location {
 
 /// What the running system mounts somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mount {
+pub enum Mount {
     /// The ESP.
     Boot,
     /// The filesystem of the store, or what lies at this path from its root: a subvolume.
     Nix(PathBuf),
     /// What another path has.
     Bind(PathBuf),
-    /// A filesystem that the image does not hold, in words.
+    /// A filesystem that is none of these two, in words.
     Elsewhere(String),
 }
 
@@ -31,11 +31,34 @@ pub(super) enum Mount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountTable {
     mounts: Vec<(PathBuf, Mount)>,
+    origin: Origin,
+}
+
+/// Who tells of the mounts, for messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    /// `fileSystems` of a spec: what is none of its two filesystems is not in the image.
+    #[default]
+    Spec,
+    /// An image that exists, which may have more partitions.
+    Image,
 }
 
 impl MountTable {
-    pub(super) fn new(mounts: Vec<(PathBuf, Mount)>) -> Self {
-        Self { mounts }
+    /// The mounts that a spec names: mount points, which are absolute, and what is there. Of two with one mount point the
+    /// later one counts.
+    pub fn new(mounts: Vec<(PathBuf, Mount)>) -> Self {
+        Self { mounts, origin: Origin::Spec }
+    }
+
+    /// The same of the mounts that an image names itself.
+    pub fn of_image(mounts: Vec<(PathBuf, Mount)>) -> Self {
+        Self { mounts, origin: Origin::Image }
+    }
+
+    /// The mount points and what is there, in no order but that of their making.
+    pub fn mounts(&self) -> &[(PathBuf, Mount)] {
+        &self.mounts
     }
 
     /// Where the running system has what is at `path` of the filesystem of the store, if it mounts just that.
@@ -54,7 +77,7 @@ impl MountTable {
             let above = self.mounts.iter().filter(|(mount_point, _)| path.starts_with(mount_point));
             let Some((mount_point, mount)) = above.max_by_key(|(mount_point, _)| mount_point.components().count())
             else {
-                return Err("is on no filesystem of fileSystems".to_owned());
+                return Err(self.origin.nowhere().to_owned());
             };
             let rest = path.strip_prefix(mount_point).unwrap_or(Path::new("")).to_owned();
             match mount {
@@ -62,12 +85,32 @@ impl MountTable {
                 Mount::Nix(root) => return Ok(Location::Nix(plain(&root.join(rest)))),
                 Mount::Bind(other) => path = plain(&other.join(rest)),
                 Mount::Elsewhere(what) => {
-                    let mount_point = mount_point.display();
-                    return Err(format!("is on fileSystems.\"{mount_point}\" ({what}), which is not in the image"));
+                    return Err(self.origin.elsewhere(mount_point, what));
                 }
             }
         }
         Err("is on a bind mount that leads in a circle".to_owned())
+    }
+}
+
+impl Origin {
+    fn nowhere(self) -> &'static str {
+        match self {
+            Self::Spec => "is on no filesystem of fileSystems",
+            Self::Image => "is on no filesystem that the image is known to mount",
+        }
+    }
+
+    fn elsewhere(self, mount_point: &Path, what: &str) -> String {
+        match self {
+            Self::Spec => {
+                format!("is on fileSystems.\"{}\" ({what}), which is not in the image", mount_point.display())
+            }
+            // Escaped: it comes from the image.
+            Self::Image => {
+                format!("is on {mount_point:?} ({what}), which is neither the image's boot nor its nix filesystem")
+            }
+        }
     }
 }
 
@@ -104,6 +147,9 @@ mod tests {
         assert_eq!(locate("/var/lib/x"), nix("@home/state/x"));
         assert_eq!(locate("/var/x").unwrap_err(), "is on fileSystems.\"/var\" (tmpfs), which is not in the image");
         assert_eq!(locate("/a/x").unwrap_err(), "is on a bind mount that leads in a circle");
+        let of_image = MountTable::of_image(table.mounts().to_vec());
+        let told = "is on \"/var\" (tmpfs), which is neither the image's boot nor its nix filesystem";
+        assert_eq!(of_image.locate(Path::new("/var/x")).unwrap_err(), told);
     }
 
     #[test]

@@ -1,0 +1,141 @@
+//! A partition table whose last partition gets another size, as the bytes that change.
+//!
+//! The table of a disk that exists is not planned anew: all that the new size has no say in stays byte for byte, be it
+//! names, attributes, places of arrays, or what no specification knows. What changes is the end of one partition, where
+//! the disk ends, and the checksums over both.
+//!
+//! ```text
+//! head        copied by the caller: MBR, primary header and entries, other partitions, gaps
+//! partition   written by the caller, in its new size
+//! tail        the backup of a GPT, or what follows the last partition of an MBR: moved to the new end
+//! ```
+//!
+//! Facts are those of the UEFI specification 2.10, chapters "GUID Partition Table Disk Layout" and "MBR".
+
+use thiserror::Error;
+
+use crate::read::{Bytes, Fault, ReadError};
+use crate::units::{ByteOffset, Lba, SectorSize};
+
+mod dos;
+mod gpt;
+mod hybrid;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use dos::resize_last_mbr;
+pub use gpt::resize_last;
+
+/// A disk with another size, and what its table says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resized {
+    /// The size of the whole disk in bytes.
+    pub disk_size: u64,
+    /// What to write where, after all that is before the partition has been copied from the old disk. Sorted, not upon
+    /// each other, and not in the partition. Behind the partition, what is in no range is zeros.
+    pub writes: Vec<(ByteOffset, Vec<u8>)>,
+}
+
+/// Why the last partition of a disk cannot get another size.
+#[derive(Debug, Error)]
+pub enum ResizeError {
+    /// What is built upon a damaged table would be damaged, too.
+    #[error("the partition table is damaged ({}); repair it first, with sgdisk or fdisk", list(.0))]
+    Damaged(Vec<Fault>),
+    /// One of the two halves of a GPT is not there.
+    #[error("the {0} GPT header is missing; repair the table with sgdisk -e first")]
+    Missing(&'static str),
+    /// A number that no partition has.
+    #[error("there is no partition {0}; name one that sane-image inspect shows")]
+    NoPartition(u32),
+    /// A partition whose end is followed by another's.
+    #[error(
+        "partition {number} is not the last one: partition {other} ends after it; only the last one can be resized"
+    )]
+    NotLast {
+        /// Its number.
+        number: u32,
+        /// That of a partition further on.
+        other: u32,
+    },
+    /// A partition within another one, which would have to be resized as well.
+    #[error(
+        "partition {0} is a logical one, whose size cannot be changed; use a disk with primary partitions or a GPT"
+    )]
+    Logical(u32),
+    /// A size that is no number of sectors.
+    #[error(
+        "{size} bytes are not a size for partition {number}; use a multiple of {sector_size} bytes, more than none"
+    )]
+    Size {
+        /// The partition.
+        number: u32,
+        /// In bytes.
+        size: u64,
+        /// In bytes.
+        sector_size: u64,
+    },
+    /// More sectors than 32 bits can tell.
+    #[error("partition {number} would end past the {most} bytes that an MBR can tell; use a smaller size or a GPT")]
+    Beyond {
+        /// The partition.
+        number: u32,
+        /// In bytes.
+        most: u64,
+    },
+    /// A hybrid MBR with something that would be overwritten, or would end in the middle of the partition.
+    #[error(
+        "the hybrid MBR names LBA {first} to {last}, which is neither before partition {number} nor the same; remove that \
+         entry from the MBR first"
+    )]
+    Hybrid {
+        /// Its first sector.
+        first: Lba,
+        /// Its last sector.
+        last: Lba,
+        /// The partition.
+        number: u32,
+    },
+    /// Beyond what a file or a disk can be.
+    #[error("the disk would be larger than {} bytes; use a smaller size", i64::MAX)]
+    TooLarge,
+    /// The disk cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The first fault, and how many more there are.
+fn list(faults: &[Fault]) -> String {
+    match faults {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, more @ ..] => format!("{first}; {} more", more.len()),
+    }
+}
+
+/// The number of sectors of a partition of `size` bytes: not 0.
+fn sectors(number: u32, size: u64, sector_size: SectorSize) -> Result<u64, ResizeError> {
+    let sector_size = sector_size.bytes();
+    if size == 0 || !size.is_multiple_of(sector_size) {
+        return Err(ResizeError::Size { number, size, sector_size });
+    }
+    Ok(size / sector_size)
+}
+
+/// Checks that no file would be longer than files can be.
+fn checked_size(size: Option<u64>) -> Result<u64, ResizeError> {
+    size.filter(|&size| i64::try_from(size).is_ok()).ok_or(ResizeError::TooLarge)
+}
+
+/// All bytes of a range, which must be short.
+fn read(disk: &dyn Bytes, start: ByteOffset, len: u64) -> Result<Vec<u8>, ResizeError> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| ResizeError::TooLarge)?];
+    disk.read_exact_at(start, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether a write can be left out where nothing was before.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}

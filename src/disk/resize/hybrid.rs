@@ -1,0 +1,55 @@
+//! What the MBR before a GPT says of a disk whose last partition gets another size.
+
+use super::record::{OFFSET, Record};
+use super::{ResizeError, gpt::Places};
+use crate::disk::table::{Table, TableEntry};
+use crate::read::Bytes;
+use crate::units::{ByteOffset, Lba};
+
+/// The most sectors that an entry can tell.
+const MOST: u64 = u32::MAX as u64;
+
+/// The bytes of the MBR's entries that change, if any do.
+pub(super) fn resized(
+    disk: &dyn Bytes,
+    table: &Table,
+    entry: &TableEntry,
+    places: &Places,
+) -> Result<Option<(ByteOffset, Vec<u8>)>, ResizeError> {
+    let old = Record::read_all(disk)?;
+    let resized = |&record: &Record| if record.is_used() { resize(record, table, entry, places) } else { Ok(record) };
+    let new = old.iter().map(resized).collect::<Result<Vec<_>, _>>()?;
+    Ok((new != old).then(|| (OFFSET, Record::bytes(&new))))
+}
+
+fn resize(record: Record, table: &Table, entry: &TableEntry, places: &Places) -> Result<Record, ResizeError> {
+    let (number, first) = (entry.number, record.first());
+    let old_end = entry.last.0.saturating_add(1);
+    if record.end() <= entry.first.0 {
+        // It is before the partition: another one, or what stands for the table alone in a hybrid.
+        return Ok(record);
+    }
+    if record.is_protective() && first < entry.first {
+        return Ok(protective(record, table, places));
+    }
+    let beyond = || ResizeError::Beyond { number, most: (1 << 32) * table.sector_size.bytes() };
+    if !record.is_protective() && first == entry.first {
+        return record.placed(first.0, places.end().saturating_sub(first.0)).ok_or_else(beyond);
+    }
+    if record.is_protective() && first.0 == old_end {
+        // What is left of the disk behind the partitions.
+        let sectors = places.header.0.saturating_add(1).saturating_sub(places.end());
+        return record.placed(places.end(), sectors).ok_or_else(beyond);
+    }
+    Err(ResizeError::Hybrid { first, last: Lba(record.end().saturating_sub(1)), number })
+}
+
+/// The entry that stands for the whole disk, or for as much of it as it can tell.
+fn protective(record: Record, table: &Table, places: &Places) -> Record {
+    let is_any_size = record.sectors() == MOST && table.disk_size / table.sector_size.bytes() <= MOST;
+    if is_any_size {
+        return record;
+    }
+    let sectors = places.header.0.min(MOST);
+    record.placed(record.first().0, sectors).unwrap_or(record)
+}
