@@ -24,10 +24,12 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`] and [`store`] are the vocabulary
-//! of all.
+//! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`] and [`store`] are the
+//! vocabulary of all.
 
 pub mod units;
+
+pub mod times;
 
 pub mod progress;
 

@@ -11,6 +11,7 @@ use std::fmt;
 
 pub mod check;
 pub mod checksum;
+mod clock;
 pub mod contents;
 pub mod directory;
 pub mod extent;

@@ -3,7 +3,7 @@
 //! Made by the rest of [`source`](crate::source), read by every layout. Nodes stand in depth-first
 //! order with the names of each directory sorted by bytes, so that two hosts that hold the same
 //! files make the same tree whatever order their directories list them in. A node costs 40 bytes
-//! and its name, so that a million files fit in memory many times over.
+//! and its name, so that a million files fit in memory many times over; what few nodes have stands beside, in tables.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::times::Times;
 
 /// The longest file name in bytes, on Linux and on every filesystem that we write.
 pub const NAME_MAX: usize = 255;
@@ -136,6 +138,8 @@ pub struct FileTree {
     origins: Vec<(NodeIndex, PathBuf)>,
     /// Nodes that are not as a store has them, sorted by index.
     attributes: Vec<(NodeIndex, Attributes)>,
+    /// Nodes whose times are not those of a store, sorted by index.
+    times: Vec<(NodeIndex, Times)>,
 }
 
 impl FileTree {
@@ -200,6 +204,12 @@ impl FileTree {
             Kind::File { executable: Executable::No, .. } => 0o444,
             Kind::Symlink { .. } => 0o777,
         })
+    }
+
+    /// The times of the node: [`Times::STORE`], unless it was given others.
+    pub fn times(&self, node: NodeIndex) -> Times {
+        let found = self.times.binary_search_by_key(&node, |(node, _)| *node);
+        found.map_or(Times::STORE, |found| self.times[found].1)
     }
 
     /// The directory that holds the node; the root's is itself.
@@ -275,7 +285,8 @@ impl TreeBuilder {
     pub fn new(root: DirectoryMode) -> Self {
         let name = Text { start: 0, len: 0 };
         let root = Node { kind: Kind::Directory { mode: root }, name, parent: 0, end: 1 };
-        let tree = FileTree { nodes: vec![root], text: Vec::new(), origins: Vec::new(), attributes: Vec::new() };
+        let (origins, attributes, times) = (Vec::new(), Vec::new(), Vec::new());
+        let tree = FileTree { nodes: vec![root], text: Vec::new(), origins, attributes, times };
         Self { tree, open: vec![(NodeIndex::ROOT, None)] }
     }
 
@@ -320,6 +331,14 @@ impl TreeBuilder {
         self.tree.attributes.push((node, attributes));
     }
 
+    /// Gives the newest node, or the root, other times than a store has.
+    pub fn set_times(&mut self, node: NodeIndex, times: Times) {
+        debug_assert!(self.tree.times.last().is_none_or(|(last, _)| *last < node));
+        if times != Times::STORE {
+            self.tree.times.push((node, times));
+        }
+    }
+
     /// Adds all entries of another tree's root to the current directory, after those already there.
     ///
     /// # Errors
@@ -355,6 +374,9 @@ impl TreeBuilder {
         }
         for (node, attributes) in other.attributes.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
             self.set_attributes(NodeIndex(moved(node.0)), *attributes);
+        }
+        for (node, times) in other.times.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
+            self.set_times(NodeIndex(moved(node.0)), *times);
         }
         if let Some(last) = last {
             self.set_last(NodeIndex(moved(last.0)));
@@ -422,6 +444,7 @@ impl TreeBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::times::Timestamp;
 
     fn os(s: &str) -> &OsStr {
         OsStr::new(s)
@@ -478,6 +501,37 @@ mod tests {
         assert_eq!(tree.source_path(NodeIndex(5)), Some(PathBuf::from("/host/a/y/l")));
         assert_eq!(tree.kind(NodeIndex(5)), NodeKind::Symlink(os("../x")));
         assert_eq!(tree.parent(NodeIndex(4)), NodeIndex(2));
+    }
+
+    fn at(seconds: i64) -> Times {
+        let time = Timestamp { seconds, nanoseconds: 7 };
+        Times { access: time, change: time, modification: Timestamp::STORE, birth: time }
+    }
+
+    #[test]
+    fn times_are_those_of_a_store_but_where_set() {
+        let mut inner = TreeBuilder::new(DirectoryMode::Writable);
+        inner.set_times(NodeIndex::ROOT, at(10));
+        let x = inner.file(os("x"), 0, Executable::No).unwrap();
+        inner.set_times(x, at(11));
+        let y = inner.file(os("y"), 0, Executable::No).unwrap();
+        inner.set_times(y, Times::STORE);
+        let inner = inner.finish();
+        assert_eq!(inner.times.len(), 2, "nothing is kept of what a store has");
+        assert_eq!([NodeIndex::ROOT, x, y].map(|node| inner.times(node)), [at(10), at(11), Times::STORE]);
+
+        let mut outer = TreeBuilder::new(DirectoryMode::Writable);
+        let a = outer.enter(os("a"), DirectoryMode::Writable).unwrap();
+        outer.set_times(a, at(-5));
+        outer.append(&inner).unwrap();
+        outer.leave();
+        let b = outer.file(os("b"), 0, Executable::No).unwrap();
+        outer.set_times(b, at(i64::MAX));
+        let tree = outer.finish();
+        let found: Vec<_> =
+            tree.nodes().map(|node| (tree.path(node).display().to_string(), tree.times(node))).collect();
+        let wanted = [("", Times::STORE), ("a", at(-5)), ("a/x", at(11)), ("a/y", Times::STORE), ("b", at(i64::MAX))];
+        assert_eq!(found, wanted.map(|(path, times)| (path.to_owned(), times)));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod alias;
 mod cache;
 pub mod check;
+mod clock;
 mod directory;
 mod error;
 mod format;
