@@ -23,6 +23,7 @@ pub mod inode;
 pub mod journal;
 pub mod layout;
 pub mod reader;
+mod rest;
 pub mod space;
 mod volume;
 pub mod writer;

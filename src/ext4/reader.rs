@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::format::{self, SUPERBLOCK_MAGIC};
 use super::volume::{self, Disk, Inode, Mapping, Volume, directory};
-use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary};
 
 /// Bytes of the smallest directory entry.
 const SMALLEST_ENTRY: u64 = 12;
@@ -51,8 +51,8 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
 
 /// An ext4 filesystem, open for reading.
 pub struct Reader {
-    bytes: Arc<dyn Bytes>,
-    volume: Volume,
+    pub(super) bytes: Arc<dyn Bytes>,
+    pub(super) volume: Volume,
     summary: Summary,
     names: RefCell<Names>,
 }
@@ -92,12 +92,12 @@ fn id(inode: u32) -> FileId {
 }
 
 /// An inode by number and path.
-fn named(inode: u32, path: &Path) -> String {
+pub(super) fn named(inode: u32, path: &Path) -> String {
     format!("inode {inode} ({})", if path.as_os_str().is_empty() { "/".to_owned() } else { escaped(path) })
 }
 
 impl Reader {
-    fn disk(&self) -> Disk<'_> {
+    pub(super) fn disk(&self) -> Disk<'_> {
         Disk { bytes: &*self.bytes, volume: &self.volume }
     }
 
@@ -114,7 +114,7 @@ impl Reader {
     }
 
     /// The inode that a path leads to, links not followed.
-    fn find(&self, path: &Path) -> Result<(Inode, Metadata), ReadError> {
+    pub(super) fn find(&self, path: &Path) -> Result<(Inode, Metadata), ReadError> {
         let mut found = self.inode(format::INODE_ROOT, Path::new(""))?;
         let mut so_far = std::path::PathBuf::new();
         for component in path.components() {
@@ -250,6 +250,14 @@ impl FileSystem for Reader {
         let mapping = self.map(&inode, path)?;
         OpenFile { disk: self.disk(), len: metadata.len, mapping }.read_at(0, &mut target)?;
         Ok(OsString::from_vec(target))
+    }
+
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.rest_of(path)
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        self.all_obstacles()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

@@ -12,6 +12,7 @@ pub mod bytes;
 pub mod error;
 pub mod escape;
 pub mod resolve;
+pub mod rest;
 pub mod walk;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub(crate) mod fake;
 pub use bytes::{Bytes, Window};
 pub use error::{Fault, ReadError};
 pub use resolve::resolve;
+pub use rest::Rest;
 pub use walk::{Entered, walk};
 
 /// A filesystem that is read, never written.
@@ -67,6 +69,19 @@ pub trait FileSystem {
     /// # Errors
     /// If there is no such link, or whatever is wrong with the image.
     fn read_link(&self, path: &Path) -> Result<OsString, ReadError>;
+
+    /// The times of one file, and what our writers cannot write of it.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], or whatever is wrong with the image.
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError>;
+
+    /// What our writers cannot write of the filesystem as a whole, each as a short noun: "quotas", "a journal to replay".
+    /// What has no meaning but for speed and size is not told.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the image.
+    fn obstacles(&self) -> Result<Vec<String>, ReadError>;
 
     /// The contents of a regular file.
     ///

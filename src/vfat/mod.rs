@@ -17,6 +17,7 @@ mod geometry;
 mod layout;
 mod names;
 pub mod reader;
+mod rest;
 mod volume;
 mod writer;
 

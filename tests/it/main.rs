@@ -35,6 +35,7 @@ mod purity;
 mod read_btrfs;
 mod read_ext4;
 mod read_vfat;
+mod rest;
 mod support;
 mod swap;
 mod systemd_boot;
