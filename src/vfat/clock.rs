@@ -30,7 +30,7 @@ impl Clock {
     /// The last moment at or before `time` that FAT can tell, or its first one.
     pub(super) fn at(time: Timestamp) -> Self {
         let (day, second) = (time.seconds.div_euclid(SECONDS_PER_DAY), time.seconds.rem_euclid(SECONDS_PER_DAY));
-        let hundredths = second % 2 * 100 + i64::from((time.nanoseconds / HUNDREDTH).min(99));
+        let hundredths = (second % 2) * 100 + i64::from((time.nanoseconds / HUNDREDTH).min(99));
         match day {
             ..FIRST_DAY => Self { date: EPOCH, time: 0, hundredths: 0 },
             LAST_DAY.. if day > LAST_DAY => Self::of(LAST_DAY, SECONDS_PER_DAY - 1, 199),
@@ -43,7 +43,7 @@ impl Clock {
         let bits = |value: i64| u16::try_from(value).unwrap_or(0);
         Self {
             date: bits((year - 1980) << 9 | month << 5 | day),
-            time: bits(second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2),
+            time: bits((second / 3600) << 11 | (second / 60 % 60) << 5 | (second % 60 / 2)),
             hundredths: u8::try_from(hundredths).unwrap_or(0),
         }
     }
