@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::btrfs;
-use crate::copy::{self, CopyError};
+use crate::copy::{self, CopyError, Means};
 use crate::disk::gpt::{self, GptError};
 use crate::disk::region::Region;
 use crate::ext4;
@@ -37,7 +37,7 @@ pub use self::outputs::{OutputFile, Outputs};
 
 pub mod bootloader;
 mod extra;
-mod nix;
+pub(crate) mod nix;
 mod outputs;
 
 /// The name of the plan beside the image.
@@ -215,6 +215,12 @@ pub struct Context<'a> {
     pub cancel: &'a Cancel,
 }
 
+impl<'a> Context<'a> {
+    fn means(&self) -> Means<'a> {
+        Means { options: self.options.copy, progress: self.progress, cancel: self.cancel }
+    }
+}
+
 /// Plans an image: reads the closure, runs populateCmd, lays everything out.
 pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError> {
     let identities = identify(spec, context)?;
@@ -304,7 +310,7 @@ fn write<'a>(
                 let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
                 installer = install_bootloader.map(rehearse).transpose()?;
                 prepared.extra.write(image, &prepared.plan.partitions, context)?;
-                copied = Some(prepared.nix.write(image, at, context)?);
+                copied = Some(prepared.nix.write(image, at, context.means())?);
             }
             Role::Extra(_) => {}
         }
@@ -345,7 +351,7 @@ pub fn build_partition(
         BareFilesystem::Nix => {
             let mut part = NixPart::prepare(spec, &identities, &own.nix, context)?;
             output.set_len(part.size())?;
-            copied = Some(part.write(output.file(), start, context)?);
+            copied = Some(part.write(output.file(), start, context.means())?);
             output.set_len(part.size())?;
         }
     }
@@ -401,7 +407,7 @@ impl BootPart {
 
     fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<(), BuildError> {
         let mut region = Region::new(image, at, self.layout.size())?;
-        Ok(vfat::write(&self.layout, &self.boot.tree, &mut region, context.progress, context.cancel)?)
+        Ok(vfat::write(&self.layout, &self.boot.tree, &mut region, context.progress, context.cancel, None)?)
     }
 }
 

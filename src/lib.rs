@@ -22,13 +22,15 @@
 //! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
-//! image ─ add ─▶ HostMounts               what is needed to put more files into it
+//! image ─ add ─▶ image                    with more files, laid out again
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`progress`], [`output`], [`pe`], [`store`] and [`mounts`] are the
+//! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`] and [`mounts`] are the
 //! vocabulary of all.
 
 pub mod units;
+
+pub mod times;
 
 pub mod progress;
 
@@ -74,9 +76,9 @@ pub mod verify;
 
 pub mod diff;
 
-pub mod add;
-
 pub mod build;
+
+pub mod add;
 
 #[doc(hidden)]
 pub mod fuzzing;

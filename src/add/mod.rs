@@ -1,3 +1,209 @@
-//! More files for an image that exists: what has to be known of it for that.
+//! Lays files over an image that exists: its filesystems are read, laid out again with what is new, and written to a new
+//! image; all else is copied as it is.
+//!
+//! Only filesystems that get files are laid out again. The last partition of the disk grows by what it gets, so that as
+//! much is free as before; any other has to have the room. The old image is never written to.
 
+use std::ops::Range;
+use std::path::Path;
+
+use thiserror::Error;
+
+use self::mounts::MountsError;
+use self::part::NewPart;
+use crate::build::{BuildError, OutputFile};
+use crate::copy::{self, Means};
+use crate::disk::resize::{self, ResizeError, Resized};
+use crate::image::{Image, PartName, Partition, store};
+use crate::output::{OutputError, Privacy};
+use crate::progress::Cancelled;
+use crate::read::{Bytes, ReadError};
+use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
+use crate::source::tree::TreeError;
+use crate::spec::Reserved;
+
+mod merge;
 pub mod mounts;
+mod part;
+
+/// The partitions in the table of an MBR itself; those with higher numbers are logical.
+const PRIMARY_PARTITIONS: u32 = 4;
+
+/// Why there is no new image.
+#[derive(Debug, Error)]
+pub enum AddError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The files cannot be in the image.
+    #[error(transparent)]
+    Own(#[from] OwnError),
+    /// The image holds what cannot be written back, a line each.
+    #[error("holds what cannot be laid out again, and nothing was done:\n{}", .0.join("\n"))]
+    Obstacles(Vec<String>),
+    /// A partition that cannot grow is too small.
+    #[error(
+        "partition {number} has no room for the files: {missing} bytes are missing, and it cannot grow, for it is not the last one, or a logical one; leave some files out"
+    )]
+    NoRoom {
+        /// Its number.
+        number: u32,
+        /// How many bytes are missing.
+        missing: u64,
+    },
+    /// Where the files belong cannot be told.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// The partition table cannot have a larger partition.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
+    /// The files make no tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The new image cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl AddError {
+    /// Whether it is the image that cannot be added to, whatever is to be added and wherever.
+    pub fn is_of_image(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::Obstacles(_) | Self::NoRoom { .. } | Self::Mounts(_) | Self::Resize(_) => true,
+            Self::Own(_) | Self::Tree(_) | Self::Build(_) | Self::Cancelled(_) => false,
+        }
+    }
+}
+
+impl From<OutputError> for AddError {
+    fn from(error: OutputError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// What was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Regular files and links that were laid over the image.
+    pub files: u64,
+    /// The bytes of the files.
+    pub bytes: u64,
+    /// How many of them were there before.
+    pub replaced: u64,
+    /// The size of the new image in bytes.
+    pub size: u64,
+}
+
+/// Lays `extra` over the image in the file `from`, and writes the result to `out`, which may be the same name.
+///
+/// # Errors
+/// If the image cannot be read or holds what cannot be written back, or if the files do not fit.
+pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Result<Added, AddError> {
+    let output = OutputFile::open(out, Privacy::Owner)?;
+    let image = Image::open(from)?;
+    let own = own_files(&image, extra, means)?;
+    let mut parts = Vec::new();
+    for (name, entries) in [(PartName::Boot, &own.boot), (PartName::Nix, &own.nix)] {
+        if !entries.is_empty() {
+            parts.extend(NewPart::prepare(image.find(&name)?, entries, is_last(&image, &name)?, means)?);
+        }
+    }
+    let mut added = count(&own);
+    added.replaced = parts.iter().map(|part| part.replaced).sum();
+    added.size = write(&image, &mut parts, &output, means)?;
+    means.progress.stage("writing out", 0, 0);
+    means.cancel.check()?;
+    output.publish()?;
+    Ok(added)
+}
+
+/// Where each of the files goes. Tells what may be wrong with them.
+fn own_files(image: &Image, extra: &ExtraFiles, means: Means<'_>) -> Result<OwnFiles, AddError> {
+    let host = mounts::host_mounts(image)?;
+    let nix = image.find(&PartName::Nix).ok().map(Partition::open).transpose()?;
+    let location = nix.as_deref().map(store::locate).transpose()?.flatten();
+    let (reserved, store_dir) = match &location {
+        Some(found) => (Reserved { root: found.root.clone(), store: found.store.clone() }, found.store_dir.as_path()),
+        None => (Reserved { root: "".into(), store: "nix/store".into() }, Path::new("/nix/store")),
+    };
+    let places = Places {
+        mounts: &host.table,
+        reserved,
+        store_dir,
+        boot_mount_point: &host.boot_mount_point,
+        boot_options: &host.boot_options,
+    };
+    let own = own::gather_extra(places, extra, means.cancel)?;
+    own.warnings.iter().for_each(|warning| means.progress.warn(warning));
+    Ok(own)
+}
+
+fn count(own: &OwnFiles) -> Added {
+    let mut added = Added::default();
+    for OwnEntry { kind, .. } in own.boot.iter().chain(&own.nix) {
+        added.files += u64::from(*kind != OwnKind::Directory);
+        added.bytes += if let OwnKind::File { size, .. } = kind { *size } else { 0 };
+    }
+    added
+}
+
+/// Whether a partition is the last on its disk, and so can grow; a logical one would have to take another with it.
+fn is_last(image: &Image, name: &PartName) -> Result<bool, AddError> {
+    let partition = image.find(name)?;
+    let is_logical = partition.mbr.is_some() && partition.number > PRIMARY_PARTITIONS;
+    Ok(!is_logical && image.partitions().iter().all(|other| other.offset <= partition.offset))
+}
+
+/// Writes the new image, and tells its size in bytes.
+fn write(image: &Image, parts: &mut [NewPart<'_>], output: &OutputFile, means: Means<'_>) -> Result<u64, AddError> {
+    let most = parts.iter().map(|part| part.partition.offset.0.saturating_add(part.size())).max().unwrap_or(0);
+    output.set_len(most.max(image.bytes().len()))?;
+    // What is wrong with the table is told before the long work.
+    resize(image, parts)?;
+    let bytes = image.bytes();
+    let (file, _) = bytes.file();
+    let kept = kept(image, parts);
+    copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
+    for part in parts.iter_mut() {
+        part.write(output.file(), means)?;
+    }
+    let resized = resize(image, parts)?;
+    output.set_len(resized.disk_size)?;
+    for (at, bytes) in &resized.writes {
+        std::os::unix::fs::FileExt::write_all_at(output.file(), bytes, at.0).map_err(BuildError::Region)?;
+    }
+    Ok(resized.disk_size)
+}
+
+/// The ranges of the old image that the new one has as they are.
+fn kept(image: &Image, parts: &[NewPart<'_>]) -> Vec<Range<u64>> {
+    let len = image.bytes().len();
+    let mut kept = Vec::new();
+    let mut at = 0;
+    let mut gone: Vec<_> = parts.iter().map(|part| part.gone(len)).collect();
+    gone.sort_unstable_by_key(|range| range.start);
+    for range in gone {
+        kept.push(at..range.start);
+        at = range.end;
+    }
+    kept.push(at..len);
+    kept.retain(|range| !range.is_empty());
+    kept
+}
+
+/// What the new size of a partition makes of the disk.
+fn resize(image: &Image, parts: &[NewPart<'_>]) -> Result<Resized, AddError> {
+    let len = image.bytes().len();
+    let Some(part) = parts.iter().find(|part| part.size() != part.partition.size) else {
+        return Ok(Resized { disk_size: len, writes: Vec::new() });
+    };
+    let (number, size) = (part.partition.number, part.size());
+    match (image.table(), image.mbr()) {
+        (Some(table), _) => Ok(resize::resize_last(&image.bytes(), table, number, size)?),
+        (None, Some(table)) => Ok(resize::resize_last_mbr(&image.bytes(), table, number, size)?),
+        (None, None) => Ok(Resized { disk_size: size, writes: Vec::new() }),
+    }
+}

@@ -1,6 +1,5 @@
 //! The contents of the regular files, as jobs for `copy`; and what is learnt of them on their way.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +10,8 @@ use super::layout::Layout;
 use super::placement::Place;
 use super::space::{DataSpace, Sector};
 use crate::copy::{CopyJobs, Files, Observer, Piece};
-use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::read::Opener;
+use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
 use crate::units::ByteOffset;
 
 /// Files that stand in a leaf, as stored, each with its node.
@@ -90,8 +90,8 @@ impl FileList {
         }
     }
 
-    pub(super) fn source(&self, tree: &FileTree, index: usize) -> PathBuf {
-        tree.source_path(self.nodes[index]).expect("every file of a tree comes from the host")
+    pub(super) fn source(&self, tree: &FileTree, index: usize) -> Origin {
+        tree.origin(self.nodes[index]).expect("every file of a tree comes from somewhere")
     }
 }
 
@@ -101,6 +101,8 @@ pub struct Contents<'a> {
     tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
+    /// Where files come from that are not the host's.
+    old: Option<&'a dyn Opener>,
     files: FileList,
     learnt: &'a Learnt,
 }
@@ -108,7 +110,12 @@ pub struct Contents<'a> {
 impl<'a> Contents<'a> {
     /// The contents of a filesystem that starts at byte `start` of the image file.
     pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset, learnt: &'a Learnt) -> Self {
-        Self { layout, tree, start, files: FileList::new(tree), learnt }
+        Self { layout, tree, start, old: None, files: FileList::new(tree), learnt }
+    }
+
+    /// The same, some of which may come from `old`.
+    pub fn with_old(self, old: Option<&'a dyn Opener>) -> Self {
+        Self { old, ..self }
     }
 }
 
@@ -121,8 +128,12 @@ impl Files for Contents<'_> {
         self.files.size(self.tree, index)
     }
 
-    fn source(&self, index: usize) -> PathBuf {
+    fn source(&self, index: usize) -> Origin {
         self.files.source(self.tree, index)
+    }
+
+    fn image(&self) -> Option<&dyn Opener> {
+        self.old
     }
 
     fn total_bytes(&self) -> u64 {

@@ -10,9 +10,10 @@ use super::format::{self, DirItem, ExtentPlace, FileExtent, InodeItem, InodeRef,
 use super::placement::{Place, Placement};
 use super::tree::{Key, Sink};
 use super::volume::{Volume, Volumes};
-use super::{GENERATION, TIME, csum};
+use super::{GENERATION, csum};
 use crate::copy::Form;
 use crate::source::tree::{Attributes, NodeIndex, NodeKind};
+use crate::times::{Times, Timestamp};
 
 /// The number of a directory's first entry; those before stand for `.` and `..`.
 const FIRST_INDEX: u64 = 2;
@@ -20,24 +21,32 @@ const FIRST_INDEX: u64 = 2;
 /// Gives the contents, as stored, of a file that has them inline.
 pub type Inline<'a> = dyn Fn(NodeIndex, &mut [u8]) + 'a;
 
-/// The one time of everything.
-pub fn time() -> Timespec {
-    Timespec { sec: TIME.into(), nsec: 0.into() }
+/// A time as the disk has it. Seconds before 1970 are negative.
+pub fn time(time: Timestamp) -> Timespec {
+    Timespec { sec: time.seconds.cast_unsigned().into(), nsec: time.nanoseconds.into() }
+}
+
+/// An inode with these times.
+pub fn with_times(inode: InodeItem, times: Times) -> InodeItem {
+    InodeItem {
+        atime: time(times.access),
+        ctime: time(times.change),
+        mtime: time(times.modification),
+        otime: time(times.birth),
+        ..inode
+    }
 }
 
 /// An inode of an empty directory.
 pub fn directory_inode() -> InodeItem {
-    InodeItem {
+    let inode = InodeItem {
         generation: GENERATION.into(),
         transid: GENERATION.into(),
         nlink: 1.into(),
         mode: (format::MODE_DIRECTORY | 0o755).into(),
-        atime: time(),
-        ctime: time(),
-        mtime: time(),
-        otime: time(),
         ..InodeItem::default()
-    }
+    };
+    with_times(inode, Times::STORE)
 }
 
 /// The number of an entry as the disk has it.
@@ -150,7 +159,8 @@ impl<'a> Files<'a> {
             gid: gid.into(),
             size: size.into(),
             nbytes: nbytes.into(),
-            ..directory_inode()
+            flags: u64::from(tree.flags(node)).into(),
+            ..with_times(directory_inode(), tree.times(node))
         }
     }
 

@@ -55,16 +55,26 @@ pub mod object {
     pub const ROOT_TREE_DIR: u64 = 6;
     /// The checksums of all data.
     pub const CSUM_TREE: u64 = 7;
+    /// The numbers of quotas.
+    pub const QUOTA_TREE: u64 = 8;
     /// The subvolumes by UUID.
     pub const UUID_TREE: u64 = 9;
     /// What is free in each block group.
     pub const FREE_SPACE_TREE: u64 = 10;
     /// The block groups, where the extent tree does not hold them.
     pub const BLOCK_GROUP_TREE: u64 = 11;
+    /// The state of a balance.
+    pub const BALANCE: u64 = 0_u64.wrapping_sub(4);
+    /// What was deleted, but is still there.
+    pub const ORPHAN: u64 = 0_u64.wrapping_sub(5);
+    /// A copy of a subvolume's tree while a balance moves it.
+    pub const TREE_RELOC: u64 = 0_u64.wrapping_sub(8);
     /// The tree that balancing moves data through.
     pub const DATA_RELOC_TREE: u64 = 0_u64.wrapping_sub(9);
     /// The first identifier of a subvolume other than the top level, and the inode of each subvolume's root directory.
     pub const FIRST_FREE: u64 = 256;
+    /// The last identifier of a subvolume.
+    pub const LAST_FREE: u64 = 0_u64.wrapping_sub(256);
     /// The object of all items of the chunk tree that describe chunks.
     pub const FIRST_CHUNK_TREE: u64 = 256;
     /// The object of the chunk tree's items that describe devices.
@@ -81,6 +91,10 @@ pub mod kind {
     pub const INODE_REF: u8 = 12;
     /// The same, by the hash of directory and name, where there are too many for one item.
     pub const INODE_EXTREF: u8 = 13;
+    /// An extended attribute, as a directory entry with its value after it.
+    pub const XATTR_ITEM: u8 = 24;
+    /// Something that was deleted, but is still there; the key's offset says what.
+    pub const ORPHAN_ITEM: u8 = 48;
     /// A directory entry by the hash of its name.
     pub const DIR_ITEM: u8 = 84;
     /// A directory entry by its number.
@@ -123,6 +137,8 @@ pub mod kind {
     pub const DEV_ITEM: u8 = 216;
     /// A chunk.
     pub const CHUNK_ITEM: u8 = 228;
+    /// State of work that goes on after a mount, such as that of a balance.
+    pub const TEMPORARY_ITEM: u8 = 248;
     /// A subvolume by its UUID.
     pub const UUID_KEY_SUBVOL: u8 = 251;
 }

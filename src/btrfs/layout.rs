@@ -43,6 +43,14 @@ pub enum LayoutError {
         /// What they take in bytes.
         len: usize,
     },
+    /// A time with a second or more of nanoseconds.
+    #[error("{path}: a time with {nanoseconds} nanoseconds; set one with fewer than a second of them")]
+    Time {
+        /// The file, from the filesystem's root.
+        path: String,
+        /// The nanoseconds.
+        nanoseconds: u32,
+    },
     /// A tree that cannot be.
     #[error("the btrfs cannot be laid out: {0}")]
     Tree(#[from] TreeError),
@@ -85,7 +93,7 @@ impl Layout {
     /// # Errors
     /// If btrfs cannot hold a file, or all of them.
     pub fn new(volumes: &Volumes, mut placement: Placement, parameters: Parameters) -> Result<Self, LayoutError> {
-        check_symlinks(volumes.tree())?;
+        check_nodes(volumes.tree())?;
         let fixed = fixed_shapes(volumes, &placement, &parameters)?;
         let mut trees = Trees::new(all_shapes(&fixed, [(); 4].map(|()| Shape::of_leaves(1))));
         loop {
@@ -210,8 +218,12 @@ fn count(put: impl FnOnce(&mut Counter)) -> Result<Shape, TreeError> {
     counter.finish()
 }
 
-fn check_symlinks(tree: &FileTree) -> Result<(), LayoutError> {
+fn check_nodes(tree: &FileTree) -> Result<(), LayoutError> {
     for node in tree.nodes() {
+        if let Some(time) = tree.times(node).all().into_iter().find(|time| !time.is_valid()) {
+            let path = format!("/{}", tree.path(node).display());
+            return Err(LayoutError::Time { path, nanoseconds: time.nanoseconds });
+        }
         if let NodeKind::Symlink(target) = tree.kind(node)
             && !(1..=SYMLINK_MAX).contains(&target.len())
         {

@@ -28,8 +28,6 @@ pub mod writer;
 
 /// The one transaction that made everything: the first of the filesystem.
 pub const GENERATION: u64 = 1;
-/// Every time in an image, in seconds: what Nix stamps store paths with.
-pub const TIME: u64 = 1;
 
 /// A byte of the space that trees and files refer to.
 ///

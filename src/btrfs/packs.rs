@@ -1,6 +1,5 @@
 //! The contents of the regular files as jobs that compress them, and place what that leaves.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::LogicalAddress;
@@ -10,7 +9,8 @@ use super::format::SECTOR_SIZE;
 use super::placement::{INLINE_MAX, Placement, Placer, UNIT_BYTES};
 use super::space::DataSpace;
 use crate::copy::{Files, Form, Observer, PackJobs, Packer, Unit};
-use crate::source::tree::FileTree;
+use crate::read::{Opener, StoredUnit};
+use crate::source::tree::{FileTree, Origin};
 use crate::spec::Compression;
 use crate::units::ByteOffset;
 
@@ -19,6 +19,8 @@ pub struct Packs<'a> {
     tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
+    /// Where files come from that are not the host's.
+    old: Option<&'a dyn Opener>,
     files: FileList,
     method: Compression,
     space: DataSpace,
@@ -31,7 +33,12 @@ impl<'a> Packs<'a> {
     pub fn new(tree: &'a FileTree, method: Compression, start: ByteOffset, learnt: &'a Learnt) -> Self {
         let placer = Placer::new(tree);
         let space = placer.space();
-        Self { tree, start, files: FileList::new(tree), method, space, placer: Mutex::new(placer), learnt }
+        Self { tree, start, old: None, files: FileList::new(tree), method, space, placer: Mutex::new(placer), learnt }
+    }
+
+    /// The same, some of which may come from `old`, and stay as they are stored there.
+    pub fn with_old(self, old: Option<&'a dyn Opener>) -> Self {
+        Self { old, ..self }
     }
 
     /// Where everything is, once it is packed.
@@ -49,8 +56,12 @@ impl Files for Packs<'_> {
         self.files.size(self.tree, index)
     }
 
-    fn source(&self, index: usize) -> PathBuf {
+    fn source(&self, index: usize) -> Origin {
         self.files.source(self.tree, index)
+    }
+
+    fn image(&self) -> Option<&dyn Opener> {
+        self.old
     }
 
     fn total_bytes(&self) -> u64 {
@@ -101,5 +112,16 @@ impl Packer for UnitPacker<'_> {
     fn pack(&mut self, unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form {
         let limit = limit(self.packs.size(unit.file), bytes.len());
         if self.compressor.compress(bytes, limit, output) { Form::Packed } else { Form::Raw }
+    }
+
+    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredUnit, output: &mut Vec<u8>) -> Form {
+        match stored {
+            StoredUnit::Raw => Form::Raw,
+            StoredUnit::Packed(stored) => {
+                *output = stored;
+                Form::Packed
+            }
+            StoredUnit::Shared => self.pack(unit, bytes, output),
+        }
     }
 }

@@ -44,7 +44,9 @@ fn put_tree(sink: &mut impl Sink, filesystem: Uuid, owner: u64, volumes: &Volume
         item.uuid = subvolume_uuid(filesystem, volume).into_bytes();
         item.inode.flags = format::INODE_ROOT_ITEM_INIT.into();
         (item.ctransid, item.otransid) = (GENERATION.into(), GENERATION.into());
-        (item.ctime, item.otime) = (files::time(), files::time());
+        // A subvolume is as old as its root directory.
+        let times = volumes.tree().times(volume.root);
+        (item.ctime, item.otime) = (files::time(times.change), files::time(times.birth));
     }
     if volume.is_some() || owner == object::DATA_RELOC_TREE {
         item.root_dirid = object::FIRST_FREE.into();

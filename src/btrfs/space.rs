@@ -260,6 +260,14 @@ impl Chunks {
         &self.all[after - 1]
     }
 
+    /// The bytes between the chunks, which are nobody's: the kernel counts them as free, [`free_bytes`] does not.
+    ///
+    /// [`free_bytes`]: super::layout::Layout::free_bytes
+    pub fn gaps(&self) -> u64 {
+        let taken: u64 = self.all.iter().map(|chunk| chunk.len * chunk.copies().count() as u64).sum();
+        self.end - format::DEVICE_RESERVED - taken
+    }
+
     /// The bytes free in data chunks.
     pub fn free_data(&self) -> u64 {
         self.all.iter().filter(|chunk| chunk.kind == group::DATA).map(|chunk| chunk.len - chunk.used).sum()

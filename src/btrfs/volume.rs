@@ -46,19 +46,26 @@ impl Volumes {
     /// # Panics
     /// If `store_path` is none of them, or `tree` lacks one of `paths`.
     pub fn new(tree: FileTree, store_path: &str, paths: &[String]) -> Self {
-        let list: Vec<_> = [("", object::FS_TREE)]
-            .into_iter()
-            .chain(paths.iter().map(String::as_str).zip(object::FIRST_FREE..))
-            .collect();
+        Self::of(tree, store_path, paths.iter().cloned().zip(object::FIRST_FREE..).collect())
+    }
+
+    /// As [`new`](Self::new), of subvolumes that have their identifiers already: [`object::FIRST_FREE`] or more, none twice.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn of(tree: FileTree, store_path: &str, subvolumes: Vec<(String, u64)>) -> Self {
+        let paths: Vec<_> = subvolumes.iter().map(|(path, _)| path.clone()).collect();
+        let mut list: Vec<_> = [(String::new(), object::FS_TREE)].into_iter().chain(subvolumes).collect();
+        list.sort_unstable_by_key(|(_, id)| *id);
         let id = |path: &str| list.iter().find(|(other, _)| *other == path).map(|(_, id)| *id);
-        let volume = |&(path, own): &(&str, u64)| {
+        let volume = |(path, own): &(String, u64)| {
             let names = path.split('/').filter(|name| !name.is_empty()).map(OsStr::new);
             let root = tree.find(names).expect("every subvolume has its directory");
-            let parent = if path.is_empty() { None } else { id(around(paths, path)) };
-            Volume { id: own, path: path.to_owned(), root, parent }
+            let parent = if path.is_empty() { None } else { id(around(&paths, path)) };
+            Volume { id: *own, path: path.clone(), root, parent }
         };
         let all: Vec<_> = list.iter().map(volume).collect();
-        let store = list.iter().position(|(path, _)| *path == store_path).expect("the store has a subvolume");
+        let store = list.iter().position(|(path, _)| path == store_path).expect("the store has a subvolume");
         let numbers = entry_numbers(&tree);
         Self { tree, all, store, numbers }
     }

@@ -9,6 +9,7 @@ use crate::copy::{self, CopyJobs, Files, Piece};
 use crate::disk::pages::PAGE;
 use crate::plan::{Partition, Role};
 use crate::source::raw::RawContents;
+use crate::source::tree::Origin;
 use crate::spec::Spec;
 use crate::swap;
 use crate::units::ByteOffset;
@@ -62,8 +63,8 @@ impl Files for Jobs {
         self.0[index].1
     }
 
-    fn source(&self, index: usize) -> PathBuf {
-        self.0[index].0.clone()
+    fn source(&self, index: usize) -> Origin {
+        Origin::Host(self.0[index].0.clone())
     }
 
     fn total_bytes(&self) -> u64 {

@@ -3,17 +3,21 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::{BuildError, Context};
 use crate::btrfs::contents::{Contents, Learnt};
 use crate::btrfs::packs::Packs;
 use crate::btrfs::placement::Placement;
 use crate::btrfs::volume::Volumes;
 use crate::btrfs::{self, compress, writer};
-use crate::copy;
+use crate::copy::{self, Means};
 use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
+use crate::image::Partition;
 use crate::plan::{Laid, NixFilesystem};
+use crate::read::Opener;
 use crate::source::closure::{self, NixContents};
 use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::FileTree;
@@ -23,23 +27,34 @@ use crate::threads;
 use crate::units::ByteOffset;
 
 /// The nix filesystem with all its files, ready to be written.
-pub(super) enum NixPart {
+pub(crate) enum NixPart {
     Ext4(Ext4Part),
     Btrfs(BtrfsPart),
 }
 
-pub(super) struct Ext4Part {
+pub(crate) struct Ext4Part {
     tree: FileTree,
     layout: ext4::layout::Layout,
+    old: Option<Partition>,
 }
 
-pub(super) struct BtrfsPart {
+pub(crate) struct BtrfsPart {
     volumes: Volumes,
+    old: Option<Partition>,
     compression: Option<Compression>,
-    /// What the spec asks for.
+    /// What is asked for.
     free_bytes: u64,
+    /// The least size in bytes that it may come out with.
+    least: u64,
     /// Where contents are compressed, until they are: as if none became shorter.
     layout: btrfs::layout::Layout,
+}
+
+/// What tells a filesystem from another, and the bytes to leave free in it.
+pub(crate) struct Choice {
+    pub(crate) uuid: Uuid,
+    pub(crate) label: String,
+    pub(crate) free_bytes: u64,
 }
 
 impl NixPart {
@@ -52,58 +67,114 @@ impl NixPart {
         let btrfs = spec.btrfs.clone().unwrap_or_default();
         let tree = scan(spec, own, context)?;
         let (uuid, label) = (identities.nix.filesystem, identities.nix.label.clone());
-        let free_bytes = spec.nix_free_space;
+        let choice = Choice { uuid, label, free_bytes: spec.nix_free_space };
         match spec.nix.fs_type {
             FsType::Btrfs => {
                 let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes);
-                let parameters = btrfs::layout::Parameters { uuid, label, free_bytes, compression: 0 };
-                Ok(Self::Btrfs(BtrfsPart::prepare(volumes, btrfs.compression, parameters)?))
+                Self::btrfs(volumes, btrfs.compression, choice, None)
             }
-            FsType::Ext4 | FsType::Vfat => {
-                let parameters = ext4::layout::Parameters { uuid, label, free_bytes };
+            FsType::Ext4 | FsType::Vfat => Self::ext4(tree, choice, None),
+        }
+    }
+
+    /// An ext4; files that are not the host's come from `old`.
+    pub(crate) fn ext4(tree: FileTree, choice: Choice, old: Option<Partition>) -> Result<Self, BuildError> {
+        let Choice { uuid, label, free_bytes } = choice;
+        let layout = ext4::layout::Layout::new(&tree, ext4::layout::Parameters { uuid, label, free_bytes })?;
+        Ok(Self::Ext4(Ext4Part { tree, layout, old }))
+    }
+
+    /// A btrfs; files that are not the host's come from `old`.
+    pub(crate) fn btrfs(
+        volumes: Volumes,
+        compression: Option<Compression>,
+        choice: Choice,
+        old: Option<Partition>,
+    ) -> Result<Self, BuildError> {
+        let Choice { uuid, label, free_bytes } = choice;
+        let parameters = btrfs::layout::Parameters { uuid, label, free_bytes, compression: 0 };
+        Ok(Self::Btrfs(BtrfsPart::prepare(volumes, compression, parameters, old)?))
+    }
+
+    /// The same files with more or less free.
+    pub(crate) fn with_free(self, free_bytes: u64) -> Result<Self, BuildError> {
+        match self {
+            Self::Ext4(Ext4Part { tree, layout, old }) => {
+                let parameters = ext4::layout::Parameters { free_bytes, ..layout.parameters };
                 let layout = ext4::layout::Layout::new(&tree, parameters)?;
-                Ok(Self::Ext4(Ext4Part { tree, layout }))
+                Ok(Self::Ext4(Ext4Part { tree, layout, old }))
+            }
+            Self::Btrfs(BtrfsPart { volumes, old, compression, layout, least, .. }) => {
+                let parameters = btrfs::layout::Parameters { free_bytes, compression: 0, ..layout.parameters };
+                let part = BtrfsPart::prepare(volumes, compression, parameters, old)?;
+                Ok(Self::Btrfs(BtrfsPart { least, ..part }))
             }
         }
     }
 
+    /// The same files with `free` bytes free as readers count them, who know nothing of what lies between chunks.
+    pub(crate) fn with_counted_free(self, free: u64) -> Result<Self, BuildError> {
+        match &self {
+            Self::Ext4(_) => self.with_free(free),
+            Self::Btrfs(part) => {
+                let gaps = part.layout.chunks.gaps();
+                self.with_free(free.saturating_sub(gaps))
+            }
+        }
+    }
+
+    /// The same files with so much more free that it has this size in bytes at least, now and when it is written.
+    pub(crate) fn at_least(mut self, size: u64) -> Result<Self, BuildError> {
+        if let Self::Btrfs(part) = &mut self {
+            part.least = size;
+        }
+        let free_bytes = match &self {
+            Self::Ext4(part) => part.layout.parameters.free_bytes,
+            Self::Btrfs(part) => part.free_bytes,
+        };
+        match size.saturating_sub(self.size()) {
+            0 => Ok(self),
+            missing => self.with_free(free_bytes.saturating_add(missing)),
+        }
+    }
+
     /// Its size in bytes; until it is written, the most that it can become.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.with_layout(|nix| nix.size())
     }
 
     /// Shows `see` the filesystem as it is laid out.
-    pub(super) fn with_layout<T>(&self, see: impl FnOnce(&dyn NixFilesystem) -> T) -> T {
+    pub(crate) fn with_layout<T>(&self, see: impl FnOnce(&dyn NixFilesystem) -> T) -> T {
         match self {
-            Self::Ext4(Ext4Part { tree, layout }) => see(&Laid { tree, layout }),
+            Self::Ext4(Ext4Part { tree, layout, .. }) => see(&Laid { tree, layout }),
             Self::Btrfs(BtrfsPart { volumes, layout, .. }) => see(&(volumes, layout)),
         }
     }
 
     /// Writes it to `image` from byte `at` on. Nothing else lies behind that place yet.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         image: &File,
         at: ByteOffset,
-        context: Context<'_>,
+        means: Means<'_>,
     ) -> Result<copy::Summary, BuildError> {
         match self {
-            Self::Ext4(part) => part.write(image, at, context),
-            Self::Btrfs(part) => part.write(image, at, context),
+            Self::Ext4(part) => part.write(image, at, means),
+            Self::Btrfs(part) => part.write(image, at, means),
         }
     }
 }
 
 impl Ext4Part {
-    fn write(&self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
-        let Context { options, progress, cancel } = context;
-        let contents = ext4::contents::Contents::new(&self.layout, &self.tree, at);
-        let pages = options.copy.engine.page_file(image)?;
+    fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
+        let Means { options, progress, cancel } = means;
+        let contents = ext4::contents::Contents::new(&self.layout, &self.tree, at, opener(&self.old));
+        let pages = options.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         // Every byte has its place already, so that neither has to wait for the other.
         let (copied, written) = threads::both(
-            options.copy.threads,
-            || copy::run(&contents, image, options.copy, progress, cancel),
+            options.threads,
+            || copy::run(&contents, image, options, progress, cancel),
             || ext4::writer::write(&self.layout, &self.tree, &region, cancel),
         );
         let copied = copied?;
@@ -117,6 +188,7 @@ impl BtrfsPart {
         volumes: Volumes,
         compression: Option<Compression>,
         mut parameters: btrfs::layout::Parameters,
+        old: Option<Partition>,
     ) -> Result<Self, btrfs::layout::LayoutError> {
         let tree = volumes.tree();
         let free_bytes = parameters.free_bytes;
@@ -127,33 +199,54 @@ impl BtrfsPart {
             parameters.free_bytes = free_bytes.saturating_add(placement.slack(tree));
         }
         let layout = btrfs::layout::Layout::new(&volumes, placement, parameters)?;
-        Ok(Self { volumes, compression, free_bytes, layout })
+        Ok(Self { volumes, old, compression, free_bytes, least: 0, layout })
     }
 
-    fn write(&mut self, image: &File, at: ByteOffset, context: Context<'_>) -> Result<copy::Summary, BuildError> {
-        let Context { options, progress, cancel } = context;
+    fn write(&mut self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
+        let Means { options, progress, cancel } = means;
         let learnt = Learnt::new(self.layout.placement.most_sectors());
         let tree = self.volumes.tree();
         let copied = match self.compression {
             None => {
-                let contents = Contents::new(&self.layout, tree, at, &learnt);
-                copy::run(&contents, image, options.copy, progress, cancel)?
+                let contents = Contents::new(&self.layout, tree, at, &learnt).with_old(opener(&self.old));
+                copy::run(&contents, image, options, progress, cancel)?
             }
             Some(method) => {
-                let packs = Packs::new(tree, method, at, &learnt);
-                let copied = copy::pack(&packs, image, options.copy, progress, cancel)?;
+                let packs = Packs::new(tree, method, at, &learnt).with_old(opener(&self.old));
+                let copied = copy::pack(&packs, image, options, progress, cancel)?;
                 let parameters =
                     btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };
-                self.layout = btrfs::layout::Layout::new(&self.volumes, packs.into_placement(), parameters)?;
+                self.layout = at_least(self.least, &self.volumes, packs.into_placement(), parameters)?;
                 copied
             }
         };
         progress.stage("writing btrfs metadata", 0, 0);
-        let pages = options.copy.engine.page_file(image)?;
+        let pages = options.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
-        writer::write(&self.layout, &self.volumes, learnt, &region, options.copy.threads, cancel)?;
+        writer::write(&self.layout, &self.volumes, learnt, &region, options.threads, cancel)?;
         Ok(copied)
     }
+}
+
+/// Lays out a btrfs of this size in bytes at least.
+fn at_least(
+    least: u64,
+    volumes: &Volumes,
+    placement: Placement,
+    mut parameters: btrfs::layout::Parameters,
+) -> Result<btrfs::layout::Layout, btrfs::layout::LayoutError> {
+    let layout = btrfs::layout::Layout::new(volumes, placement, parameters.clone())?;
+    match least.saturating_sub(layout.size()) {
+        0 => Ok(layout),
+        missing => {
+            parameters.free_bytes = parameters.free_bytes.saturating_add(missing);
+            btrfs::layout::Layout::new(volumes, layout.placement, parameters)
+        }
+    }
+}
+
+fn opener(old: &Option<Partition>) -> Option<&dyn Opener> {
+    old.as_ref().map(|old| old as &dyn Opener)
 }
 
 /// The files of the store's filesystem. Those of a btrfs are one tree, from its top level on.

@@ -113,15 +113,15 @@ impl OutputFile {
         Ok(Self { file: Pending::create(target, privacy)?, directory })
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.file.file()
     }
 
-    pub(super) fn set_len(&self, size: u64) -> Result<(), OutputError> {
+    pub(crate) fn set_len(&self, size: u64) -> Result<(), OutputError> {
         self.file.set_len(size)
     }
 
-    pub(super) fn publish(self) -> Result<(), OutputError> {
+    pub(crate) fn publish(self) -> Result<(), OutputError> {
         let Self { directory, file } = self;
         publish(vec![file])?;
         directory.keep()

@@ -36,6 +36,7 @@ SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 14
 pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
+    Add(AddArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),
@@ -99,6 +100,36 @@ pub(super) struct PlanArgs {
     /// Print the plan as JSON, the same as layout.json
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Lay files over an image that exists.
+///
+/// So one image serves many machines, each with keys of its own. Where a file goes follows from the mounts of the system
+/// in the image: /boot/x lands on the boot partition. All that is in the image stays; a file of the same name is
+/// replaced, but for store paths. Only the owner may read the new image. The old one is not touched before the new one is
+/// whole, and not at all with --out.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  A copy of an image for the machine called berta, with its host key in berta/etc/ssh:
+    sane-image add nixos.img --extra-files berta --out berta.img")]
+pub(super) struct AddArgs {
+    /// The image: a disk or a bare filesystem, no matter who made it
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    pub(super) image: PathBuf,
+    /// Lay all that is in DIR over `/` of the image, with its modes, owned by root; directories that are there already
+    /// stay as they are
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) extra_files: PathBuf,
+    /// Give PATH of what is added, and all below it, to a user and a group; may be repeated, the last one counts
+    #[arg(long, num_args = 2, value_names = ["PATH", "UID:GID"])]
+    pub(super) chown: Vec<OsString>,
+    /// Write the new image to FILE [default: it takes the place of IMAGE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) out: Option<PathBuf>,
+    /// Cores to use; the image does not depend on it [default: all]
+    #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
+    pub(super) jobs: Option<NonZeroUsize>,
 }
 
 /// Print a completion script for a shell.

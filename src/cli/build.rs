@@ -23,7 +23,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     };
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
-    let extra_files = input::extra_files(&args.own)?;
+    let extra_files = input::own_files(&args.own)?;
     input::check_outside(&args.out, extra_files.as_ref())?;
     let copy = copy::Options { threads: jobs, engine };
     let options = Options { store_root: &store_root, copy, proof, extra_files: extra_files.as_ref() };

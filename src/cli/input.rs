@@ -1,6 +1,6 @@
 //! What the commands that take a spec have in common.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -28,14 +28,18 @@ pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
 }
 
 /// What is to be laid over the image.
-pub(super) fn extra_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
-    let Some(directory) = &args.extra_files else { return Ok(None) };
+pub(super) fn own_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
+    args.extra_files.as_deref().map(|directory| extra_files(directory, &args.chown)).transpose()
+}
+
+/// What is to be laid over an image: all that is in a directory, and who owns it.
+pub(super) fn extra_files(directory: &Path, chown: &[OsString]) -> Result<ExtraFiles> {
     let read = directory.canonicalize().and_then(|directory| directory.read_dir().map(|_| directory));
     let directory = read.map_err(|error| {
         BadInput(format!("--extra-files {}: is not a directory that can be read: {error}", directory.display()))
     })?;
-    let chown = args.chown.chunks_exact(2).map(|pair| chown(&pair[0], &pair[1])).collect::<Result<_, _>>()?;
-    Ok(Some(ExtraFiles { directory, chown }))
+    let chown = chown.chunks_exact(2).map(|pair| self::chown(&pair[0], &pair[1])).collect::<Result<_, _>>()?;
+    Ok(ExtraFiles { directory, chown })
 }
 
 /// Refuses an output in the directory that is laid over the image: the next image would hold this one.

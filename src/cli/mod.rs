@@ -16,6 +16,7 @@ use self::args::{Cli, Command, CompletionsArgs, ManArgs};
 use self::input::BadInput;
 use self::look::Outcome;
 
+mod add;
 mod args;
 mod build;
 mod cat;
@@ -75,6 +76,7 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
         Command::Verify(args) => return verify::run(args, cancel),
         Command::Build(args) => signals::watch(cancel).and_then(|()| build::run(args, cancel)),
         Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
+        Command::Add(args) => signals::watch(cancel).and_then(|()| add::run(args, cancel)),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }

@@ -12,7 +12,7 @@ pub(super) fn run(args: &PlanArgs, cancel: &Cancel) -> Result<()> {
     let (spec, store_root) = input::read(&args.input)?;
     let progress = progress::for_stderr();
     let copy = copy::Options { threads: threads::count(None), engine: copy::Engine::Auto };
-    let extra_files = input::extra_files(&args.own)?;
+    let extra_files = input::own_files(&args.own)?;
     let options = Options { store_root: &store_root, copy, proof: Proof::None, extra_files: extra_files.as_ref() };
     let prepared = build::prepare(&spec, Context { options, progress: progress.as_ref(), cancel })?;
     drop(progress);

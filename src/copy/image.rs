@@ -48,7 +48,8 @@ impl<'a> Image<'a> {
     pub(super) fn offload(&self, source: &Source, pages: Range<u64>, to: ByteOffset) -> Result<bool, CopyError> {
         if self.clones.load(Ordering::Relaxed) {
             let len = pages.end - pages.start;
-            let done = clone_range(source.file(), pages.start, len, self.pages.file(), to);
+            let Some((file, at)) = source.lies(&pages) else { return Ok(false) };
+            let done = clone_range(file, at.0, len, self.pages.file(), to);
             if self.succeeded(done, &self.clones, source, to)? {
                 self.cloned.fetch_add(len, Ordering::Relaxed);
                 return Ok(true);
@@ -67,17 +68,18 @@ impl<'a> Image<'a> {
             let Range { start, end } = source.next_data(at..pages.end)?;
             at = start;
             while at < end {
-                let (mut from, mut into) = (at, to.0 + (at - pages.start));
+                let Some((file, ByteOffset(before))) = source.lies(&(at..end)) else { return Ok(false) };
+                let (mut from, mut into) = (before, to.0 + (at - pages.start));
                 let len = usize::try_from(end - at).unwrap_or(usize::MAX);
-                let done = copy_file_range(source.file(), Some(&mut from), self.pages.file(), Some(&mut into), len);
+                let done = copy_file_range(file, Some(&mut from), self.pages.file(), Some(&mut into), len);
                 if let Ok(0) = done {
                     return Err(source.changed());
                 }
                 if !self.succeeded(done.map_err(io::Error::from), &self.copies, source, to)? {
                     return Ok(false);
                 }
-                self.copied.fetch_add(from - at, Ordering::Relaxed);
-                at = from;
+                self.copied.fetch_add(from - before, Ordering::Relaxed);
+                at += from - before;
             }
         }
         Ok(true)

@@ -3,8 +3,8 @@
 //! A filesystem whose layout is known beforehand offers [`CopyJobs`]; one that transforms contents, and so learns
 //! their lengths only while they are moved, offers [`PackJobs`]. Either may watch the bytes with an [`Observer`].
 
-use std::path::PathBuf;
-
+use crate::read::{Opener, StoredUnit};
+use crate::source::tree::Origin;
 use crate::units::ByteOffset;
 
 /// Files whose contents are moved, in the order of their places.
@@ -21,8 +21,13 @@ pub trait Files: Sync {
     /// error.
     fn size(&self, index: usize) -> u64;
 
-    /// Where the file at `index` is on the host.
-    fn source(&self, index: usize) -> PathBuf;
+    /// Where the file at `index` comes from.
+    fn source(&self, index: usize) -> Origin;
+
+    /// The filesystem that files come from that are not the host's.
+    fn image(&self) -> Option<&dyn Opener> {
+        None
+    }
 
     /// The sum of all sizes in bytes.
     fn total_bytes(&self) -> u64;
@@ -103,6 +108,13 @@ pub enum Form {
 
 /// Transforms units; each thread has its own.
 pub trait Packer {
+    /// Appends to `output` what is to be stored of a unit that comes from an image, as [`pack`](Self::pack) does;
+    /// `stored` is how it is stored there.
+    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredUnit, output: &mut Vec<u8>) -> Form {
+        let _ = stored;
+        self.pack(unit, bytes, output)
+    }
+
     /// Appends to `output` what is to be stored of a unit, and tells [`Form::Packed`]; or tells [`Form::Raw`] if the
     /// unit is better left alone, whatever then is in `output`. An output no shorter than the unit is not taken.
     ///

@@ -22,19 +22,23 @@ use self::image::Image;
 pub use self::jobs::{CopyJobs, Files, Form, Observer, PackJobs, Packer, Piece, Unit};
 use self::packing::PackWorker;
 use self::parts::{Batches, UnitBatches};
+pub use self::span::spans;
 use self::turns::Turns;
 use self::worker::Worker;
 use crate::disk::pages::PageFile;
 use crate::progress::{Cancel, Cancelled, Progress};
+use crate::read::ReadError;
 use crate::threads;
 use crate::units::ByteOffset;
 
 mod clone_range;
+mod host;
 mod image;
 mod jobs;
 mod packing;
 mod parts;
 mod source;
+mod span;
 mod turns;
 mod worker;
 
@@ -99,6 +103,17 @@ pub struct Options {
     pub engine: Engine,
 }
 
+/// How to copy, whom to tell, and whether to stop.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// How to copy.
+    pub options: Options,
+    /// Where to report to.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop.
+    pub cancel: &'a Cancel,
+}
+
 /// Which way the bytes took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -122,6 +137,14 @@ pub enum CopyError {
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A file of an image could not be read.
+    #[error("/{}: cannot be read from the image: {source}", path.display())]
+    Image {
+        /// The file, from the root of its filesystem.
+        path: PathBuf,
+        /// What is wrong.
+        source: ReadError,
     },
     /// The source is not what it was when the layout was made.
     #[error("{}: changed while the image was built (laid out with {expected} bytes, {found}); a store path must not change, check the store with `nix-store --verify --check-contents`", path.display())]

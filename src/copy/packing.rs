@@ -4,7 +4,7 @@ use std::mem;
 
 use super::image::Image;
 use super::jobs::{Form, PackJobs, Packer, Unit};
-use super::source::{Ahead, Source, Wanted};
+use super::source::{Ahead, OldFiles, Source, Wanted};
 use super::turns::Turns;
 use super::{CopyError, WINDOW_BYTES};
 use crate::disk::pages::{PAGE, PageBuffer};
@@ -19,6 +19,7 @@ pub(super) struct PackWorker<'a> {
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
     packer: Box<dyn Packer + 'a>,
+    old: OldFiles,
     /// A unit as it is read.
     raw: Vec<u8>,
     /// A unit as the packer leaves it.
@@ -65,7 +66,8 @@ impl<'a> PackWorker<'a> {
         let raw = vec![0; jobs.unit_bytes() + 1];
         let buffer = PageBuffer::new(WINDOW_BYTES);
         let packer = jobs.packer();
-        Self { jobs, image, turns, progress, cancel, packer, raw, packed: Vec::new(), buffer, stored: Vec::new() }
+        let (old, packed, stored) = (OldFiles::default(), Vec::new(), Vec::new());
+        Self { jobs, image, turns, progress, cancel, packer, old, raw, packed, buffer, stored }
     }
 
     /// Transforms and writes the units of the batch `number`.
@@ -88,7 +90,8 @@ impl<'a> PackWorker<'a> {
         let mut at = 0;
         let wanted =
             batch.iter().map(|unit| Wanted { file: unit.file, range: unit.offset..unit.offset + unit.len as u64 });
-        for (&unit, source) in batch.iter().zip(Ahead::new(self.jobs, wanted)) {
+        let old = mem::take(&mut self.old);
+        for (&unit, source) in batch.iter().zip(Ahead::new(self.jobs, &old, wanted)) {
             self.cancel.check()?;
             let stored = self.transform(unit, &source?, at)?;
             at = stored.end();
@@ -96,15 +99,20 @@ impl<'a> PackWorker<'a> {
             let is_last = unit.offset + unit.len as u64 == self.jobs.size(unit.file);
             self.progress.advance(u64::from(is_last), unit.len as u64);
         }
+        self.old = old;
         Ok(())
     }
 
     /// Reads a unit and puts what is to be stored of it into the buffer.
-    fn transform(&mut self, unit: Unit, source: &Source, start: usize) -> Result<Stored, CopyError> {
+    fn transform(&mut self, unit: Unit, source: &Source<'_>, start: usize) -> Result<Stored, CopyError> {
         source.read(unit.offset, unit.len, &mut self.raw)?;
         let raw = &self.raw[..unit.len];
         self.packed.clear();
-        let (form, bytes) = match self.packer.pack(unit, raw, &mut self.packed) {
+        let form = match source.stored_unit(unit.offset, unit.len)? {
+            None => self.packer.pack(unit, raw, &mut self.packed),
+            Some(stored) => self.packer.pack_again(unit, raw, stored, &mut self.packed),
+        };
+        let (form, bytes) = match form {
             Form::Packed if self.packed.len() < raw.len() => (Form::Packed, self.packed.as_slice()),
             _ => (Form::Raw, raw),
         };
@@ -135,7 +143,7 @@ impl<'a> PackWorker<'a> {
     fn write_run(&self, at: ByteOffset, start: usize, last: &Stored) -> Result<(), CopyError> {
         let pages = &self.buffer.bytes()[start..last.end()];
         self.image.write_pages(at, pages, self.jobs.observer()).map_err(|source| {
-            let path = self.jobs.source(last.unit.file);
+            let path = self.jobs.source(last.unit.file).into_path();
             CopyError::Write { path, offset: at, source }
         })
     }

@@ -168,6 +168,7 @@ impl Iterator for UnitBatches<'_> {
 mod tests {
     use super::*;
     use crate::copy::{Files, Form, Packer};
+    use crate::source::tree::Origin;
     use std::path::PathBuf;
 
     /// Sizes of files, and the pieces they go to.
@@ -180,8 +181,8 @@ mod tests {
         fn size(&self, index: usize) -> u64 {
             self.0[index].0
         }
-        fn source(&self, _index: usize) -> PathBuf {
-            PathBuf::new()
+        fn source(&self, _index: usize) -> Origin {
+            Origin::Host(PathBuf::new())
         }
         fn total_bytes(&self) -> u64 {
             0
@@ -204,8 +205,8 @@ mod tests {
         fn size(&self, index: usize) -> u64 {
             self.0[index]
         }
-        fn source(&self, _index: usize) -> PathBuf {
-            PathBuf::new()
+        fn source(&self, _index: usize) -> Origin {
+            Origin::Host(PathBuf::new())
         }
         fn total_bytes(&self) -> u64 {
             self.0.iter().sum()

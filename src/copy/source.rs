@@ -1,31 +1,55 @@
 //! The files that are read: each must still be what it was when it was laid out.
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::fs::Advice;
 
 use super::CopyError;
+use super::host::HostFile;
 use super::jobs::Files;
-use crate::disk::pages::PAGE;
+use crate::read::{self, FileSystem, StoredUnit};
+use crate::source::tree::Origin;
+use crate::units::ByteOffset;
 
-/// Files at least this long are asked for their holes before they are read, in bytes.
-const SPARSE_MIN: u64 = 4 << 20;
 /// Files that are open ahead of the one that is read, for each thread: at most 8 × 32 of the 1024 that a process may
 /// have open.
 const OPEN_AHEAD: usize = 32;
 
+/// The filesystem that files come from which are not the host's, as one thread has it open.
+#[derive(Default)]
+pub(super) struct OldFiles(OnceCell<Box<dyn FileSystem>>);
+
+impl OldFiles {
+    fn open(&self, files: &dyn Files, path: &Path) -> Result<&dyn FileSystem, CopyError> {
+        if self.0.get().is_none() {
+            let image = files.image().expect("files of an image have one");
+            let opened = image.open().map_err(|source| CopyError::Image { path: path.to_owned(), source })?;
+            let _ = self.0.set(opened);
+        }
+        Ok(self.0.get().expect("it was set").as_ref())
+    }
+}
+
 /// An open source file.
-pub(super) struct Source {
+pub(super) enum Source<'a> {
+    /// One of the host.
+    Host(HostFile),
+    /// One of a filesystem in an image.
+    Image(ImageFile<'a>),
+}
+
+/// An open file of a filesystem in an image.
+pub(super) struct ImageFile<'a> {
     path: PathBuf,
-    file: File,
-    /// Its length when it was laid out, in bytes.
     size: u64,
+    contents: RefCell<Box<dyn read::Contents + 'a>>,
+    /// The file that holds the filesystem, and where in that it starts.
+    around: Option<(&'a File, ByteOffset)>,
 }
 
 /// A range of a source file that is going to be read.
@@ -43,24 +67,29 @@ pub(super) struct Wanted {
 /// for the thread and the thread for the disk.
 pub(super) struct Ahead<'a, I> {
     files: &'a dyn Files,
+    old: &'a OldFiles,
     wanted: I,
-    opened: VecDeque<Result<Source, CopyError>>,
+    opened: VecDeque<Result<Source<'a>, CopyError>>,
 }
 
 impl<'a, I: Iterator<Item = Wanted>> Ahead<'a, I> {
-    pub(super) fn new(files: &'a dyn Files, wanted: I) -> Self {
-        Self { files, wanted, opened: VecDeque::with_capacity(OPEN_AHEAD) }
+    pub(super) fn new(files: &'a dyn Files, old: &'a OldFiles, wanted: I) -> Self {
+        Self { files, old, wanted, opened: VecDeque::with_capacity(OPEN_AHEAD) }
     }
 
-    fn open(&self, wanted: &Wanted) -> Result<Source, CopyError> {
-        let source = Source::open(self.files.source(wanted.file), self.files.size(wanted.file))?;
+    fn open(&self, wanted: &Wanted) -> Result<Source<'a>, CopyError> {
+        let size = self.files.size(wanted.file);
+        let source = match self.files.source(wanted.file) {
+            Origin::Host(path) => Source::Host(HostFile::open(path, size)?),
+            Origin::Image(path) => Source::Image(ImageFile::open(self.files, self.old, path, size)?),
+        };
         source.read_ahead(&wanted.range);
         Ok(source)
     }
 }
 
-impl<I: Iterator<Item = Wanted>> Iterator for Ahead<'_, I> {
-    type Item = Result<Source, CopyError>;
+impl<'a, I: Iterator<Item = Wanted>> Iterator for Ahead<'a, I> {
+    type Item = Result<Source<'a>, CopyError>;
 
     /// The file of the next range that is wanted.
     fn next(&mut self) -> Option<Self::Item> {
@@ -74,84 +103,110 @@ impl<I: Iterator<Item = Wanted>> Iterator for Ahead<'_, I> {
     }
 }
 
-impl Source {
-    fn open(path: PathBuf, size: u64) -> Result<Self, CopyError> {
-        // Never waiting, should it have become a named pipe.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(file) => Ok(Self { path, file: File::from(file), size }),
-            Err(e) => Err(CopyError::Read { path, source: e.into() }),
-        }
+impl<'a> ImageFile<'a> {
+    fn open(files: &'a dyn Files, old: &'a OldFiles, path: PathBuf, size: u64) -> Result<Self, CopyError> {
+        let opened = old.open(files, &path)?.open(&path);
+        let contents = opened.map_err(|source| CopyError::Image { path: path.clone(), source })?;
+        let around = files.image().and_then(read::Opener::file);
+        Ok(Self { path, size, contents: RefCell::new(contents), around })
     }
 
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), CopyError> {
+        let got = self.contents.borrow_mut().read_at(offset, buffer).map_err(|source| self.error(source))?;
+        if got == buffer.len() {
+            return Ok(());
+        }
+        let found = format!("now {}", offset + got as u64);
+        Err(CopyError::Changed { path: self.path.clone(), expected: self.size, found })
+    }
+
+    fn next_data(&self, range: Range<u64>) -> Range<u64> {
+        let stored = self.contents.borrow().stored(range.start);
+        let page = crate::disk::pages::PAGE as u64;
+        let start = (stored.start - stored.start % page).clamp(range.start, range.end);
+        start..stored.end.checked_next_multiple_of(page).map_or(range.end, |end| end.clamp(start, range.end))
+    }
+
+    fn error(&self, source: read::ReadError) -> CopyError {
+        CopyError::Image { path: self.path.clone(), source }
+    }
+}
+
+impl Source<'_> {
     /// Has the kernel start to read what of a range is not a hole; whether it does is its own affair.
     fn read_ahead(&self, range: &Range<u64>) {
-        if let Ok(data) = self.next_data(range.clone())
-            && let Some(len) = NonZeroU64::new(data.end - data.start)
+        let Ok(data) = self.next_data(range.clone()) else { return };
+        if let Some(len) = NonZeroU64::new(data.end - data.start)
+            && let Some((file, at)) = self.lies(&data)
         {
-            let _ = rustix::fs::fadvise(&self.file, data.start, Some(len), Advice::WillNeed);
+            let _ = rustix::fs::fadvise(file, at.0, Some(len), Advice::WillNeed);
         }
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// The file of the host that holds a range as it is, and from which byte on.
+    pub(super) fn lies(&self, range: &Range<u64>) -> Option<(&File, ByteOffset)> {
+        match self {
+            Self::Host(host) => Some((host.file(), ByteOffset(range.start))),
+            Self::Image(image) => {
+                let (file, start) = image.around?;
+                let at = image.contents.borrow().lies(range.start, range.end - range.start)?;
+                Some((file, start.checked_add(at.0)?))
+            }
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Self::Host(host) => host.path(),
+            Self::Image(image) => &image.path,
+        }
     }
 
     /// The first stretch of `range` that is not a hole, from one page to the end of another; `range` starts at a page.
     pub(super) fn next_data(&self, range: Range<u64>) -> Result<Range<u64>, CopyError> {
-        if self.size < SPARSE_MIN {
-            return Ok(range);
+        match self {
+            Self::Host(host) => host.next_data(range),
+            Self::Image(image) => Ok(image.next_data(range)),
         }
-        let seek = |from| match rustix::fs::seek(&self.file, from) {
-            Ok(found) => Ok(found.min(range.end)),
-            Err(rustix::io::Errno::NXIO) => Ok(range.end),
-            Err(e) => Err(self.read_error(e.into())),
-        };
-        // Whatever the grain of the host's holes.
-        let page = PAGE as u64;
-        let start = seek(SeekFrom::Data(range.start))?;
-        let start = if start < range.end { start - start % page } else { start };
-        let end = seek(SeekFrom::Hole(start.max(range.start)))?.next_multiple_of(page).min(range.end);
-        Ok(start.max(range.start)..end)
     }
 
     /// Reads `len` bytes at `offset` to the start of `buffer`, which is longer by a byte at least.
     ///
     /// All of them must be there; and if they are the last of the file, no more.
     pub(super) fn read(&self, offset: u64, len: usize, buffer: &mut [u8]) -> Result<(), CopyError> {
-        let is_last = offset + len as u64 == self.size;
-        let buffer = &mut buffer[..len + usize::from(is_last)];
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.read_error(e)),
+        match self {
+            Self::Host(host) => host.read(offset, len, buffer),
+            Self::Image(image) => image.read(offset, &mut buffer[..len]),
+        }
+    }
+
+    /// How a range is stored where it comes from, if that is an image.
+    pub(super) fn stored_unit(&self, offset: u64, len: usize) -> Result<Option<StoredUnit>, CopyError> {
+        match self {
+            Self::Host(_) => Ok(None),
+            Self::Image(image) => {
+                let unit = image.contents.borrow_mut().stored_unit(offset, len as u64);
+                unit.map(Some).map_err(|source| image.error(source))
             }
         }
-        if filled == len { Ok(()) } else { Err(self.changed()) }
     }
 
     /// Fails unless the file is as long as it was when it was laid out.
     pub(super) fn check_size(&self) -> Result<(), CopyError> {
-        let metadata = self.file.metadata().map_err(|e| self.read_error(e))?;
-        if metadata.is_file() && metadata.len() == self.size { Ok(()) } else { Err(self.changed()) }
-    }
-
-    fn read_error(&self, source: io::Error) -> CopyError {
-        CopyError::Read { path: self.path.clone(), source }
+        match self {
+            Self::Host(host) => host.check_size(),
+            // It was laid out by what the same image said.
+            Self::Image(_) => Ok(()),
+        }
     }
 
     pub(super) fn changed(&self) -> CopyError {
-        let found = match self.file.metadata() {
-            Ok(metadata) if metadata.is_file() => format!("now {}", metadata.len()),
-            _ => "now not a regular file".to_owned(),
-        };
-        CopyError::Changed { path: self.path.clone(), expected: self.size, found }
+        match self {
+            Self::Host(host) => host.changed(),
+            Self::Image(image) => {
+                let found = "now shorter".to_owned();
+                CopyError::Changed { path: image.path.clone(), expected: image.size, found }
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::progress::Silent;
+use crate::source::tree::Origin;
 
 const PAGE: u64 = 4096;
 
@@ -42,8 +43,8 @@ impl Files for Host {
     fn size(&self, index: usize) -> u64 {
         self.files[index].1
     }
-    fn source(&self, index: usize) -> PathBuf {
-        self.files[index].0.path().to_owned()
+    fn source(&self, index: usize) -> Origin {
+        Origin::Host(self.files[index].0.path().to_owned())
     }
     fn total_bytes(&self) -> u64 {
         self.files.iter().map(|(_, size, _)| size).sum()

@@ -1,10 +1,11 @@
 //! One thread's work: gathers parts of files in memory until one write serves them all.
 
+use std::mem;
 use std::ops::Range;
 
 use super::image::Image;
 use super::parts::Part;
-use super::source::{Ahead, Source, Wanted};
+use super::source::{Ahead, OldFiles, Source, Wanted};
 use super::{CopyError, CopyJobs, OFFLOAD_MIN, WINDOW_BYTES};
 use crate::disk::pages::{PAGE, PageBuffer};
 use crate::progress::{Cancel, Progress};
@@ -16,6 +17,7 @@ pub(super) struct Worker<'a> {
     image: &'a Image<'a>,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
+    old: OldFiles,
     /// [`WINDOW_BYTES`] for contents, and a page in which a read finds out whether its file ends.
     buffer: PageBuffer,
     /// Where the buffer's first byte goes.
@@ -34,7 +36,8 @@ impl<'a> Worker<'a> {
         cancel: &'a Cancel,
     ) -> Self {
         let buffer = PageBuffer::new(WINDOW_BYTES + PAGE);
-        Self { jobs, image, progress, cancel, buffer, start: ByteOffset(0), filled: 0, last_file: 0 }
+        let old = OldFiles::default();
+        Self { jobs, image, progress, cancel, old, buffer, start: ByteOffset(0), filled: 0, last_file: 0 }
     }
 
     /// Copies parts that follow one another, and leaves nothing in the buffer.
@@ -44,7 +47,8 @@ impl<'a> Worker<'a> {
             let shared = if !must_read && is_large(part) && image.offloads() { whole_pages(part) } else { 0 };
             Wanted { file: part.file, range: part.offset + shared..part.range().end }
         });
-        for (part, source) in batch.iter().zip(Ahead::new(self.jobs, wanted)) {
+        let old = mem::take(&mut self.old);
+        for (part, source) in batch.iter().zip(Ahead::new(self.jobs, &old, wanted)) {
             self.cancel.check()?;
             let source = source?;
             match part.destination {
@@ -53,10 +57,11 @@ impl<'a> Worker<'a> {
             }
             self.progress.advance(u64::from(part.is_last()), part.len);
         }
+        self.old = old;
         self.flush()
     }
 
-    fn keep(&self, source: &Source, part: &Part) -> Result<(), CopyError> {
+    fn keep(&self, source: &Source<'_>, part: &Part) -> Result<(), CopyError> {
         let mut contents = vec![0; index(part.len) + 1];
         source.read(part.offset, index(part.len), &mut contents)?;
         contents.pop();
@@ -64,7 +69,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn copy_part(&mut self, source: &Source, part: &Part, destination: ByteOffset) -> Result<(), CopyError> {
+    fn copy_part(&mut self, source: &Source<'_>, part: &Part, destination: ByteOffset) -> Result<(), CopyError> {
         let mut rest = part.range();
         if is_large(part) && self.image.offloads() {
             source.check_size()?;
@@ -88,7 +93,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Shows the observer bytes that came to the image without being read.
-    fn observe(&mut self, source: &Source, pages: Range<u64>, destination: ByteOffset) -> Result<(), CopyError> {
+    fn observe(&mut self, source: &Source<'_>, pages: Range<u64>, destination: ByteOffset) -> Result<(), CopyError> {
         let Some(observer) = self.jobs.observer() else { return Ok(()) };
         self.flush()?;
         let mut at = pages.start;
@@ -104,7 +109,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Adds a range of a file to the buffer.
-    fn gather(&mut self, source: &Source, file: usize, range: Range<u64>, to: ByteOffset) -> Result<(), CopyError> {
+    fn gather(&mut self, source: &Source<'_>, file: usize, range: Range<u64>, to: ByteOffset) -> Result<(), CopyError> {
         let mut at = range.start;
         while at < range.end {
             let destination = ByteOffset(to.0 + (at - range.start));
@@ -129,7 +134,7 @@ impl<'a> Worker<'a> {
         let pages = &self.buffer.bytes()[..self.filled];
         self.filled = 0;
         self.image.write_pages(self.start, pages, self.jobs.observer()).map_err(|source| {
-            let path = self.jobs.source(self.last_file);
+            let path = self.jobs.source(self.last_file).into_path();
             CopyError::Write { path, offset: self.start, source }
         })
     }

@@ -2,10 +2,9 @@
 
 use super::format::BLOCK_SIZE;
 use super::layout::Layout;
-use std::path::PathBuf;
-
 use crate::copy::{CopyJobs, Files, Piece};
-use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::read::Opener;
+use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
 use crate::units::ByteOffset;
 
 /// Every regular file with contents, in the order of their places.
@@ -14,13 +13,15 @@ pub struct Contents<'a> {
     tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
+    /// Where files come from that are not the host's.
+    old: Option<&'a dyn Opener>,
     files: Vec<NodeIndex>,
     total_bytes: u64,
 }
 
 impl<'a> Contents<'a> {
-    /// The contents of a filesystem that starts at byte `start` of the image file.
-    pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset) -> Self {
+    /// The contents of a filesystem that starts at byte `start` of the image file; some may come from `old`.
+    pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset, old: Option<&'a dyn Opener>) -> Self {
         let mut total_bytes = 0;
         let mut files = Vec::new();
         for node in tree.nodes() {
@@ -29,7 +30,7 @@ impl<'a> Contents<'a> {
                 total_bytes += size;
             }
         }
-        Self { layout, tree, start, files, total_bytes }
+        Self { layout, tree, start, old, files, total_bytes }
     }
 }
 
@@ -43,8 +44,12 @@ impl Files for Contents<'_> {
         size
     }
 
-    fn source(&self, index: usize) -> PathBuf {
-        self.tree.source_path(self.files[index]).expect("every file of a tree comes from the host")
+    fn source(&self, index: usize) -> Origin {
+        self.tree.origin(self.files[index]).expect("every file of a tree comes from somewhere")
+    }
+
+    fn image(&self) -> Option<&dyn Opener> {
+        self.old
     }
 
     fn total_bytes(&self) -> u64 {

@@ -60,6 +60,7 @@ pub mod compat {
     pub const RESIZE_INODE: u32 = 0x10;
     pub const DIR_INDEX: u32 = 0x20;
     pub const SPARSE_SUPER2: u32 = 0x200;
+    pub const STABLE_INODES: u32 = 0x800;
     pub const ORPHAN_FILE: u32 = 0x1000;
 }
 
@@ -94,6 +95,7 @@ pub mod ro_compat {
     pub const BIGALLOC: u32 = 0x200;
     pub const METADATA_CSUM: u32 = 0x400;
     pub const PROJECT: u32 = 0x2000;
+    pub const VERITY: u32 = 0x8000;
     pub const ORPHAN_PRESENT: u32 = 0x1_0000;
 }
 
@@ -108,7 +110,7 @@ pub const COMPAT_NAMES: [(u32, &str); 11] = [
     (0x100, "snapshot_bitmap"),
     (compat::SPARSE_SUPER2, "sparse_super2"),
     (0x400, "fast_commit"),
-    (0x800, "stable_inodes"),
+    (compat::STABLE_INODES, "stable_inodes"),
     (compat::ORPHAN_FILE, "orphan_file"),
 ];
 /// The names of the bits of `s_feature_incompat`.
@@ -146,7 +148,7 @@ pub const RO_COMPAT_NAMES: [(u32, &str); 16] = [
     (0x800, "replica"),
     (0x1000, "read-only"),
     (ro_compat::PROJECT, "project"),
-    (0x8000, "verity"),
+    (ro_compat::VERITY, "verity"),
     (ro_compat::ORPHAN_PRESENT, "orphan_present"),
 ];
 
@@ -154,6 +156,8 @@ pub const RO_COMPAT_NAMES: [(u32, &str); 16] = [
 pub const SUPERBLOCK_MAGIC: u16 = 0xef53;
 /// `s_state`: cleanly unmounted.
 pub const STATE_CLEAN: u16 = 1;
+/// `s_state`: the kernel found errors.
+pub const STATE_ERRORS: u16 = 2;
 /// `s_errors`: continue, mke2fs's default.
 pub const ERRORS_CONTINUE: u16 = 1;
 /// `s_rev_level`: inode sizes and features vary.
@@ -344,13 +348,13 @@ pub struct Inode {
 
     pub extra_isize: U16,
     pub checksum_hi: U16,
-    pub ctime_extra: U32, // 0: whole seconds, before 2038
-    pub mtime_extra: U32, // 0: as above
-    pub atime_extra: U32, // 0: as above
+    pub ctime_extra: U32,
+    pub mtime_extra: U32,
+    pub atime_extra: U32,
     pub crtime: U32,
-    pub crtime_extra: U32, // 0: as above
-    pub version_hi: U32,   // 0: as mke2fs
-    pub projid: U32,       // 0: no project quota
+    pub crtime_extra: U32,
+    pub version_hi: U32, // 0: as mke2fs
+    pub projid: U32,     // 0: no project quota
 
     pub xattrs: [u8; 96], // 0: no extended attributes
 }
@@ -592,5 +596,19 @@ pub struct XattrHeader {
 }
 const _: () = assert!(size_of::<XattrHeader>() == 32);
 
-/// `h_magic` of a block of extended attributes.
+/// The head of an extended attribute (`ext4_xattr_entry`); its name without prefix follows, padded to four bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the kernel's documentation describes each field")]
+pub struct XattrEntry {
+    pub name_len: u8,
+    pub name_index: u8,
+    pub value_offs: U16,
+    pub value_inum: U32,
+    pub value_size: U32,
+    pub hash: U32,
+}
+const _: () = assert!(size_of::<XattrEntry>() == 16);
+
+/// `h_magic` of a block of extended attributes, and of those in an inode.
 pub const XATTR_MAGIC: u32 = 0xea02_0000;

@@ -1,17 +1,19 @@
 //! Inodes: what each kind of node looks like in the inode table. Pure.
 //!
-//! Everything dates from second 1 of the epoch, as in a Nix store.
+//! Everything dates from second 1 of the epoch, as in a Nix store, but for nodes whose tree says otherwise.
 
 use zerocopy::IntoBytes;
 
 use super::checksum::Checksum;
+use super::clock;
 use super::extent::{self, ExtentTree};
 use super::format::{self, BLOCK_SIZE, Inode, SECTOR_SIZE};
 use super::layout::{Layout, Placement};
 use super::{InodeNumber, geometry::Geometry};
 use crate::source::tree::{Attributes, FileTree, NodeIndex, NodeKind};
+use crate::times::Times;
 
-/// The time of everything in the image, in seconds since the epoch: what Nix gives to store files.
+/// The time of everything that ext4 has for itself, in seconds since the epoch: what Nix gives to store files.
 pub const TIME: u32 = 1;
 /// The owner and the group of what ext4 has for itself.
 const ROOT: [u32; 2] = [0, 0];
@@ -32,6 +34,8 @@ pub struct Description {
     pub mode: u16,
     /// The numbers of the owner and the group.
     pub owner: [u32; 2],
+    /// When it was made, changed and read; no time is out of [`clock`]'s range.
+    pub times: Times,
     /// Names that lead here.
     pub links: u16,
     /// The length of the contents in bytes.
@@ -59,8 +63,7 @@ impl Description {
         (inode.uid_high, inode.gid_high) = (half(uid >> 16).into(), half(gid >> 16).into());
         inode.size_lo = low(self.size).into();
         inode.size_high = low(self.size >> 32).into();
-        (inode.atime, inode.ctime) = (TIME.into(), TIME.into());
-        (inode.mtime, inode.crtime) = (TIME.into(), TIME.into());
+        clock::put(&mut inode, self.times);
         inode.links_count = self.links.into();
         inode.blocks_lo = low(sectors).into();
         inode.blocks_high = u16::try_from(sectors >> 32).expect("a file has under 2^33 blocks of 8 sectors").into();
@@ -89,32 +92,36 @@ pub fn of_node(layout: &Layout, tree: &FileTree, node: NodeIndex, owner: Checksu
     let root = BlockField::Extents(extents.root);
     let blocks = u64::from(placement.blocks());
     let Attributes { mode, uid, gid } = tree.attributes(node);
+    let (times, kept) = (tree.times(node), tree.flags(node));
     let description = match tree.kind(node) {
         NodeKind::Directory => Description {
             mode: format::MODE_DIRECTORY | mode,
             owner: [uid, gid],
+            times,
             links: directory_links(tree, node),
             size: u64::from(placement.data().blocks) * BLOCK_SIZE,
             blocks,
-            flags: if placement.data().blocks > 1 { format::INODE_INDEX } else { 0 },
+            flags: kept | if placement.data().blocks > 1 { format::INODE_INDEX } else { 0 },
             block: root,
         },
         NodeKind::File { size } => Description {
             mode: format::MODE_REGULAR | mode,
             owner: [uid, gid],
+            times,
             links: 1,
             size,
             blocks,
-            flags: 0,
+            flags: kept,
             block: root,
         },
         NodeKind::Symlink(target) => Description {
             mode: format::MODE_SYMLINK | mode,
             owner: [uid, gid],
+            times,
             links: 1,
             size: target.len() as u64,
             blocks,
-            flags: 0,
+            flags: kept,
             block: if blocks == 0 { BlockField::Raw(padded(target.as_encoded_bytes())) } else { root },
         },
     };
@@ -146,6 +153,7 @@ pub fn of_resize(layout: &Layout) -> Description {
     Description {
         mode: format::MODE_REGULAR | 0o600,
         owner: ROOT,
+        times: Times::STORE,
         links: 1,
         size: NOMINAL_BLOCKS * BLOCK_SIZE,
         blocks: 1 + reserved * copies,
@@ -173,6 +181,7 @@ fn of_placement(layout: &Layout, placement: Placement, mode: u16, links: u16, ow
     let description = Description {
         mode,
         owner: ROOT,
+        times: Times::STORE,
         links,
         size: u64::from(placement.data().blocks) * BLOCK_SIZE,
         blocks: u64::from(placement.blocks()),

@@ -12,8 +12,9 @@ use super::format::{self, BLOCK_SIZE, INODE_FIRST, INODE_ROOT};
 use super::geometry::Geometry;
 use super::hash::HashSeed;
 use super::space::{Extent, Run, Space, StreamBlock};
-use super::{BlockIndex, InodeNumber, extent, journal};
+use super::{BlockIndex, InodeNumber, clock, extent, journal};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::times::Timestamp;
 use crate::units::ByteOffset;
 
 /// The longest volume label, in bytes.
@@ -59,6 +60,19 @@ pub enum LayoutError {
         path: String,
         /// How many it has.
         entries: usize,
+    },
+    /// A time that an inode cannot tell.
+    #[error(
+        "{path}: a time of {seconds} seconds and {nanoseconds} nanoseconds since 1970 is none that ext4 can hold, which are \
+         those from the end of 1901 to 2446; set another"
+    )]
+    Time {
+        /// The file, from the filesystem's root.
+        path: String,
+        /// Seconds since 1970.
+        seconds: i64,
+        /// Nanoseconds after that second.
+        nanoseconds: u32,
     },
     /// More blocks or inodes than 32-bit group and inode numbers can count.
     #[error("the files and the free space asked for do not fit in any ext4 filesystem; lower nixFreeSpace")]
@@ -256,6 +270,10 @@ fn demands(tree: &FileTree, seed: HashSeed) -> Result<Vec<u32>, LayoutError> {
 
 fn demand(tree: &FileTree, node: NodeIndex, seed: HashSeed) -> Result<u32, LayoutError> {
     let path = || format!("/{}", tree.path(node).display());
+    if let Some(time) = tree.times(node).all().into_iter().find(|time| !clock::holds(*time)) {
+        let Timestamp { seconds, nanoseconds } = time;
+        return Err(LayoutError::Time { path: path(), seconds, nanoseconds });
+    }
     match tree.kind(node) {
         NodeKind::Directory => {
             let directory = directory(tree, node);

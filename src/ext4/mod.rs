@@ -11,6 +11,7 @@ use std::fmt;
 
 pub mod check;
 pub mod checksum;
+mod clock;
 pub mod contents;
 pub mod directory;
 pub mod extent;
@@ -22,6 +23,7 @@ pub mod inode;
 pub mod journal;
 pub mod layout;
 pub mod reader;
+mod rest;
 pub mod space;
 mod volume;
 pub mod writer;

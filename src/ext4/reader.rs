@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use super::format::{self, SUPERBLOCK_MAGIC};
 use super::volume::{self, Disk, Inode, Mapping, Volume, directory};
-use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary};
+use crate::units::ByteOffset;
 
 /// Bytes of the smallest directory entry.
 const SMALLEST_ENTRY: u64 = 12;
@@ -51,8 +52,8 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
 
 /// An ext4 filesystem, open for reading.
 pub struct Reader {
-    bytes: Arc<dyn Bytes>,
-    volume: Volume,
+    pub(super) bytes: Arc<dyn Bytes>,
+    pub(super) volume: Volume,
     summary: Summary,
     names: RefCell<Names>,
 }
@@ -92,12 +93,12 @@ fn id(inode: u32) -> FileId {
 }
 
 /// An inode by number and path.
-fn named(inode: u32, path: &Path) -> String {
+pub(super) fn named(inode: u32, path: &Path) -> String {
     format!("inode {inode} ({})", if path.as_os_str().is_empty() { "/".to_owned() } else { escaped(path) })
 }
 
 impl Reader {
-    fn disk(&self) -> Disk<'_> {
+    pub(super) fn disk(&self) -> Disk<'_> {
         Disk { bytes: &*self.bytes, volume: &self.volume }
     }
 
@@ -114,7 +115,7 @@ impl Reader {
     }
 
     /// The inode that a path leads to, links not followed.
-    fn find(&self, path: &Path) -> Result<(Inode, Metadata), ReadError> {
+    pub(super) fn find(&self, path: &Path) -> Result<(Inode, Metadata), ReadError> {
         let mut found = self.inode(format::INODE_ROOT, Path::new(""))?;
         let mut so_far = std::path::PathBuf::new();
         for component in path.components() {
@@ -252,6 +253,14 @@ impl FileSystem for Reader {
         Ok(OsString::from_vec(target))
     }
 
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.rest_of(path)
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        self.all_obstacles()
+    }
+
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {
         let (inode, metadata) = self.find(path)?;
         if metadata.kind != Kind::File {
@@ -297,6 +306,17 @@ impl Contents for OpenFile<'_> {
         next.map_or(u64::MAX..u64::MAX, |run| {
             run.logical.saturating_mul(size).max(offset)..run.end().saturating_mul(size)
         })
+    }
+
+    fn lies(&self, offset: u64, len: u64) -> Option<ByteOffset> {
+        let size = u64::from(self.disk.shape().block_size);
+        let block = offset.checked_div(size)?;
+        let run = self.mapping.at_or_after(block).filter(|run| run.logical <= block && run.written)?;
+        let before = offset.checked_sub(run.logical.checked_mul(size)?)?;
+        let is_whole = offset.checked_add(len)? <= run.end().checked_mul(size)?;
+        // What the journal holds stands elsewhere than the map says.
+        let as_is = self.disk.volume.overlay.is_empty();
+        (is_whole && as_is).then_some(ByteOffset(run.physical.checked_mul(size)?.checked_add(before)?))
     }
 }
 

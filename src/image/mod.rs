@@ -13,7 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::disk::table::{MbrEntry, MbrTable, Table};
-use crate::read::{Bytes, ReadError, Window, escape};
+use crate::read::{Bytes, FileSystem, Opener, ReadError, Window, escape};
 use crate::units::{ByteOffset, SectorSize};
 
 mod database;
@@ -89,6 +89,16 @@ impl Partition {
             ReadError::Unsupported(format!("partition {} has no FAT, ext4 or btrfs that could be read", self.number))
         })?;
         open_filesystem(format, Arc::new(self.bytes()))
+    }
+}
+
+impl Opener for Partition {
+    fn open(&self) -> Result<Box<dyn FileSystem>, ReadError> {
+        Self::open(self)
+    }
+
+    fn file(&self) -> Option<(&File, ByteOffset)> {
+        Some(self.bytes.file())
     }
 }
 

@@ -82,6 +82,11 @@ impl Window {
         (end.0 <= self.len).then(|| Self { file: Arc::clone(&self.file), start: self.start + start.0, len })
     }
 
+    /// The file, and which of its bytes is the first one here.
+    pub fn file(&self) -> (&File, ByteOffset) {
+        (&self.file, ByteOffset(self.start))
+    }
+
     /// Whether all of it is zeros; holes are not read. Moves the file's position.
     ///
     /// # Errors

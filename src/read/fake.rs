@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
+use super::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary, escape};
+use crate::times::Times;
 
 /// Any tree, even one that no filesystem should have.
 #[derive(Clone)]
@@ -136,6 +137,15 @@ impl FileSystem for Fake {
             Kind::Symlink => Ok(OsString::from_vec(target.clone())),
             _ => Err(ReadError::WrongKind { path: escape::path(path), wanted: "symbolic link" }),
         }
+    }
+
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.metadata(path)?;
+        Ok(Rest::new(Times::STORE, Vec::new()))
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

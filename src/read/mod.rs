@@ -5,13 +5,17 @@
 //! own size does not warrant.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+
+use crate::units::ByteOffset;
 
 pub mod bytes;
 pub mod error;
 pub mod escape;
 pub mod resolve;
+pub mod rest;
 pub mod walk;
 
 #[cfg(test)]
@@ -20,6 +24,7 @@ pub(crate) mod fake;
 pub use bytes::{Bytes, Window};
 pub use error::{Fault, ReadError};
 pub use resolve::resolve;
+pub use rest::Rest;
 pub use walk::{Entered, walk};
 
 /// A filesystem that is read, never written.
@@ -68,11 +73,58 @@ pub trait FileSystem {
     /// If there is no such link, or whatever is wrong with the image.
     fn read_link(&self, path: &Path) -> Result<OsString, ReadError>;
 
+    /// The times of one file, and what our writers cannot write of it.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], or whatever is wrong with the image.
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError>;
+
+    /// What our writers cannot write of the filesystem as a whole, each as a short noun: "quotas", "a journal to replay".
+    /// What has no meaning but for speed and size is not told.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the image.
+    fn obstacles(&self) -> Result<Vec<String>, ReadError>;
+
     /// The contents of a regular file.
     ///
     /// # Errors
     /// If there is no such regular file, or whatever is wrong with the image.
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError>;
+}
+
+/// Opens one filesystem as often as asked: each thread needs its own.
+pub trait Opener: Sync {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the image.
+    fn open(&self) -> Result<Box<dyn FileSystem>, ReadError>;
+
+    /// The file that holds it, and where in that it starts, if it lies there as it is.
+    fn file(&self) -> Option<(&File, ByteOffset)>;
+}
+
+/// A way to compress contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// zlib.
+    Zlib,
+    /// LZO.
+    Lzo,
+    /// zstd.
+    Zstd,
+}
+
+/// How a part of a file is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredUnit {
+    /// As it is, or as a hole.
+    Raw,
+    /// Compressed by itself, to these bytes.
+    Packed(Vec<u8>),
+    /// Compressed, but together with other parts.
+    Shared,
 }
 
 /// The contents of a regular file.
@@ -87,6 +139,26 @@ pub trait Contents {
     /// reads as zeros, takes no room, and can be larger than all disks.
     fn stored(&self, offset: u64) -> Range<u64> {
         offset..u64::MAX
+    }
+
+    /// Where the bytes from `offset` on, `len` at least 1, lie together and as they are: as byte of the filesystem.
+    fn lies(&self, offset: u64, len: u64) -> Option<ByteOffset> {
+        let _ = (offset, len);
+        None
+    }
+
+    /// How any of it is compressed, each way once.
+    fn methods(&self) -> Vec<Method> {
+        Vec::new()
+    }
+
+    /// How the `len` bytes from `offset` on are stored: all of what is compressed as one, where the format does so.
+    ///
+    /// # Errors
+    /// As of [`read_at`](Self::read_at).
+    fn stored_unit(&mut self, offset: u64, len: u64) -> Result<StoredUnit, ReadError> {
+        let _ = (offset, len);
+        Ok(StoredUnit::Raw)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Made by the rest of [`source`](crate::source), read by every layout. Nodes stand in depth-first
 //! order with the names of each directory sorted by bytes, so that two hosts that hold the same
 //! files make the same tree whatever order their directories list them in. A node costs 40 bytes
-//! and its name, so that a million files fit in memory many times over.
+//! and its name, so that a million files fit in memory many times over; what few nodes have stands beside, in tables.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::times::Times;
 
 /// The longest file name in bytes, on Linux and on every filesystem that we write.
 pub const NAME_MAX: usize = 255;
@@ -103,6 +105,24 @@ pub enum NodeKind<'a> {
     Symlink(&'a OsStr),
 }
 
+/// Where the contents of a file come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A path of the host.
+    Host(PathBuf),
+    /// A path of the filesystem that the tree was read from.
+    Image(PathBuf),
+}
+
+impl Origin {
+    /// The path, wherever it is.
+    pub fn into_path(self) -> PathBuf {
+        match self {
+            Self::Host(path) | Self::Image(path) => path,
+        }
+    }
+}
+
 /// A range of [`FileTree::text`].
 #[derive(Clone, Copy, Debug)]
 struct Text {
@@ -134,8 +154,14 @@ pub struct FileTree {
     text: Vec<u8>,
     /// Nodes whose contents come from a path of the host, sorted by index.
     origins: Vec<(NodeIndex, PathBuf)>,
+    /// Whether all other nodes are those of a filesystem that exists.
+    from_image: bool,
     /// Nodes that are not as a store has them, sorted by index.
     attributes: Vec<(NodeIndex, Attributes)>,
+    /// Nodes whose times are not those of a store, sorted by index.
+    times: Vec<(NodeIndex, Times)>,
+    /// Nodes with flags, sorted by index.
+    flags: Vec<(NodeIndex, u32)>,
 }
 
 impl FileTree {
@@ -202,6 +228,17 @@ impl FileTree {
         })
     }
 
+    /// The times of the node: [`Times::STORE`], unless it was given others.
+    pub fn times(&self, node: NodeIndex) -> Times {
+        let found = self.times.binary_search_by_key(&node, |(node, _)| *node);
+        found.map_or(Times::STORE, |found| self.times[found].1)
+    }
+
+    /// The flags of the node, as the format that it is written in has them: none, unless it was given some.
+    pub fn flags(&self, node: NodeIndex) -> u32 {
+        self.flags.binary_search_by_key(&node, |(node, _)| *node).map_or(0, |found| self.flags[found].1)
+    }
+
     /// The directory that holds the node; the root's is itself.
     pub fn parent(&self, node: NodeIndex) -> NodeIndex {
         NodeIndex(self.node(node).parent)
@@ -217,6 +254,12 @@ impl FileTree {
         let after = self.origins.partition_point(|(start, _)| *start <= node);
         let (origin, path) = self.origins.get(after.checked_sub(1)?)?;
         (node.0 < self.node(*origin).end).then(|| self.path_below(*origin, path.clone(), node))
+    }
+
+    /// Where the contents of `node` come from, or `None` for what exists only in the image that is made.
+    pub fn origin(&self, node: NodeIndex) -> Option<Origin> {
+        let host = self.source_path(node).map(Origin::Host);
+        host.or_else(|| self.from_image.then(|| Origin::Image(self.path(node))))
     }
 
     /// Whether `node` is `directory` or anywhere below it.
@@ -275,8 +318,18 @@ impl TreeBuilder {
     pub fn new(root: DirectoryMode) -> Self {
         let name = Text { start: 0, len: 0 };
         let root = Node { kind: Kind::Directory { mode: root }, name, parent: 0, end: 1 };
-        let tree = FileTree { nodes: vec![root], text: Vec::new(), origins: Vec::new(), attributes: Vec::new() };
+        let (origins, attributes, times, flags) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let tree =
+            FileTree { nodes: vec![root], text: Vec::new(), origins, from_image: false, attributes, times, flags };
         Self { tree, open: vec![(NodeIndex::ROOT, None)] }
+    }
+
+    /// A tree as [`new`](Self::new) makes it, whose nodes without an origin of their own have that path in a filesystem
+    /// that exists.
+    pub fn from_image(root: DirectoryMode) -> Self {
+        let mut builder = Self::new(root);
+        builder.tree.from_image = true;
+        builder
     }
 
     /// Adds a directory to the current one and enters it.
@@ -317,7 +370,25 @@ impl TreeBuilder {
     /// Gives the newest node, or the root, other attributes than a store has.
     pub fn set_attributes(&mut self, node: NodeIndex, attributes: Attributes) {
         debug_assert!(self.tree.attributes.last().is_none_or(|(last, _)| *last < node));
-        self.tree.attributes.push((node, attributes));
+        if self.tree.attributes(node) != attributes {
+            self.tree.attributes.push((node, attributes));
+        }
+    }
+
+    /// Gives the newest node, or the root, other times than a store has.
+    pub fn set_times(&mut self, node: NodeIndex, times: Times) {
+        debug_assert!(self.tree.times.last().is_none_or(|(last, _)| *last < node));
+        if times != Times::STORE {
+            self.tree.times.push((node, times));
+        }
+    }
+
+    /// Gives the newest node, or the root, flags of the format that it is written in.
+    pub fn set_flags(&mut self, node: NodeIndex, flags: u32) {
+        debug_assert!(self.tree.flags.last().is_none_or(|(last, _)| *last < node));
+        if flags != 0 {
+            self.tree.flags.push((node, flags));
+        }
     }
 
     /// Adds all entries of another tree's root to the current directory, after those already there.
@@ -355,6 +426,12 @@ impl TreeBuilder {
         }
         for (node, attributes) in other.attributes.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
             self.set_attributes(NodeIndex(moved(node.0)), *attributes);
+        }
+        for (node, times) in other.times.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
+            self.set_times(NodeIndex(moved(node.0)), *times);
+        }
+        for (node, flags) in other.flags.iter().filter(|(node, _)| *node != NodeIndex::ROOT) {
+            self.set_flags(NodeIndex(moved(node.0)), *flags);
         }
         if let Some(last) = last {
             self.set_last(NodeIndex(moved(last.0)));
@@ -422,6 +499,7 @@ impl TreeBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::times::Timestamp;
 
     fn os(s: &str) -> &OsStr {
         OsStr::new(s)
@@ -478,6 +556,37 @@ mod tests {
         assert_eq!(tree.source_path(NodeIndex(5)), Some(PathBuf::from("/host/a/y/l")));
         assert_eq!(tree.kind(NodeIndex(5)), NodeKind::Symlink(os("../x")));
         assert_eq!(tree.parent(NodeIndex(4)), NodeIndex(2));
+    }
+
+    fn at(seconds: i64) -> Times {
+        let time = Timestamp { seconds, nanoseconds: 7 };
+        Times { access: time, change: time, modification: Timestamp::STORE, birth: time }
+    }
+
+    #[test]
+    fn times_are_those_of_a_store_but_where_set() {
+        let mut inner = TreeBuilder::new(DirectoryMode::Writable);
+        inner.set_times(NodeIndex::ROOT, at(10));
+        let x = inner.file(os("x"), 0, Executable::No).unwrap();
+        inner.set_times(x, at(11));
+        let y = inner.file(os("y"), 0, Executable::No).unwrap();
+        inner.set_times(y, Times::STORE);
+        let inner = inner.finish();
+        assert_eq!(inner.times.len(), 2, "nothing is kept of what a store has");
+        assert_eq!([NodeIndex::ROOT, x, y].map(|node| inner.times(node)), [at(10), at(11), Times::STORE]);
+
+        let mut outer = TreeBuilder::new(DirectoryMode::Writable);
+        let a = outer.enter(os("a"), DirectoryMode::Writable).unwrap();
+        outer.set_times(a, at(-5));
+        outer.append(&inner).unwrap();
+        outer.leave();
+        let b = outer.file(os("b"), 0, Executable::No).unwrap();
+        outer.set_times(b, at(i64::MAX));
+        let tree = outer.finish();
+        let found: Vec<_> =
+            tree.nodes().map(|node| (tree.path(node).display().to_string(), tree.times(node))).collect();
+        let wanted = [("", Times::STORE), ("a", at(-5)), ("a/x", at(11)), ("a/y", Times::STORE), ("b", at(i64::MAX))];
+        assert_eq!(found, wanted.map(|(path, times)| (path.to_owned(), times)));
     }
 
     #[test]

@@ -8,21 +8,24 @@ use super::format::{ATTR_DIRECTORY, ATTR_LONG_NAME, ATTR_VOLUME_ID, LAST_LONG_EN
 use super::layout::{VfatLayout, creation_order};
 use super::names::{UNITS_PER_ENTRY, text};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::times::Times;
 
 /// All entries of `directory`: those of its own, and those of its children in the order in which they are placed.
 pub(super) fn bytes(layout: &VfatLayout, tree: &FileTree, directory: NodeIndex) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut add = |entry: ShortEntry| bytes.extend_from_slice(entry.as_bytes());
     if directory == NodeIndex::ROOT {
-        layout.label().into_iter().for_each(|label| add(ShortEntry::new(label, ATTR_VOLUME_ID, 0, 0)));
+        layout.label().into_iter().for_each(|label| add(ShortEntry::new(label, ATTR_VOLUME_ID, 0, 0, Times::STORE)));
     } else {
         let parent = match tree.parent(directory) {
             // The root as a parent is 0, wherever it is.
             NodeIndex::ROOT => 0,
             parent => layout.place(parent).cluster,
         };
-        add(ShortEntry::new(*b".          ", ATTR_DIRECTORY, layout.place(directory).cluster, 0));
-        add(ShortEntry::new(*b"..         ", ATTR_DIRECTORY, parent, 0));
+        // Both are as old as the directory.
+        let times = tree.times(directory);
+        add(ShortEntry::new(*b".          ", ATTR_DIRECTORY, layout.place(directory).cluster, 0, times));
+        add(ShortEntry::new(*b"..         ", ATTR_DIRECTORY, parent, 0, times));
     }
     let mut aliases = Aliases::default();
     for child in creation_order(tree, directory) {
@@ -33,7 +36,7 @@ pub(super) fn bytes(layout: &VfatLayout, tree: &FileTree, directory: NodeIndex) 
             NodeKind::File { size } => (0, u32::try_from(size).expect("the layout has no larger files")),
             NodeKind::Directory | NodeKind::Symlink(_) => (ATTR_DIRECTORY, 0),
         };
-        let short = ShortEntry::new(alias, attributes, layout.place(child).cluster, size);
+        let short = ShortEntry::new(alias, attributes, layout.place(child).cluster, size, tree.times(child));
         bytes.extend_from_slice(short.as_bytes());
     }
     bytes

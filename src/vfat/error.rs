@@ -130,6 +130,14 @@ pub enum VfatError {
         /// Why.
         source: io::Error,
     },
+    /// A file of an image that cannot be read.
+    #[error("/{}: cannot be read from the image: {source}", path.display())]
+    Image {
+        /// The file, from the root of its filesystem.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::read::ReadError,
+    },
     /// A file of the host that changed after it was scanned.
     #[error("{}: changed while the image was built: {expected} bytes before, {found} now", path.display())]
     SourceChanged {

@@ -5,6 +5,9 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{Immutable, IntoBytes};
 
+use super::clock::Clock;
+use crate::times::Times;
+
 /// Attribute: the volume's label.
 pub(super) const ATTR_VOLUME_ID: u8 = 0x08;
 /// Attribute: a directory.
@@ -13,12 +16,10 @@ pub(super) const ATTR_DIRECTORY: u8 = 0x10;
 pub(super) const ATTR_LONG_NAME: u8 = 0x0f;
 /// Marks the last part of a long name, which comes first.
 pub(super) const LAST_LONG_ENTRY: u8 = 0x40;
-/// 1980-01-01, the first day that FAT knows.
-pub(super) const EPOCH: U16 = U16::new(0x0021);
 /// The last cluster of a chain.
 pub(super) const END_OF_CHAIN: u32 = 0x0fff_ffff;
 
-/// A file, a directory or the volume's label. All times are midnight of [`EPOCH`].
+/// A file, a directory or the volume's label.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 pub(super) struct ShortEntry {
@@ -56,19 +57,21 @@ pub(super) struct LongEntry {
 const _: () = assert!(size_of::<ShortEntry>() == 32 && size_of::<LongEntry>() == 32);
 
 impl ShortEntry {
-    pub(super) fn new(name: [u8; 11], attr: u8, cluster: u32, size: u32) -> Self {
+    pub(super) fn new(name: [u8; 11], attr: u8, cluster: u32, size: u32, times: Times) -> Self {
         let [a, b, c, d] = cluster.to_le_bytes();
+        // FAT knows no time of change, and of the others only what these fields hold.
+        let [accessed, _, modified, created] = times.all().map(Clock::at);
         Self {
             name,
             attr,
             ntres: 0,
-            crt_time_tenth: 0,
-            crt_time: U16::ZERO,
-            crt_date: EPOCH,
-            lst_acc_date: EPOCH,
+            crt_time_tenth: created.hundredths,
+            crt_time: created.time.into(),
+            crt_date: created.date.into(),
+            lst_acc_date: accessed.date.into(),
             fst_clus_hi: U16::from_bytes([c, d]),
-            wrt_time: U16::ZERO,
-            wrt_date: EPOCH,
+            wrt_time: modified.time.into(),
+            wrt_date: modified.date.into(),
             fst_clus_lo: U16::from_bytes([a, b]),
             file_size: size.into(),
         }

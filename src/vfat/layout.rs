@@ -237,7 +237,7 @@ fn largest_files(tree: &FileTree) -> Vec<(PathBuf, u64)> {
 }
 
 /// The label as FAT stores it, padded with spaces; `None` if empty.
-fn padded_label(label: &str) -> Result<Option<[u8; 11]>, VfatError> {
+pub(super) fn padded_label(label: &str) -> Result<Option<[u8; 11]>, VfatError> {
     let fault = |reason| Err(VfatError::Label { label: label.to_owned(), reason });
     if label.is_empty() {
         return Ok(None);

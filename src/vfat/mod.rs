@@ -9,6 +9,7 @@
 mod alias;
 mod cache;
 pub mod check;
+mod clock;
 mod directory;
 mod error;
 mod format;
@@ -16,6 +17,7 @@ mod geometry;
 mod layout;
 mod names;
 pub mod reader;
+mod rest;
 mod volume;
 mod writer;
 

@@ -10,10 +10,11 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::clock;
 use super::names;
-use super::volume::entry::{self, ATTRIBUTE_LABEL, Time};
+use super::volume::entry::{self, ATTRIBUTE_LABEL};
 use super::volume::{Bits, Next, Shape, Walk, chain, shape};
-use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary};
 
 /// Whether these bytes start with a FAT boot sector.
 pub fn recognise(bytes: &dyn Bytes) -> bool {
@@ -74,9 +75,9 @@ fn gate(bytes: &dyn Bytes, shape: &Shape) -> Result<u32, ReadError> {
 
 /// A FAT filesystem, open for reading.
 pub struct Reader {
-    bytes: Arc<dyn Bytes>,
-    shape: Shape,
-    summary: Summary,
+    pub(super) bytes: Arc<dyn Bytes>,
+    pub(super) shape: Shape,
+    pub(super) summary: Summary,
     /// The directories on the way to the last path that was asked for, each with its path, the root first: whoever
     /// goes through a tree reads each of them once.
     way: RefCell<Vec<(PathBuf, Rc<Directory>)>>,
@@ -118,7 +119,7 @@ fn escaped(path: &Path) -> String {
 
 impl Reader {
     /// What a path leads to; nothing for the root.
-    fn find(&self, path: &Path) -> Result<Option<entry::Entry>, ReadError> {
+    pub(super) fn find(&self, path: &Path) -> Result<Option<entry::Entry>, ReadError> {
         let not_found = || ReadError::NotFound(escaped(path));
         match path.components().next_back() {
             None => Ok(None),
@@ -157,17 +158,8 @@ fn metadata(entry: &entry::Entry) -> Metadata {
         true => (Kind::Directory, 0o755, 0),
         false => (Kind::File, 0o644, entry.size.into()),
     };
-    Metadata { kind, permissions, uid: 0, gid: 0, len, mtime: seconds(entry.modified) }
-}
-
-/// Seconds since 1970, for a clock that showed UTC.
-fn seconds(Time { date, time }: Time) -> i64 {
-    let (date, time) = (i64::from(date), i64::from(time));
-    let (year, month, day) = (1980 + (date >> 9), date >> 5 & 0xf, date & 0x1f);
-    // Days from civil: years start in March, so that leap days end them.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    days * 86_400 + (time >> 11) * 3600 + (time >> 5 & 0x3f) * 60 + (time & 0x1f) * 2
+    let mtime = clock::seconds(entry.modified.date, entry.modified.time);
+    Metadata { kind, permissions, uid: 0, gid: 0, len, mtime }
 }
 
 impl FileSystem for Reader {
@@ -196,6 +188,14 @@ impl FileSystem for Reader {
     fn read_link(&self, path: &Path) -> Result<OsString, ReadError> {
         self.find(path)?;
         Err(ReadError::WrongKind { path: escaped(path), wanted: "symbolic link" })
+    }
+
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.rest_of(path)
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        self.all_obstacles()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

@@ -148,7 +148,7 @@ fn make(items: &Items, params: &VfatParams) -> Made {
 fn write_to(layout: &VfatLayout, tree: &FileTree, image: &File) -> Result<(), VfatError> {
     image.set_len(layout.size()).unwrap();
     let mut region = Region::new(image, ByteOffset(0), layout.size()).unwrap();
-    write(layout, tree, &mut region, &Silent, &Cancel::new())
+    write(layout, tree, &mut region, &Silent, &Cancel::new(), None)
 }
 
 /// What fsck.fat says, if it is anything but its name and its counts.
@@ -541,11 +541,11 @@ fn progress_adds_up_and_a_stop_is_heeded() {
     image.set_len(layout.size()).unwrap();
     let mut region = Region::new(&image, ByteOffset(0), layout.size()).unwrap();
     let (counter, cancel) = (Counter::default(), Cancel::new());
-    write(&layout, &tree, &mut region, &counter, &cancel).unwrap();
+    write(&layout, &tree, &mut region, &counter, &cancel, None).unwrap();
     let [total_files, total_bytes, files, bytes] = counter.0.map(AtomicU64::into_inner);
     assert_eq!((files, bytes), (total_files, total_bytes));
     cancel.request(2);
-    assert!(matches!(write(&layout, &tree, &mut region, &Silent, &cancel), Err(VfatError::Cancelled(_))));
+    assert!(matches!(write(&layout, &tree, &mut region, &Silent, &cancel, None), Err(VfatError::Cancelled(_))));
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn a_full_disk_is_an_error() {
     let made = make(&boot_files(), &params(40 * MIB, SectorSize::B512));
     let tree = tree(&boot_files(), made.sources.path());
     let mut short = Region::new(made.image.as_file(), ByteOffset(0), MIB).unwrap();
-    let result = write(&made.layout, &tree, &mut short, &Silent, &Cancel::new());
+    let result = write(&made.layout, &tree, &mut short, &Silent, &Cancel::new(), None);
     assert!(matches!(result, Err(VfatError::Io { .. })));
 }
 

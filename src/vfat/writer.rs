@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
 
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
@@ -13,7 +14,8 @@ use super::format::END_OF_CHAIN;
 use super::geometry::FIRST_CLUSTER;
 use super::layout::VfatLayout;
 use crate::progress::{Cancel, Progress};
-use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::read;
+use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
 
 /// The sector of the free-space summary, and of its copy. fatfs writes the boot sector's copy to sector 6.
 const FS_INFO: u64 = 1;
@@ -29,6 +31,8 @@ const LINKS: u32 = 1 << 16;
 
 /// Makes the filesystem at the start of `out` and copies the files of `tree`, for which `layout` was made, into it.
 ///
+/// Files of the tree that are not the host's come from `old`.
+///
 /// `out` must be fresh: its first [`size`](VfatLayout::size) bytes exist and read as zeros. Zeros are not written, so
 /// that what is free stays a hole.
 ///
@@ -40,11 +44,12 @@ pub fn write(
     out: &mut (impl Read + Write + Seek),
     progress: &dyn Progress,
     cancel: &Cancel,
+    old: Option<&dyn read::FileSystem>,
 ) -> Result<(), VfatError> {
     let (files, bytes) = tree.file_totals();
     progress.stage("writing the boot partition", files, bytes);
     let cache = RefCell::new(Cache::new(out, layout.size()));
-    let writer = Writer { layout, tree, cache: &cache, progress, cancel };
+    let writer = Writer { layout, tree, cache: &cache, old, progress, cancel };
     writer.format()?;
     writer.check_format()?;
     let mut buffer = vec![0; CHUNK];
@@ -60,6 +65,7 @@ struct Writer<'a, W> {
     layout: &'a VfatLayout,
     tree: &'a FileTree,
     cache: &'a RefCell<Cache<W>>,
+    old: Option<&'a dyn read::FileSystem>,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
 }
@@ -147,15 +153,32 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
         self.cache.borrow_mut().write_at(at, bytes).map_err(VfatError::io(doing))
     }
 
+    /// Opens what a file's contents come from.
+    fn open(&self, node: NodeIndex) -> Result<Source<'_>, VfatError> {
+        let no_source = || VfatError::NoSource { path: self.tree.path(node) };
+        match self.tree.origin(node).ok_or_else(no_source)? {
+            Origin::Host(path) => {
+                let file = File::open(&path).map_err(|source| VfatError::Source { path: path.clone(), source })?;
+                Ok(Source { path, from: Reading::Host(file) })
+            }
+            Origin::Image(path) => {
+                let opened = self.old.ok_or_else(no_source)?.open(&path);
+                let contents = opened.map_err(|source| VfatError::Image { path: path.clone(), source })?;
+                Ok(Source { path, from: Reading::Image(contents) })
+            }
+        }
+    }
+
     /// Copies the contents of the file `node`, of `size` bytes.
     fn copy(&self, node: NodeIndex, size: u64, buffer: &mut [u8]) -> Result<(), VfatError> {
-        let path = self.tree.source_path(node).ok_or_else(|| VfatError::NoSource { path: self.tree.path(node) })?;
-        let fail = |source| VfatError::Source { path: path.clone(), source };
-        let mut source = File::open(&path).map_err(fail)?;
-        let changed = |found| VfatError::SourceChanged { path: path.clone(), expected: size, found };
-        let now = source.metadata().map_err(fail)?.len();
-        if now != size {
-            return Err(changed(now));
+        let mut source = self.open(node)?;
+        let changed = |source: &Source<'_>, found| {
+            let path = source.path.clone();
+            VfatError::SourceChanged { path, expected: size, found }
+        };
+        let now = source.len()?;
+        if now.is_some_and(|now| now != size) {
+            return Err(changed(&source, now.unwrap_or(0)));
         }
         let start = match self.layout.place(node).cluster {
             0 => 0,
@@ -164,7 +187,7 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
         let mut done = 0;
         loop {
             self.cancel.check()?;
-            let len = source.read(buffer).map_err(fail)?;
+            let len = source.read(done, buffer)?;
             if len == 0 || done + len as u64 > size {
                 done += len as u64;
                 break;
@@ -174,7 +197,7 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
             self.progress.advance(0, len as u64);
         }
         if done != size {
-            return Err(changed(done));
+            return Err(changed(&source, done));
         }
         self.progress.advance(1, 0);
         Ok(())
@@ -194,6 +217,42 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
             cache.write_at(BACKUP_FS_INFO * sector_size, &sector)
         };
         patch().map_err(VfatError::io("writing FSInfo"))
+    }
+}
+
+/// What is copied.
+struct Source<'a> {
+    path: PathBuf,
+    from: Reading<'a>,
+}
+
+enum Reading<'a> {
+    Host(File),
+    Image(Box<dyn read::Contents + 'a>),
+}
+
+impl Source<'_> {
+    /// Its length in bytes, if that can have changed since the tree was made.
+    fn len(&self) -> Result<Option<u64>, VfatError> {
+        match &self.from {
+            Reading::Host(file) => file.metadata().map(|metadata| Some(metadata.len())).map_err(|e| self.failed(e)),
+            Reading::Image(_) => Ok(None),
+        }
+    }
+
+    /// Reads what comes next, `done` bytes into it.
+    fn read(&mut self, done: u64, buffer: &mut [u8]) -> Result<usize, VfatError> {
+        match &mut self.from {
+            Reading::Host(file) => file.read(buffer).map_err(|e| self.failed(e)),
+            Reading::Image(contents) => {
+                let path = &self.path;
+                contents.read_at(done, buffer).map_err(|source| VfatError::Image { path: path.clone(), source })
+            }
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> VfatError {
+        VfatError::Source { path: self.path.clone(), source }
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
+mod add;
 mod bootloader;
 mod bounds;
 mod btrfs;
@@ -37,6 +38,7 @@ mod read_btrfs;
 mod read_ext4;
 mod read_vfat;
 mod resize;
+mod rest;
 mod support;
 mod swap;
 mod systemd_boot;

@@ -55,7 +55,7 @@ fn disk(script: &str, sectors: u64, contents: &[(&Path, u64)]) -> Option<NamedTe
     Some(image)
 }
 
-fn sd_image() -> Option<(TempDir, NamedTempFile)> {
+pub(crate) fn sd_image() -> Option<(TempDir, NamedTempFile)> {
     let (root, firmware) = (root(), tempfile::tempdir().unwrap());
     fs::write(firmware.path().join("config.txt"), "arm_64bit=1\n").unwrap();
     let (ext4, fat) = (mkfs_ext4(root.path(), &["-L", "NIXOS_SD"])?, mkfs_fat(firmware.path(), "32")?);

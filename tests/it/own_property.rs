@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::property;
 use crate::support::closure::{BOOT_ID, Closure, ClosureBuilder, NIX_UUID};
-use crate::support::image::run;
+use crate::support::image::{run, sane_image};
 use crate::support::mount::{Access, Mount};
 use crate::support::oracle;
 use crate::support::reading;
@@ -294,13 +294,14 @@ fn check(format: &Format, in_spec: &Tree, laid_over: &Tree) -> Result<(), TestCa
         image
     };
     let reversed = files.iter().rev().cloned().collect();
-    let (image, other) = (build(files, "022", "4"), build(reversed, "077", "1"));
+    let (image, other) = (build(files.clone(), "022", "4"), build(reversed, "077", "1"));
     prop_assert!(fs::read(&image).unwrap() == fs::read(other).unwrap(), "the images differ");
     let whole = oracle::whole(&image);
     let fs = reading::open(std::sync::Arc::new(reading::window(&image, whole))).unwrap();
     prop_assert_eq!(difference(&read(fs.as_ref()), &expected), None, "ours");
     match format.name {
         "ext4" => {
+            prop_assert!(added_is_built(&closure, &files, &over, &chown), "what is added differs from what is built");
             oracle::e2fsck(&image, whole).expect_clean();
             prop_assert_eq!(difference(&view(&image, &expected), &expected), None, "ext4-view");
         }
@@ -312,6 +313,31 @@ fn check(format: &Format, in_spec: &Tree, laid_over: &Tree) -> Result<(), TestCa
         prop_assert_eq!(reading::differences(fs.as_ref(), mount.path()), [""; 0], "the kernel");
     }
     Ok(())
+}
+
+/// Whether `add` makes of a filesystem without the laid-over files what `build` makes with them and with as much free.
+fn added_is_built(closure: &Closure, files: &[Value], over: &Path, chown: &[OsString]) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let build = |name: &str, free: u64, more: &[&OsStr]| {
+        let mut spec: Value = serde_json::from_slice(&fs::read(closure.spec_path()).unwrap()).unwrap();
+        (spec["files"], spec["nixFreeSpace"]) = (json!(files), json!(free));
+        let (path, image) = (dir.path().join("spec"), dir.path().join(name));
+        fs::write(&path, spec.to_string()).unwrap();
+        let mut command = sane_image();
+        command.arg("build").arg(path).args(["--only", "nix", "--store-root"]).arg(closure.root()).args(more);
+        run(command.arg("--out").arg(&image)).expect_success();
+        image
+    };
+    let before = build("before", 1 << 20, &[]);
+    let free =
+        reading::open(std::sync::Arc::new(reading::window(&before, oracle::whole(&before)))).unwrap().summary().free;
+    let extra = ["--extra-files".as_ref(), over.as_os_str()];
+    let chown_refs: Vec<&OsStr> = chown.iter().map(OsString::as_os_str).collect();
+    let built = build("built", free, &[&extra[..], &chown_refs].concat());
+    let added = dir.path().join("added");
+    let mut add = sane_image();
+    run(add.arg("add").arg(&before).args(extra).args(chown).arg("--out").arg(&added)).expect_success();
+    fs::read(built).unwrap() == fs::read(added).unwrap()
 }
 
 fn random(format: &Format) {

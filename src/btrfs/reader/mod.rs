@@ -10,6 +10,7 @@ pub(super) mod disk;
 pub(super) mod extents;
 pub(super) mod features;
 pub(super) mod node;
+mod rest;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use super::format::{
     self, BlockGroupItem, InodeItem, InodeRef, MAGIC, RootItem, RootRef, SUPERBLOCK_OFFSETS, group, kind, object,
 };
 use super::tree::Key;
-use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary};
+use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary};
 use crate::units::ByteOffset;
 
 /// Nodes that are kept at hand.
@@ -427,6 +428,14 @@ impl<B: Bytes> FileSystem for Reader<B> {
         let mut target = vec![0; len];
         file.read_at(0, &mut target)?;
         Ok(OsString::from_vec(target))
+    }
+
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.rest_of(path)
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        self.all_obstacles()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::{Checker, Owner, Subject};
-use crate::ext4::checksum::Checksum;
 use crate::ext4::format::{self, XATTR_MAGIC, XattrHeader, compat, incompat};
 use crate::ext4::volume::{Inode, Mapping, Sums, parse};
 use crate::read::ReadError;
@@ -207,16 +206,12 @@ impl Checker<'_> {
             return Ok(());
         };
         self.attributes.insert(block, (header.refcount.get(), 1));
-        if self.shape().sums == Sums::Crc32c && self.attributes_sum(block, &bytes) != Some(header.checksum.get()) {
+        if self.shape().sums == Sums::Crc32c
+            && self.shape().attributes_sum(block, &bytes) != Some(header.checksum.get())
+        {
             self.tell(subject, format!("has attributes with a wrong checksum at block {block}"));
         }
         Ok(())
-    }
-
-    /// The checksum of a block of attributes starts from the block's number.
-    fn attributes_sum(&self, block: u64, bytes: &[u8]) -> Option<u32> {
-        let seed: Checksum = self.shape().seed.with(&block.to_le_bytes());
-        Some(seed.with(bytes.get(..16)?).with(&[0; 4]).with(bytes.get(20..)?).value())
     }
 
     /// Walks all inodes again, to find who else claims the blocks that were claimed twice.

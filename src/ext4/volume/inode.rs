@@ -2,16 +2,18 @@
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/inodes.rst`.
 
+use zerocopy::little_endian::U32;
+
+use super::super::clock;
 use super::super::format::{self, Inode as OnDisk, ro_compat};
 use super::{Disk, Shape, Sums, parse};
 use crate::read::{Kind, Metadata, ReadError};
+use crate::times::{Times, Timestamp};
 
 /// Where `i_checksum_lo` stands.
 const SUM_LOW: usize = 0x7c;
 /// Where `i_checksum_hi` stands.
 const SUM_HIGH: usize = 0x82;
-/// The bytes that every inode has.
-const CLASSIC: usize = 128;
 
 /// An inode as it stands in the table, with what its checksum says.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ impl Shape {
         let mut wide = [0; size_of::<OnDisk>()];
         wide.iter_mut().zip(raw).for_each(|(to, from)| *to = *from);
         let on_disk: OnDisk = parse(&wide)?;
-        let extra = if raw.len() > CLASSIC { usize::from(on_disk.extra_isize.get()) } else { 0 };
+        let extra = if raw.len() > Inode::CLASSIC { usize::from(on_disk.extra_isize.get()) } else { 0 };
         let intact = self.sums != Sums::Crc32c || self.inode_sum_agrees(number, &on_disk, extra, raw);
         Some(Inode { number, on_disk, intact, extra })
     }
@@ -38,7 +40,7 @@ impl Shape {
     fn inode_sum_agrees(&self, number: u32, inode: &OnDisk, extra: usize, raw: &[u8]) -> bool {
         let mut raw = raw.to_vec();
         // The upper half is there if the fields past the classic inode reach it.
-        let has_high = extra >= SUM_HIGH + 2 - CLASSIC;
+        let has_high = extra >= SUM_HIGH + 2 - Inode::CLASSIC;
         for at in [Some(SUM_LOW), has_high.then_some(SUM_HIGH)].into_iter().flatten() {
             if let Some(field) = raw.get_mut(at..at + 2) {
                 field.fill(0);
@@ -56,16 +58,25 @@ impl Disk<'_> {
     /// If there is no such inode, or its table lies past the end. Its checksum is only noted.
     pub(in crate::ext4) fn inode(&self, number: u32) -> Result<Inode, ReadError> {
         let missing = || ReadError::corrupt(format!("inode {number}"), "there is no such inode");
+        self.shape().inode(number, &self.raw_inode(number)?).ok_or_else(missing)
+    }
+
+    /// The bytes of an inode in its table.
+    pub(in crate::ext4) fn raw_inode(&self, number: u32) -> Result<Vec<u8>, ReadError> {
+        let missing = || ReadError::corrupt(format!("inode {number}"), "there is no such inode");
         let shape = self.shape();
         let (group, index) = shape.locate(number).ok_or_else(missing)?;
         let table = self.descriptor(group).ok_or_else(missing)?.inode_table;
         let mut raw = vec![0; shape.inode_size.into()];
         self.read_at(table, u64::from(index).saturating_mul(shape.inode_size.into()), &mut raw)?;
-        shape.inode(number, &raw).ok_or_else(missing)
+        Ok(raw)
     }
 }
 
 impl Inode {
+    /// The bytes that every inode has.
+    pub(in crate::ext4) const CLASSIC: usize = 128;
+
     /// The mode's type bits.
     pub(in crate::ext4) fn kind(&self) -> u16 {
         self.on_disk.mode.get() & format::MODE_TYPE
@@ -144,13 +155,31 @@ impl Inode {
             uid: u32::from(inode.uid_high.get()) << 16 | u32::from(inode.uid.get()),
             gid: u32::from(inode.gid_high.get()) << 16 | u32::from(inode.gid.get()),
             len: self.size(),
-            mtime: self.mtime(),
+            mtime: self.times().modification.seconds,
         })
     }
 
-    /// In seconds since 1970: 32 bits with a sign, and two more bits above where the inode has them.
-    fn mtime(&self) -> i64 {
-        let high = if self.extra >= 12 { self.on_disk.mtime_extra.get() & 3 } else { 0 };
-        i64::from(self.on_disk.mtime.get().cast_signed()).saturating_add(i64::from(high) << 32)
+    /// Its times. What an inode is too short for is that of a store.
+    pub(in crate::ext4) fn times(&self) -> Times {
+        let inode = &self.on_disk;
+        // Fields past the classic inode are there if the extra bytes reach their ends.
+        let extra = |end: usize, field: U32| if self.extra >= end { field.get() } else { 0 };
+        let birth = clock::decode(inode.crtime.get(), extra(24, inode.crtime_extra));
+        Times {
+            access: clock::decode(inode.atime.get(), extra(16, inode.atime_extra)),
+            change: clock::decode(inode.ctime.get(), extra(8, inode.ctime_extra)),
+            modification: clock::decode(inode.mtime.get(), extra(12, inode.mtime_extra)),
+            birth: if self.extra >= 20 { birth } else { Timestamp::STORE },
+        }
+    }
+
+    /// The number of its project, if it has one.
+    pub(in crate::ext4) fn project(&self) -> Option<u32> {
+        Some(self.on_disk.projid.get()).filter(|&project| project != 0 && self.extra >= 32)
+    }
+
+    /// Where its fields end in the table; attributes can stand after them.
+    pub(in crate::ext4) fn end(&self) -> usize {
+        Self::CLASSIC.saturating_add(self.extra)
     }
 }

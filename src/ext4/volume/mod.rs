@@ -13,6 +13,7 @@ use super::format::{GroupDescriptor, SUPERBLOCK_OFFSET, Superblock, incompat};
 use crate::read::{Bytes, ReadError};
 use crate::units::ByteOffset;
 
+mod attributes;
 pub(super) mod directory;
 pub(super) mod inode;
 pub(super) mod map;

@@ -136,10 +136,15 @@ impl Shape {
 
     /// The features by their usual names, sorted.
     pub(in crate::ext4) fn features(&self) -> Vec<String> {
+        self.features_but(0, 0, 0)
+    }
+
+    /// The features that are in none of these sets, by their usual names, sorted.
+    pub(in crate::ext4) fn features_but(&self, compat: u32, incompat: u32, ro_compat: u32) -> Vec<String> {
         let s = &self.superblock;
-        let mut names = named(s.feature_compat.get(), &COMPAT_NAMES);
-        names.extend(named(s.feature_incompat.get(), &INCOMPAT_NAMES));
-        names.extend(named(s.feature_ro_compat.get(), &RO_COMPAT_NAMES));
+        let mut names = named(s.feature_compat.get() & !compat, &COMPAT_NAMES);
+        names.extend(named(s.feature_incompat.get() & !incompat, &INCOMPAT_NAMES));
+        names.extend(named(s.feature_ro_compat.get() & !ro_compat, &RO_COMPAT_NAMES));
         names.sort();
         names
     }

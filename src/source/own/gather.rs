@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::{Chown, OwnEntry, OwnError, OwnFiles, OwnKind};
+use super::{Chown, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
 use crate::output::Scratch;
 use crate::source::tree::Attributes;
-use crate::spec::{Location, Reserved, Spec};
+use crate::spec::{Location, Spec};
 
 /// Directories that everybody must be able to enter, or little works.
 const ENTERED_BY_ALL: [&str; 6] = ["/etc", "/home", "/nix", "/usr", "/var", "/var/lib"];
@@ -18,21 +18,20 @@ const OTHERS_ENTER: u16 = 0o001;
 
 /// The host's own files while they are gathered.
 pub(super) struct Gather<'a> {
-    pub(super) spec: &'a Spec,
-    reserved: Reserved,
+    pub(super) places: Places<'a>,
     /// By place, so that a directory stands before what is in it.
     entries: BTreeMap<Location, OwnEntry>,
     problems: Vec<String>,
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(spec: &'a Spec) -> Self {
-        Self { spec, reserved: spec.reserved(), entries: BTreeMap::new(), problems: Vec::new() }
+    pub(super) fn new(places: Places<'a>) -> Self {
+        Self { places, entries: BTreeMap::new(), problems: Vec::new() }
     }
 
     /// Adds the empty directories that the spec asks for.
-    pub(super) fn directories(&mut self) {
-        let Spec { nix, btrfs, extra_directories, mounts, .. } = self.spec;
+    pub(super) fn directories(&mut self, spec: &Spec) {
+        let Spec { nix, btrfs, extra_directories, mounts, .. } = spec;
         let attributes = Attributes::of_root(0o755);
         let directory = |path: PathBuf, target: PathBuf, origin: String| {
             let location = Location::Nix(path.clone());
@@ -44,7 +43,7 @@ impl<'a> Gather<'a> {
             directory(path, target, format!("the subvolume {subvolume:?}"))
         });
         let extra = extra_directories.iter().map(|extra| {
-            let path = self.reserved.root.join(extra);
+            let path = self.places.reserved.root.join(extra);
             directory(path, nix.mount_point.join(extra), "extraDirectories".to_owned())
         });
         self.entries = subvolumes.chain(extra).collect();
@@ -57,18 +56,19 @@ impl<'a> Gather<'a> {
 
     /// Where a path of the running system is, if something of the host's own can be there. Otherwise that is noted.
     pub(super) fn locate(&mut self, target: &Path, origin: &str) -> Option<Location> {
-        let located = self.spec.mounts.locate(target).and_then(|location| match self.reserved.refusal(&location) {
-            Some(problem) => Err(problem.to_owned()),
-            None => Ok(location),
-        });
+        let located =
+            self.places.mounts.locate(target).and_then(|location| match self.places.reserved.refusal(&location) {
+                Some(problem) => Err(problem.to_owned()),
+                None => Ok(location),
+            });
         located.map_err(|problem| self.note(format!("{origin}: {} {problem}", target.display()))).ok()
     }
 
     /// Whether a directory is the store or on the way to it: it is there, and stays as it is.
     pub(super) fn leads_to_store(&self, target: &Path) -> bool {
-        match self.spec.mounts.locate(target) {
-            Ok(Location::Nix(path)) => self.reserved.leads_to_store(&path),
-            _ => self.spec.store_dir.as_path().starts_with(target),
+        match self.places.mounts.locate(target) {
+            Ok(Location::Nix(path)) => self.places.reserved.leads_to_store(&path),
+            _ => self.places.store_dir.starts_with(target),
         }
     }
 
@@ -127,8 +127,7 @@ impl<'a> Gather<'a> {
 
     /// What may be wrong with files on FAT that nobody but root should read: it has no modes.
     fn exposed(&self) -> Option<String> {
-        let boot = &self.spec.boot;
-        if granted(&boot.options) == 0 {
+        if granted(self.places.boot_options) == 0 {
             return None;
         }
         let is_exposed =
@@ -140,7 +139,7 @@ impl<'a> Gather<'a> {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        let (target, mode, mount) = (target.display(), attributes.mode, boot.mount_point.display());
+        let (target, mode, mount) = (target.display(), attributes.mode, self.places.boot_mount_point.display());
         Some(format!(
             "{target}{more}: FAT has no modes, so that everybody on the machine can read it, not {mode:04o}; \
              add \"umask=0077\" to fileSystems.\"{mount}\".options"

@@ -5,14 +5,15 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::tree::Attributes;
+use crate::mounts::MountTable;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Cancelled};
-use crate::spec::Spec;
+use crate::spec::{Reserved, Spec};
 use crate::store::StoreRoot;
 
 mod gather;
@@ -87,6 +88,34 @@ pub struct OwnEntry {
     pub origin: String,
 }
 
+/// Where the running system has what of an image.
+#[derive(Clone, Debug)]
+pub struct Places<'a> {
+    /// What is mounted where.
+    pub mounts: &'a MountTable,
+    /// The parts of the filesystem of the store that are the store's.
+    pub reserved: Reserved,
+    /// The store directory.
+    pub store_dir: &'a Path,
+    /// Where the ESP is mounted.
+    pub boot_mount_point: &'a Path,
+    /// How the ESP is mounted.
+    pub boot_options: &'a [String],
+}
+
+impl<'a> Places<'a> {
+    /// Those that a spec gives.
+    pub fn of(spec: &'a Spec) -> Self {
+        Self {
+            mounts: &spec.mounts,
+            reserved: spec.reserved(),
+            store_dir: spec.store_dir.as_path(),
+            boot_mount_point: &spec.boot.mount_point,
+            boot_options: &spec.boot.options,
+        }
+    }
+}
+
 /// All that a host has of its own. Files that were made for it are gone when this is dropped.
 #[derive(Debug, Default)]
 pub struct OwnFiles {
@@ -110,12 +139,29 @@ pub fn gather(
     store_root: &StoreRoot,
     cancel: &Cancel,
 ) -> Result<OwnFiles, OwnError> {
-    let mut gather = Gather::new(spec);
-    gather.directories();
-    let scratch = scan::files(&mut gather, store_root, cancel)?;
+    let mut gather = Gather::new(Places::of(spec));
+    gather.directories(spec);
+    let scratch = scan::files(&mut gather, spec, store_root, cancel)?;
     if let Some(extra) = extra {
-        scan::extra(&mut gather, &extra.directory, cancel)?;
-        extra.chown.iter().for_each(|chown| gather.chown(chown));
+        gather.lay_over(extra, cancel)?;
     }
     gather.finish(scratch)
+}
+
+/// Finds out all that a directory lays over the running system of `places`.
+///
+/// # Errors
+/// As of [`gather`].
+pub fn gather_extra(places: Places<'_>, extra: &ExtraFiles, cancel: &Cancel) -> Result<OwnFiles, OwnError> {
+    let mut gather = Gather::new(places);
+    gather.lay_over(extra, cancel)?;
+    gather.finish(None)
+}
+
+impl Gather<'_> {
+    fn lay_over(&mut self, extra: &ExtraFiles, cancel: &Cancel) -> Result<(), OwnError> {
+        scan::extra(self, &extra.directory, cancel)?;
+        extra.chown.iter().for_each(|chown| self.chown(chown));
+        Ok(())
+    }
 }

@@ -15,7 +15,7 @@ use crate::progress::{Cancel, Cancelled};
 use crate::source::links::{self, Unresolved};
 use crate::source::tree::Attributes;
 use crate::spec::files::Contents;
-use crate::spec::{Location, OwnFile};
+use crate::spec::{Location, OwnFile, Spec};
 use crate::store::StoreRoot;
 
 /// All permission bits.
@@ -24,12 +24,12 @@ const PERMISSIONS: u32 = 0o7777;
 /// Adds the spec's `files`. Texts are written to a directory, which is returned.
 pub(super) fn files(
     gather: &mut Gather<'_>,
+    spec: &Spec,
     store_root: &StoreRoot,
     cancel: &Cancel,
 ) -> Result<Option<Scratch>, OwnError> {
     let mut scratch = None;
-    let files = &gather.spec.files;
-    for (number, file) in files.iter().enumerate() {
+    for (number, file) in spec.files.iter().enumerate() {
         let kind = match &file.contents {
             Contents::Source(source) => {
                 let mut scan = Sources { gather, file, store_root, cancel };
@@ -177,7 +177,7 @@ pub(super) fn extra(gather: &mut Gather<'_>, top: &Path, cancel: &Cancel) -> Res
     }
     for (target, metadata) in directories {
         let source = top.join(target.strip_prefix("/").unwrap_or(&target));
-        if gather.spec.mounts.locate(&target).is_ok() && !gather.leads_to_store(&target) {
+        if gather.places.mounts.locate(&target).is_ok() && !gather.leads_to_store(&target) {
             extra_one(gather, &source, target, &metadata);
         }
     }

@@ -1,6 +1,7 @@
 //! Directory entries: short ones, and the long names before them.
 
 use super::super::alias::short_checksum;
+use super::super::clock::Clock;
 use super::shape::shown;
 use super::{Bits, Shape, u8_at, u16_at, u32_at};
 
@@ -23,15 +24,6 @@ const LOWER_EXTENSION: u8 = 0x10;
 /// The most parts of a long name.
 const MOST_PARTS: u8 = 20;
 
-/// When a file was modified last, in FAT's bits.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::vfat) struct Time {
-    /// Years since 1980 from bit 9 on, the month in bits 5 to 8, the day in bits 0 to 4.
-    pub(in crate::vfat) date: u16,
-    /// Hours from bit 11 on, minutes in bits 5 to 10, pairs of seconds in bits 0 to 4.
-    pub(in crate::vfat) time: u16,
-}
-
 /// An entry that is a file, a directory or the volume's label.
 #[derive(Clone, Debug)]
 pub(in crate::vfat) struct Entry {
@@ -43,7 +35,10 @@ pub(in crate::vfat) struct Entry {
     lower: u8,
     /// The first cluster, or 0.
     pub(in crate::vfat) cluster: u32,
-    pub(in crate::vfat) modified: Time,
+    pub(in crate::vfat) created: Clock,
+    /// A date without a time.
+    pub(in crate::vfat) accessed: Clock,
+    pub(in crate::vfat) modified: Clock,
     /// In bytes.
     pub(in crate::vfat) size: u32,
     /// What is wrong with its long name.
@@ -194,7 +189,9 @@ fn short(shape: &Shape, raw: &[u8; 32], parts: Option<Parts>) -> Entry {
         attributes: u8_at(raw, 11),
         lower: u8_at(raw, 12),
         cluster,
-        modified: Time { date: u16_at(raw, 24), time: u16_at(raw, 22) },
+        created: Clock { date: u16_at(raw, 16), time: u16_at(raw, 14), hundredths: u8_at(raw, 13) },
+        accessed: Clock { date: u16_at(raw, 18), ..Clock::default() },
+        modified: Clock { date: u16_at(raw, 24), time: u16_at(raw, 22), hundredths: 0 },
         size: u32_at(raw, 28),
         problem,
     }

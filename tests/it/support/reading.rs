@@ -26,6 +26,21 @@ pub(crate) fn open(bytes: Arc<dyn Bytes>) -> Result<Box<dyn FileSystem>, ReadErr
     image::open_filesystem(format, bytes)
 }
 
+/// What our writers could not write again: of the whole filesystem, then of each file, with its path.
+///
+/// # Panics
+/// If something cannot be read.
+pub(crate) fn obstacles(filesystem: &dyn FileSystem) -> Vec<String> {
+    let (found, errors) = walk(filesystem, usize::MAX);
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut all = filesystem.obstacles().unwrap();
+    for path in [PathBuf::new()].into_iter().chain(found.into_keys()) {
+        let rest = filesystem.rest(&path).unwrap();
+        all.extend(rest.obstacles.iter().map(|obstacle| format!("{}: {obstacle}", path.display())));
+    }
+    all
+}
+
 /// What the check of its format finds.
 pub(crate) fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     image::check_filesystem(image::recognise(bytes).unwrap_or(Format::Vfat), bytes)
@@ -165,7 +180,9 @@ pub(crate) fn exercise(bytes: impl Bytes + 'static) {
     let bytes: Arc<dyn Bytes> = Arc::new(bytes);
     if let Ok(filesystem) = open(Arc::clone(&bytes)) {
         let (found, _) = walk(&*filesystem, 2000);
+        drop(filesystem.obstacles());
         for (path, entry) in found {
+            drop(filesystem.rest(&path));
             match entry.metadata.kind {
                 Kind::File => drop(contents(&*filesystem, &path, MOST)),
                 Kind::Symlink => drop(filesystem.read_link(&path)),

@@ -52,8 +52,17 @@ pub(crate) struct Tree {
     pub(crate) found: Vec<(PathBuf, Entry)>,
 }
 
+/// What could not be written again is told like an error.
+fn tell_obstacles(obstacles: Result<Vec<String>, ReadError>) {
+    match obstacles {
+        Ok(obstacles) => assert!(!obstacles.iter().any(|text| text.chars().any(char::is_control)), "{obstacles:?}"),
+        Err(error) => tell(&error),
+    }
+}
+
 /// Lists all directories, reads all links and parts of all files.
 pub(crate) fn tree(fs: &dyn FileSystem) -> Tree {
+    tell_obstacles(fs.obstacles());
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
     let mut entered = Entered::default();
@@ -89,6 +98,7 @@ fn file(fs: &dyn FileSystem, path: &Path) {
         Ok(metadata) => metadata,
         Err(error) => return tell(&error),
     };
+    tell_obstacles(fs.rest(path).map(|rest| rest.obstacles));
     match metadata.kind {
         Kind::File => match fs.open(path) {
             Ok(mut contents) => {

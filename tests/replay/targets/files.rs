@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use sane_image::read::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Summary, escape};
+use sane_image::read::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary, escape};
+use sane_image::times::Times;
 
 /// Regular files, and the directories that they are in.
 pub(crate) struct Files {
@@ -77,6 +78,15 @@ impl FileSystem for Files {
 
     fn read_link(&self, path: &Path) -> Result<OsString, ReadError> {
         Err(ReadError::WrongKind { path: escape::path(path), wanted: "symbolic link" })
+    }
+
+    fn rest(&self, path: &Path) -> Result<Rest, ReadError> {
+        self.metadata(path)?;
+        Ok(Rest { times: Times::STORE, flags: 0, obstacles: Vec::new() })
+    }
+
+    fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {
