@@ -105,8 +105,8 @@ pub(super) fn refuse_among_devices(named: &Path, directory: &Path) -> Result<(),
     let filesystem = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
     let is_of = |path: &str, found: Option<u64>| found.is_some() && found == filesystem(Path::new(path));
     let here = directory.ancestors().map(or_here).find_map(filesystem);
-    // In a sandbox, /dev can be on the disk of all else.
-    if !is_of("/dev", here) || is_of("/", here) {
+    // In a sandbox, /dev can be on the disk of all else. Who names /dev/shm means memory, whether it is a mount or not.
+    if !is_of("/dev", here) || is_of("/", here) || directory.starts_with("/dev/shm") {
         return Ok(());
     }
     let why = "would lie in memory, for /dev holds devices, and there is none of that name; give a name on a disk";
@@ -214,6 +214,7 @@ mod tests {
             for path in ["/dev/sane-image-test", "/dev/no/such/directory"] {
                 assert!(refused(Path::new(path)).contains("would lie in memory"));
             }
+            assert!(refuse_among_devices(Path::new("x"), Path::new("/dev/shm/x")).is_ok());
         }
         for path in ["new/", "/", ".."] {
             refused(Path::new(path));
