@@ -53,8 +53,10 @@ pub(super) enum Place {
 pub(super) struct Packed {
     /// Its first byte on the disk.
     pub(super) start: u64,
-    /// How many bytes it is on the disk: at most [`Map::largest_unit`].
+    /// How many bytes it has when unpacked, at most; at most [`Map::largest_unit`].
     pub(super) len: usize,
+    /// How many at least.
+    pub(super) least: usize,
     /// Its number, for the cache.
     pub(super) number: u64,
     /// Where it is in the file.
@@ -140,7 +142,7 @@ impl<M: Map> Mapped<M> {
         let mut raw = vec![0; packed.packed_len];
         self.read_stored(packed.start, packed.at, &mut raw)?;
         let what = format!("compressed data of the disk's byte {} at byte {}", packed.start, packed.at);
-        unpack(self.map.form(), &what, packed.method, &raw, packed.len)
+        unpack(self.map.form(), &what, packed.method, &raw, packed.least..=packed.len)
     }
 }
 

@@ -16,6 +16,10 @@ mod fields;
 mod mapped;
 mod qcow2;
 mod unpack;
+mod vhd;
+mod vhdx;
+mod vmdk;
+mod zst;
 
 use mapped::{Map, Mapped};
 
@@ -24,6 +28,14 @@ use mapped::{Map, Mapped};
 pub enum Form {
     /// QEMU's.
     Qcow2,
+    /// zstd's, with a seek table.
+    Zst,
+    /// Virtual PC's, Azure's and Xen's.
+    Vhd,
+    /// VMware's.
+    Vmdk,
+    /// Hyper-V's.
+    Vhdx,
 }
 
 impl Form {
@@ -31,6 +43,10 @@ impl Form {
     pub fn name(self) -> &'static str {
         match self {
             Self::Qcow2 => "qcow2",
+            Self::Zst => "zst",
+            Self::Vhd => "VHD",
+            Self::Vmdk => "VMDK",
+            Self::Vhdx => "VHDX",
         }
     }
 }
@@ -56,22 +72,35 @@ type Opened = Result<(String, Window), ReadError>;
 /// # Errors
 /// If the container is damaged, uses what cannot be read here, or has parts of the disk in another file.
 pub fn open(file: &Window) -> Result<Option<Container>, ReadError> {
-    let Some(form) = recognise(file) else { return Ok(None) };
+    let mut start = [0; 16];
+    let len = usize::try_from(file.len()).map_or(start.len(), |len| len.min(start.len()));
+    file.read_exact_at(ByteOffset(0), start.get_mut(..len).unwrap_or_default())?;
+    let Some(form) = recognise(file, &start) else { return Ok(None) };
     let (variant, disk) = match form {
         Form::Qcow2 => qcow2::open(file),
+        Form::Zst => zst::open(file),
+        Form::Vhd => vhd::open(file),
+        Form::Vmdk => vmdk::open(file, &start),
+        Form::Vhdx => vhdx::open(file),
     }?;
     Ok(Some(Container { form, variant, file_size: file.len(), disk }))
 }
 
-/// The form of a file by its magic.
-fn recognise(file: &Window) -> Option<Form> {
-    let mut start = [0; 16];
-    let len = start.len().min(usize::try_from(file.len()).unwrap_or(usize::MAX));
-    file.read_exact_at(ByteOffset(0), start.get_mut(..len)?).ok()?;
+/// The form of a file that starts with `start`, by its magic.
+fn recognise(file: &Window, start: &[u8]) -> Option<Form> {
+    let vmdk = [vmdk::MAGIC, vmdk::DESCRIPTOR, vmdk::ESX];
     if start.starts_with(&qcow2::MAGIC) {
-        return Some(Form::Qcow2);
+        Some(Form::Qcow2)
+    } else if start.starts_with(vhdx::MAGIC) {
+        Some(Form::Vhdx)
+    } else if vmdk.iter().any(|magic| start.starts_with(magic)) {
+        Some(Form::Vmdk)
+    } else if zst::recognise(file, start) {
+        Some(Form::Zst)
+    } else {
+        // Its magic may be at the end of the file only.
+        vhd::recognise(file, start).then_some(Form::Vhd)
     }
-    None
 }
 
 /// The disk that a map tells of.

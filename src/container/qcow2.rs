@@ -219,6 +219,7 @@ impl Qcow2 {
         Ok(Packed {
             start,
             len: self.largest_unit(),
+            least: self.largest_unit(),
             number: start >> self.cluster_bits,
             at: offset,
             packed_len: len
