@@ -216,3 +216,67 @@ impl Map for Zst {
 fn wrong(why: impl Into<String>) -> ReadError {
     corrupt(Form::Zst, "seek table", why)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::units::ByteOffset;
+
+    /// A file of these frames, and of lengths in the table that may be others.
+    fn file(frames: &[&[u8]], lengths: impl Fn(usize, u32) -> u32) -> Window {
+        let (mut bytes, mut table) = (Vec::new(), Vec::new());
+        for (number, frame) in frames.iter().enumerate() {
+            let packed = zstd::bulk::compress(frame, 1).unwrap();
+            bytes.extend_from_slice(&packed);
+            table.extend(u32::try_from(packed.len()).unwrap().to_le_bytes());
+            table.extend(lengths(number, u32::try_from(frame.len()).unwrap()).to_le_bytes());
+        }
+        bytes.extend(TABLE.to_le_bytes());
+        bytes.extend(u32::try_from(table.len() + 9).unwrap().to_le_bytes());
+        bytes.extend(table);
+        bytes.extend(u32::try_from(frames.len()).unwrap().to_le_bytes());
+        bytes.push(0);
+        bytes.extend(SEEKABLE.to_le_bytes());
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        Window::new(file, bytes.len() as u64)
+    }
+
+    #[test]
+    fn more_frames_than_places_are_kept() {
+        let bytes: Vec<u8> = (0..150_000_u32).map(|number| (number % 251).to_le_bytes()[0]).collect();
+        let frames: Vec<&[u8]> = bytes.chunks(1).collect();
+        let (_, disk) = open(&file(&frames, |_, len| len)).unwrap();
+        assert_eq!(disk.len(), 150_000);
+        for at in [0, 1, 2, 3, 65_535, 65_536, 99_998, 149_990] {
+            let mut read = [0; 10];
+            disk.read_exact_at(ByteOffset(at), &mut read).unwrap();
+            let at = usize::try_from(at).unwrap();
+            assert_eq!(read, bytes[at..at + 10], "{at}");
+        }
+    }
+
+    #[test]
+    fn frames_may_be_empty() {
+        let (_, disk) = open(&file(&[b"", b"01", b"", b"", b"234", b""], |_, len| len)).unwrap();
+        let mut read = [0; 5];
+        disk.read_exact_at(ByteOffset(0), &mut read).unwrap();
+        assert_eq!(&read, b"01234");
+        assert!(disk.read_exact_at(ByteOffset(5), &mut [0]).is_err());
+        assert_eq!(open(&file(&[], |_, len| len)).unwrap().1.len(), 0);
+    }
+
+    #[test]
+    fn lengths_that_are_not_true_are_told() {
+        for wrong in [1, 3, 4096] {
+            let (_, disk) = open(&file(&[b"01", b"23"], |number, len| if number == 1 { wrong } else { len })).unwrap();
+            let error = disk.read_exact_at(ByteOffset(2), &mut [0]).unwrap_err().to_string();
+            assert!(error.contains("zst compressed data of the disk's byte 2"), "{error}");
+            disk.read_exact_at(ByteOffset(1), &mut [0]).unwrap();
+        }
+        let error = open(&file(&[b"01"], |_, _| u32::MAX)).unwrap_err().to_string();
+        assert!(error.contains("frame of 4294967295 bytes") && error.contains("zstd -d"), "{error}");
+    }
+}

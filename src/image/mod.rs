@@ -123,6 +123,14 @@ impl Image {
         Self::from_bytes(whole(file)?)
     }
 
+    /// The image whose bytes are a disk's.
+    ///
+    /// # Errors
+    /// Those of [`from_file`](Self::from_file).
+    pub fn of_disk(disk: Window) -> Result<Self, ReadError> {
+        Self::from_bytes(disk)
+    }
+
     fn from_bytes(bytes: Window) -> Result<Self, ReadError> {
         let table = Table::read(&bytes)?;
         let format = recognise(&bytes);

@@ -10,6 +10,7 @@ mod bounds;
 mod btrfs;
 mod command_line;
 mod completion;
+mod containers;
 mod damage;
 mod database;
 mod determinism;
