@@ -97,7 +97,11 @@ mod tests {
         let cache = Cache::new(16 << 20);
         let mut unpacked = Vec::new();
         for number in [0, 8, 8, 0, 16, 16, 1, 16] {
-            cache.get(number, || Ok(unpacked.push(number)).map(|()| vec![7])).unwrap();
+            let unpack = || {
+                unpacked.push(number);
+                Ok(vec![7])
+            };
+            cache.get(number, unpack).unwrap();
         }
         // One unit of this size has room in each part; 0, 8 and 16 are of one part.
         assert_eq!(unpacked, [0, 8, 0, 16, 1]);

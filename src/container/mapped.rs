@@ -20,8 +20,8 @@ pub(super) trait Map: Send + Sync + fmt::Debug {
     /// The most bytes of a compressed unit; 0 if none is compressed.
     fn largest_unit(&self) -> usize;
 
-    /// What stands at `at`, a place within the disk, and on: at least one byte, and no more than a look at one page of the
-    /// tables tells. Whoever asks wants `wanted` bytes.
+    /// What stands at `at`, a place within the disk, and on: at least one byte, and no more than a look at one page of
+    /// the tables tells. Whoever asks wants `wanted` bytes.
     ///
     /// # Errors
     /// If the tables are damaged, or cannot be read.

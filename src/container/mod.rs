@@ -1,10 +1,10 @@
 //! Disks in containers: a file that is not the disk's bytes one after another but a form of them that hypervisors or
 //! archives use. Each form has a file here, which reads it and never writes.
 //!
-//! [`open`] tells by their magic which form a file has, and gives the disk in it as a [`Window`]. Nothing in a container is trusted: its
-//! tables are read a page at a time where a read needs them, and never kept, so that a container of any size takes the same memory: a
-//! [cache](cache) of at most 64 MiB for what is compressed, of one unit (at most 16 MiB) more for each thread that unpacks, and 1 MiB
-//! for the index of a zst.
+//! [`open`] tells by their magic which form a file has, and gives the disk in it as a [`Window`]. Nothing in a
+//! container is trusted. Its tables are read a page at a time, where a read needs them, and are not kept. So a container
+//! of any size takes the same memory: at most 64 MiB for what was unpacked last, 1 MiB for the index of a zst, and, for
+//! each thread that unpacks, one unit of at most 16 MiB and its packed bytes, at most 32 MiB.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! qcow2, versions 2 and 3: the form of QEMU.
 //!
-//! Source: QEMU, docs/interop/qcow2.rst. A disk is clusters; a table of two levels tells of each where it is in the file, or that it is
-//! zeros. Snapshots that the file holds besides are not seen. Numbers have their big end first.
+//! Source: QEMU, docs/interop/qcow2.rst. A disk is clusters; a table of two levels tells of each where it is in the
+//! file, or that it is zeros. Snapshots that the file holds besides are not seen. Numbers have their big end first.
 
 use super::fields::{be32, be64};
 use super::mapped::{Map, Packed, Piece, Place, joined};
@@ -189,7 +189,8 @@ impl Qcow2 {
         Ok(vec![Piece { len, place: if is_zero { Place::Zero } else { Place::Stored(offset.saturating_add(from)) } }])
     }
 
-    /// The parts of a cluster from a byte in it on. Parts that are neither there nor zeros would come from a backing file; there is none.
+    /// The parts of a cluster from a byte in it on. Parts that are neither there nor zeros would come from a backing
+    /// file; there is none.
     fn subclusters(&self, states: u64, offset: u64, start: u64, from: u64) -> Result<Vec<Piece>, ReadError> {
         let size = self.cluster() / SUBCLUSTERS;
         let (there, zero) = (states & 0xffff_ffff, states >> 32);
@@ -274,7 +275,7 @@ impl Map for Qcow2 {
 }
 
 /// Reads what version 3 has more than version 2, and gives the incompatible features.
-fn read_rest(file: &Window, header: &mut Vec<u8>) -> Result<u64, ReadError> {
+fn read_rest(file: &Window, header: &mut [u8]) -> Result<u64, ReadError> {
     read(Form::Qcow2, file, "header", 0, header.get_mut(..HEADER_3).unwrap_or_default())?;
     let len = usize::try_from(be32(header, 100)).unwrap_or(usize::MAX);
     if len < HEADER_3 || !len.is_multiple_of(8) {

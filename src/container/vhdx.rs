@@ -1,7 +1,8 @@
 //! VHDX: the form of Hyper-V; fixed and dynamic.
 //!
-//! Source: Microsoft, [MS-VHDX]. Two headers, of which the newer right one counts; a table of regions; in one region what is known of the disk,
-//! in the other a table that tells where blocks of the disk are. Numbers have their little end first.
+//! Source: Microsoft, [MS-VHDX]. Two headers, of which the newer right one counts; a table of regions; in one region
+//! what is known of the disk, in the other a table that tells where blocks of the disk are. Numbers have their little
+//! end first.
 
 use uuid::{Uuid, uuid};
 

@@ -1,7 +1,7 @@
 //! VMDK: the form of VMware; monolithicSparse and streamOptimized, which are all in one file.
 //!
-//! Source: VMware, "Virtual Disk Format 5.0". A disk is grains. A directory tells where tables are, and these where the grains
-//! are; in streamOptimized ones each grain is compressed, behind a marker. Numbers have their little end first.
+//! Source: VMware, "Virtual Disk Format 5.0". A disk is grains. A directory tells where tables are, and these where the
+//! grains are; in streamOptimized ones each grain is compressed, behind a marker. Numbers have their little end first.
 
 use super::fields::{le16, le32, le64};
 use super::mapped::{Map, Packed, Piece, Place, joined};
@@ -114,7 +114,7 @@ impl Vmdk {
         }
         let bytes = |sectors: u64| sectors.checked_mul(SECTOR).filter(|bytes| i64::try_from(*bytes).is_ok());
         let size = bytes(capacity).ok_or_else(|| wrong("header", format!("a disk of {capacity} sectors")))?;
-        let covers = grain.checked_mul(u64::from(table)).filter(|covers| *covers > 0);
+        let covers = grain.checked_mul(table).filter(|covers| *covers > 0);
         let tables = covers.map(|covers| capacity.div_ceil(covers)).filter(|tables| *tables <= TABLES_MAX);
         let (Some(tables), Some(directory)) = (tables, bytes(directory)) else {
             let why = format!("tables of {table} grains for a disk of {capacity} sectors");
