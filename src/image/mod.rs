@@ -110,8 +110,8 @@ impl Image {
         let file = whole(file)?;
         // What is on a device is what its firmware sees.
         match if kind.is_file() { container::open(&file)? } else { None } {
-            Some(container) => Ok(Self { container: Some(container.clone()), ..Self::from_bytes(container.disk)? }),
-            None => Self::from_bytes(file),
+            Some(container) => Ok(Self { container: Some(container.clone()), ..Self::of_disk(container.disk)? }),
+            None => Self::of_disk(file),
         }
     }
 
@@ -120,18 +120,14 @@ impl Image {
     /// # Errors
     /// If it cannot be read, or has neither a partition table nor a filesystem.
     pub fn from_file(file: File) -> Result<Self, ReadError> {
-        Self::from_bytes(whole(file)?)
+        Self::of_disk(whole(file)?)
     }
 
     /// The image whose bytes are a disk's.
     ///
     /// # Errors
     /// Those of [`from_file`](Self::from_file).
-    pub fn of_disk(disk: Window) -> Result<Self, ReadError> {
-        Self::from_bytes(disk)
-    }
-
-    fn from_bytes(bytes: Window) -> Result<Self, ReadError> {
+    pub fn of_disk(bytes: Window) -> Result<Self, ReadError> {
         let table = Table::read(&bytes)?;
         let format = recognise(&bytes);
         if table.is_none()
