@@ -16,7 +16,8 @@
 //! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
 //!
 //! ```text
-//! image ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
+//! file ─ container ─▶ the disk in a zst, qcow2, VMDK, VHD or VHDX; a raw image is its own disk
+//! disk ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
 //! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
 //! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
 //! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
@@ -55,6 +56,8 @@ pub mod disk;
 pub mod copy;
 
 pub mod read;
+
+pub mod container;
 
 pub mod vfat;
 

@@ -27,7 +27,7 @@ Examples:
   Which kernel boots by default?
     sane-image inspect nixos.img --json | jq -r '.boot.entries[] | select(.default) | .kernel.path'")]
 pub(super) struct InspectArgs {
-    /// A disk image, a bare partition image, or a block device
+    /// A disk image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), a bare partition image, or a block device
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Print the report as JSON; docs/inspect-json.md describes it

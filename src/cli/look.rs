@@ -17,7 +17,7 @@ use super::complete;
 /// A partition of an image.
 #[derive(Debug, Args)]
 pub(super) struct PartArgs {
-    /// A disk image, a bare partition image, or a block device
+    /// A disk image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), a bare partition image, or a block device
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// The partition: `boot` (the ESP), `nix` (the one with the store), or its number

@@ -34,7 +34,7 @@ Examples:
   Does the disk hold what was built, whatever it says itself?
     sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
 pub(super) struct VerifyArgs {
-    /// The image, or one partition's bare image
+    /// The image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), or one partition's bare image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Compare the store with what is registered here, and the image's own registration and Nix database too: a file for `nix-store

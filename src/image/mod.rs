@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::container::{self, Container};
 use crate::disk::table::{MbrEntry, MbrTable, Table};
 use crate::read::{Bytes, FileSystem, Opener, ReadError, Window, escape};
 use crate::units::{ByteOffset, SectorSize};
@@ -36,6 +37,7 @@ const MBR_ESP: u8 = 0xef;
 #[derive(Clone, Debug)]
 pub struct Image {
     bytes: Window,
+    container: Option<Container>,
     table: Option<Table>,
     mbr: Option<MbrTable>,
     partitions: Vec<Partition>,
@@ -103,38 +105,51 @@ impl Opener for Partition {
 }
 
 impl Image {
-    /// Opens the image in a file or on a block device.
+    /// Opens the image in a file or on a block device; in a file it may be in a [container].
     ///
     /// # Errors
-    /// If it cannot be read, or has neither a partition table nor a filesystem. What is wrong with the table is not
+    /// If it cannot be read, is in a container with errors of its own, or has neither a partition table nor a filesystem. What is wrong with the table is not
     /// an error but among its [`faults`](Table::faults).
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let failed = |source| ReadError::Open { path: escape::path(path), source };
         let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
+        let kind = file.metadata().map_err(failed)?.file_type();
+        if kind.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
-        Self::from_file(file)
+        let file = whole(file)?;
+        // What is on a device is what its firmware sees.
+        match if kind.is_file() { container::open(&file)? } else { None } {
+            Some(container) => Ok(Self { container: Some(container.clone()), ..Self::of_disk(container.disk)? }),
+            None => Self::of_disk(file),
+        }
     }
 
-    /// The image in an open file.
+    /// The image whose bytes are those of an open file.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
-    pub fn from_file(mut file: File) -> Result<Self, ReadError> {
-        // A block device's metadata tells no length.
-        let len =
-            file.seek(SeekFrom::End(0)).map_err(|source| ReadError::Io { offset: ByteOffset(0), len: 0, source })?;
-        Self::from_bytes(Window::new(file, len))
+    /// If it cannot be read, or has neither a partition table nor a filesystem.
+    pub fn from_file(file: File) -> Result<Self, ReadError> {
+        Self::of_disk(whole(file)?)
     }
 
-    fn from_bytes(bytes: Window) -> Result<Self, ReadError> {
+    /// The image whose bytes are a disk's.
+    ///
+    /// # Errors
+    /// Those of [`from_file`](Self::from_file).
+    pub fn of_disk(bytes: Window) -> Result<Self, ReadError> {
         let table = Table::read(&bytes)?;
         let format = recognise(&bytes);
         if table.is_none()
             && let Some(mbr) = find_mbr(&bytes, format)?
         {
-            return Ok(Self { partitions: mbr_partitions(&bytes, &mbr), bytes, table: None, mbr: Some(mbr) });
+            return Ok(Self {
+                partitions: mbr_partitions(&bytes, &mbr),
+                bytes,
+                container: None,
+                table: None,
+                mbr: Some(mbr),
+            });
         }
         match table {
             // A filesystem may lie upon what is left of a table.
@@ -147,18 +162,27 @@ impl Image {
                     let (type_guid, guid, attributes) = (entry.type_guid, entry.guid, entry.attributes);
                     Partition { number, name, type_guid, guid, attributes, mbr: None, offset, size, format, bytes }
                 });
-                Ok(Self { partitions: partitions.collect(), bytes, table: Some(table), mbr: None })
+                Ok(Self { partitions: partitions.collect(), bytes, container: None, table: Some(table), mbr: None })
             }
-            _ if format.is_some() => {
-                Ok(Self { partitions: vec![Partition::bare(&bytes, format)], bytes, table: None, mbr: None })
-            }
+            _ if format.is_some() => Ok(Self {
+                partitions: vec![Partition::bare(&bytes, format)],
+                bytes,
+                container: None,
+                table: None,
+                mbr: None,
+            }),
             _ => Err(ReadError::Unsupported(
                 "the image has neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs filesystem".to_owned(),
             )),
         }
     }
 
-    /// All its bytes.
+    /// The container that it is in.
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
+    /// All its bytes: those of the disk, where it is in a container.
     pub fn bytes(&self) -> Window {
         self.bytes.clone()
     }
@@ -207,6 +231,13 @@ impl Partition {
             bytes: bytes.clone(),
         }
     }
+}
+
+/// All of a file or a block device.
+fn whole(mut file: File) -> Result<Window, ReadError> {
+    // A block device's metadata tells no length.
+    let len = file.seek(SeekFrom::End(0)).map_err(|source| ReadError::Io { offset: ByteOffset(0), len: 0, source })?;
+    Ok(Window::new(file, len))
 }
 
 /// The MBR of a disk without a GPT, by the sector size that finds more filesystems. A FAT starts with a boot sector that

@@ -33,6 +33,11 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         version: VERSION,
         image: name.to_owned(),
         size: image.bytes().len(),
+        container: image.container().map(|container| ContainerReport {
+            format: container.form.name(),
+            variant: container.variant.clone(),
+            file_size: container.file_size,
+        }),
         table: image.table().map(disk::table),
         mbr: image.mbr().map(disk::mbr),
         regions: disk::regions(image),

@@ -18,8 +18,11 @@ pub struct Report {
     pub version: u32,
     /// The image, as the user named it.
     pub image: String,
-    /// Its size.
+    /// Its size; that of the disk, if it is in a container.
     pub size: u64,
+    /// The container that it is in, unless the file is the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerReport>,
     /// The GUID partition table; none in a bare partition image.
     pub table: Option<TableReport>,
     /// The partition table of an MBR, where that is the disk's.
@@ -35,6 +38,18 @@ pub struct Report {
     pub problems: Vec<String>,
     /// What can be read but is hardly meant: one line each.
     pub warnings: Vec<String>,
+}
+
+/// What an image is in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerReport {
+    /// `qcow2`, `zst`, `VMDK`, `VHD` or `VHDX`.
+    pub format: &'static str,
+    /// Which kind of that format, in its own words.
+    pub variant: String,
+    /// The size of the file.
+    pub file_size: u64,
 }
 
 /// A partition table.

@@ -30,6 +30,9 @@ pub fn text(report: &Report, style: Style) -> String {
 
 fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result {
     writeln!(out, "{}: {} ({} bytes)", report.image, human(report.size), count(report.size))?;
+    if let Some(ContainerReport { format, variant, file_size }) = &report.container {
+        writeln!(out, "{format} ({variant}) in a file of {} ({} bytes)", human(*file_size), count(*file_size))?;
+    }
     write_table(out, report)?;
     writeln!(out, "\n{}", draw(report, style.width, style.colour))?;
     write_regions(out, report)?;

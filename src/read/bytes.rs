@@ -1,5 +1,6 @@
 //! The bytes of an image, of a partition in it, or of a test.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -62,24 +63,45 @@ impl Bytes for Vec<u8> {
     }
 }
 
-/// A part of a file, addressed from 0.
+/// Bytes of which some are known to be zeros without being read: those of a disk in a container.
+pub trait Sparse: Bytes + fmt::Debug {
+    /// The first byte from `at` on that is not known to be zero; their number if all are.
+    fn data_from(&self, at: u64) -> u64;
+}
+
+/// A part of a file, or of a disk in a container, addressed from 0.
 #[derive(Clone, Debug)]
 pub struct Window {
-    file: Arc<File>,
+    source: Source,
     start: u64,
     len: u64,
+}
+
+/// What a window is a part of.
+#[derive(Clone, Debug)]
+enum Source {
+    /// A file or a block device.
+    File(Arc<File>),
+    /// A disk in a container.
+    Disk(Arc<dyn Sparse>),
 }
 
 impl Window {
     /// All `len` bytes of `file`.
     pub fn new(file: File, len: u64) -> Self {
-        Self { file: Arc::new(file), start: 0, len }
+        Self { source: Source::File(Arc::new(file)), start: 0, len }
+    }
+
+    /// All of a disk in a container.
+    pub fn of_disk(disk: Arc<dyn Sparse>) -> Self {
+        let len = disk.len();
+        Self { source: Source::Disk(disk), start: 0, len }
     }
 
     /// The `len` bytes from `start` on, or `None` if they end past this window.
     pub fn slice(&self, start: ByteOffset, len: u64) -> Option<Self> {
         let end = start.checked_add(len)?;
-        (end.0 <= self.len).then(|| Self { file: Arc::clone(&self.file), start: self.start + start.0, len })
+        (end.0 <= self.len).then(|| Self { source: self.source.clone(), start: self.start + start.0, len })
     }
 
     /// The file, and which of its bytes is the first one here.
@@ -108,7 +130,11 @@ impl Window {
 
     /// The first byte from `at` on that is in no hole, as far as is known: devices tell no holes.
     fn data_from(&self, at: u64) -> u64 {
-        match seek(&*self.file, SeekFrom::Data(self.start + at)) {
+        let data = match &self.source {
+            Source::Disk(disk) => Ok(disk.data_from(self.start + at)),
+            Source::File(file) => seek(&**file, SeekFrom::Data(self.start + at)),
+        };
+        match data {
             Ok(data) => data.saturating_sub(self.start).max(at),
             Err(Errno::NXIO) => self.len,
             Err(_) => at,
@@ -123,16 +149,20 @@ impl Bytes for Window {
 
     fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
         match offset.checked_add(buf.len() as u64) {
-            Some(end) if end.0 <= self.len => self
-                .file
-                .read_exact_at(buf, self.start + offset.0)
-                .map_err(|source| ReadError::Io { offset, len: buf.len() as u64, source }),
+            Some(end) if end.0 <= self.len => {
+                match &self.source {
+                    Source::File(file) => file
+                        .read_exact_at(buf, self.start + offset.0)
+                        .map_err(|source| ReadError::Io { offset, len: buf.len() as u64, source }),
+                    Source::Disk(disk) => disk.read_exact_at(ByteOffset(self.start + offset.0), buf),
+                }
+            }
             _ => Err(past_the_end(offset, buf.len())),
         }
     }
 }
 
-fn past_the_end(offset: ByteOffset, len: usize) -> ReadError {
+pub(crate) fn past_the_end(offset: ByteOffset, len: usize) -> ReadError {
     ReadError::Io { offset, len: len as u64, source: io::ErrorKind::UnexpectedEof.into() }
 }
 

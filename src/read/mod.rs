@@ -21,7 +21,7 @@ pub mod walk;
 #[cfg(test)]
 pub(crate) mod fake;
 
-pub use bytes::{Bytes, Window};
+pub use bytes::{Bytes, Sparse, Window};
 pub use error::{Fault, ReadError};
 pub use resolve::resolve;
 pub use rest::Rest;

@@ -420,6 +420,15 @@ fn partition_tables_of_large_sectors_are_checked() {
     oracle::fdisk(disk.path(), 4096).expect_damage();
 }
 
+#[test]
+fn qemu_img_sees_another_disk() {
+    let (disk, other) = (blank(8 * MIB), blank(8 * MIB));
+    [&disk, &other].iter().for_each(|disk| disk.as_file().write_all_at(b"the same", MIB).unwrap());
+    oracle::qemu_img_compare(disk.path(), other.path(), "raw").expect_clean();
+    flip(other.path(), 3 * MIB);
+    oracle::qemu_img_compare(disk.path(), other.path(), "raw").expect_damage();
+}
+
 // ---- mounts and walks
 
 /// A filesystem as an image ought to hold it, made by mke2fs.

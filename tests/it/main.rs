@@ -11,6 +11,7 @@ mod bounds;
 mod btrfs;
 mod command_line;
 mod completion;
+mod containers;
 mod damage;
 mod database;
 mod determinism;

@@ -77,6 +77,8 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
         (None, Some(mbr)) => format!("MBR, {}-byte sectors", mbr.sector_size),
         (None, None) => "a bare partition".to_owned(),
     };
+    let container = report.container.as_ref().map(|container| format!("; in a {} file", container.format));
+    let table = table + container.as_deref().unwrap_or_default();
     card("Image", &human(report.size), &table, "")?;
     let filesystems = || report.partitions.iter().filter_map(|partition| partition.filesystem.as_ref());
     let sum = |of: fn(&FilesystemReport) -> u64| filesystems().fold(0u64, |sum, fs| sum.saturating_add(of(fs)));

@@ -91,6 +91,18 @@ fn at_offset(image: &Path, partition: Partition) -> std::ffi::OsString {
     with_suffix(image, &format!("?offset={}", partition.offset))
 }
 
+// ---- containers
+
+/// `qemu-img compare`: that the disk in a file of this format of QEMU's is the raw image.
+pub(crate) fn qemu_img_compare(raw: &Path, other: &Path, format: &str) -> Verdict {
+    if !need("qemu-img") {
+        return Verdict::Skipped;
+    }
+    let mut compare = tool("qemu-img");
+    compare.args(["compare", "-f", "raw", "-F", format]).args([raw, other]);
+    Verdict::of(&mut compare, Stdout::Judged, |line| line == "Images are identical.")
+}
+
 // ---- ext4
 
 /// `e2fsck -fn`: all of an ext4 filesystem's metadata; and that the filesystem fits its partition.

@@ -41,7 +41,7 @@ pub(crate) fn all(image: &Image) -> Vec<Tree> {
 }
 
 /// An error is told in one line that does nothing to a terminal.
-fn tell(error: &ReadError) {
+pub(crate) fn tell(error: &ReadError) {
     let text = error.to_string();
     assert!(!text.chars().any(char::is_control), "{text:?}");
 }

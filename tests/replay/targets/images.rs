@@ -30,6 +30,7 @@ pub(crate) fn bases(target: &str) -> &'static [Base] {
         "vfat" => vfat_bases(),
         "disk" => disk_bases(),
         "database" => database_bases(),
+        "container" => container_bases(),
         _ => &[],
     }
 }
@@ -88,6 +89,24 @@ fn database_bases() -> &'static [Base] {
             base!("database-log-wal", Sums::none),
             base!("database-hot", Sums::none),
             base!("database-hot-journal", Sums::none),
+        ]
+    })
+}
+
+pub(crate) fn container_bases() -> &'static [Base] {
+    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
+    BASES.get_or_init(|| {
+        vec![
+            base!("container-qcow2", Sums::none),
+            base!("container-qcow2-deflate", Sums::none),
+            base!("container-qcow2-zstd", Sums::none),
+            base!("container-qcow2-extended", Sums::none),
+            base!("container-vmdk", Sums::none),
+            base!("container-vmdk-stream", Sums::none),
+            base!("container-vhd", Sums::vhd),
+            base!("container-vhd-fixed", Sums::vhd),
+            base!("container-vhdx", Sums::vhdx),
+            base!("container-zst", Sums::none),
         ]
     })
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod base;
 mod commands;
+mod containers;
 mod files;
 pub(crate) mod images;
 mod seconds;
@@ -19,7 +20,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 14] = [
+pub(crate) const TARGETS: [Target; 15] = [
     Target { name: "registration", run: texts::registration },
     Target { name: "extlinux", run: texts::extlinux },
     Target { name: "entries", run: texts::entries },
@@ -34,6 +35,7 @@ pub(crate) const TARGETS: [Target; 14] = [
     Target { name: "vfat", run: images::vfat },
     Target { name: "disk", run: images::disk },
     Target { name: "database", run: images::database },
+    Target { name: "container", run: containers::container },
 ];
 
 /// The target of this name.

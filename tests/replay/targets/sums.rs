@@ -11,6 +11,8 @@ pub(crate) enum Sums {
     Btrfs { nodes: Vec<(u64, usize)>, twins: Vec<(u64, u64, usize)> },
     /// The headers of a GUID partition table.
     Gpt { headers: Vec<u64>, sector: u64 },
+    /// Blocks with their sum inside, which is zero while it is made: where each is, how long, and where in it the sum is.
+    Inside { blocks: Vec<(u64, usize, usize)>, sum: fn(&[u8]) -> [u8; 4] },
 }
 
 const BTRFS_SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
@@ -48,6 +50,29 @@ impl Sums {
         Self::Gpt { headers, sector }
     }
 
+    /// The footer, its copy and the header of a VHD.
+    pub(crate) fn vhd(file: &File, used: &[u64]) -> Self {
+        let sum = |bytes: &[u8]| {
+            let sum = bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_add(byte.into()));
+            (!sum).to_be_bytes()
+        };
+        Self::inside(file, used, &[(b"conectix", 512, 64), (b"cxsparse", 1024, 36)], sum)
+    }
+
+    /// The headers and the tables of regions of a VHDX.
+    pub(crate) fn vhdx(file: &File, used: &[u64]) -> Self {
+        let sum = |bytes: &[u8]| crc32c::crc32c(bytes).to_le_bytes();
+        Self::inside(file, used, &[(b"head", 4096, 4), (b"regi", 65536, 4)], sum)
+    }
+
+    fn inside(file: &File, used: &[u64], kinds: &[(&[u8], usize, usize)], sum: fn(&[u8]) -> [u8; 4]) -> Self {
+        let find = |&at: &u64| {
+            let kind = kinds.iter().find(|(magic, ..)| read(file, at, magic.len()).as_deref() == Some(*magic));
+            kind.map(|&(_, len, sum)| (at, len, sum))
+        };
+        Self::Inside { blocks: used.iter().filter_map(find).collect(), sum }
+    }
+
     /// Where the same is kept a second time.
     pub(crate) fn twin(&self, offset: u64) -> Option<u64> {
         let Self::Btrfs { twins, .. } = self else { return None };
@@ -72,6 +97,14 @@ impl Sums {
             }
             Self::Gpt { headers, sector } => {
                 headers.iter().for_each(|&at| repair_header(file, at, *sector, write));
+            }
+            Self::Inside { blocks, sum } => {
+                for &(start, len, place) in blocks {
+                    if let Some(mut block) = read(file, start, len) {
+                        block[place..place + 4].fill(0);
+                        write(start + place as u64, &sum(&block));
+                    }
+                }
             }
         }
     }
