@@ -12,6 +12,7 @@ use thiserror::Error;
 use self::mounts::MountsError;
 use self::part::NewPart;
 use crate::build::{BuildError, OutputFile};
+use crate::container::Form;
 use crate::copy::{self, Means};
 use crate::disk::resize::{self, ResizeError, Resized};
 use crate::image::{Image, PartName, Partition, store};
@@ -35,6 +36,9 @@ pub enum AddError {
     /// The image cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The image is no raw one.
+    #[error("is in a {} container, and files are added to raw images only; {}", .0.name(), raw(*.0))]
+    Container(Form),
     /// The files cannot be in the image.
     #[error(transparent)]
     Own(#[from] OwnError),
@@ -72,7 +76,12 @@ impl AddError {
     /// Whether it is the image that cannot be added to, whatever is to be added and wherever.
     pub fn is_of_image(&self) -> bool {
         match self {
-            Self::Read(_) | Self::Obstacles(_) | Self::NoRoom { .. } | Self::Mounts(_) | Self::Resize(_) => true,
+            Self::Read(_)
+            | Self::Container(_)
+            | Self::Obstacles(_)
+            | Self::NoRoom { .. }
+            | Self::Mounts(_)
+            | Self::Resize(_) => true,
             Self::Own(_) | Self::Tree(_) | Self::Build(_) | Self::Cancelled(_) => false,
         }
     }
@@ -81,6 +90,14 @@ impl AddError {
 impl From<OutputError> for AddError {
     fn from(error: OutputError) -> Self {
         Self::Build(error.into())
+    }
+}
+
+/// How a raw image is made of one in a container.
+fn raw(form: Form) -> &'static str {
+    match form {
+        Form::Zst => "unpack it first with `zstd -d`",
+        Form::Qcow2 | Form::Vhd | Form::Vmdk | Form::Vhdx => "make one first with `qemu-img convert -O raw`",
     }
 }
 
@@ -104,6 +121,9 @@ pub struct Added {
 pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Result<Added, AddError> {
     let output = OutputFile::open(out, Privacy::Owner)?;
     let image = Image::open(from)?;
+    if let Some(container) = image.container() {
+        return Err(AddError::Container(container.form));
+    }
     let own = own_files(&image, extra, means)?;
     let mut parts = Vec::new();
     for (name, entries) in [(PartName::Boot, &own.boot), (PartName::Nix, &own.nix)] {
@@ -164,7 +184,7 @@ fn write(image: &Image, parts: &mut [NewPart<'_>], output: &OutputFile, means: M
     // What is wrong with the table is told before the long work.
     resize(image, parts)?;
     let bytes = image.bytes();
-    let (file, _) = bytes.file();
+    let (file, _) = bytes.file().expect("it is in no container");
     let kept = kept(image, parts);
     copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
     for part in parts.iter_mut() {

@@ -100,7 +100,7 @@ impl Opener for Partition {
     }
 
     fn file(&self) -> Option<(&File, ByteOffset)> {
-        Some(self.bytes.file())
+        self.bytes.file()
     }
 }
 

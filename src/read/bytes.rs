@@ -104,9 +104,12 @@ impl Window {
         (end.0 <= self.len).then(|| Self { source: self.source.clone(), start: self.start + start.0, len })
     }
 
-    /// The file, and which of its bytes is the first one here.
-    pub fn file(&self) -> (&File, ByteOffset) {
-        (&self.file, ByteOffset(self.start))
+    /// The file that holds these bytes as they are, and which of its own is the first one here.
+    pub fn file(&self) -> Option<(&File, ByteOffset)> {
+        match &self.source {
+            Source::File(file) => Some((file, ByteOffset(self.start))),
+            Source::Disk(_) => None,
+        }
     }
 
     /// Whether all of it is zeros; holes are not read. Moves the file's position.
