@@ -28,6 +28,9 @@ pub fn spans(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), CopyError> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
     let bytes = ranges.iter().map(|range| range.end - range.start).sum();
     progress.stage("copying what stays", 0, bytes);
     let mut span = Span { from, to, by_kernel: true, buffer: Vec::new() };

@@ -62,6 +62,10 @@ impl Checker<'_> {
         let base = group.saturating_mul(per_group).saturating_add(1);
         let in_use = |number: u32| self.seen(number).kind != 0 || number < shape.first_inode;
         let numbers = base..base.saturating_add(per_group);
+        if group > 0 && descriptor.flags & GROUP_INODE_UNINIT != 0 && self.inodes.are_unknown(numbers.clone()) {
+            self.check_unused_inodes(group, descriptor);
+            return Ok(());
+        }
         let used = numbers.clone().filter(|&number| in_use(number)).count() as u64;
         let directories = numbers.clone().filter(|&n| self.seen(n).kind == format::TYPE_DIRECTORY).count() as u64;
         let free = u64::from(per_group).saturating_sub(used);
@@ -70,14 +74,7 @@ impl Checker<'_> {
         for (index, number) in (0..).zip(numbers) {
             found.compare(number.into(), bit(&bitmap, index), in_use(number));
         }
-        self.free_inodes = self.free_inodes.saturating_add(free);
-        for (what, said, is) in
-            [("free inodes", descriptor.free_inodes, free), ("directories", descriptor.directories, directories)]
-        {
-            if u64::from(said) != is {
-                self.tell(Subject::Group(group), format!("its descriptor says {said} {what}, but there are {is}"));
-            }
-        }
+        self.check_inode_counts(group, descriptor, free, directories);
         if shape.holds(descriptor.inode_bitmap, 1) {
             self.tell_differences(group, "inode", found);
             if descriptor.flags & GROUP_INODE_UNINIT == 0 {
@@ -86,6 +83,22 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A group none of whose inodes was ever used, so that it has no bitmap either.
+    fn check_unused_inodes(&mut self, group: u32, descriptor: &Descriptor) {
+        self.check_inode_counts(group, descriptor, self.shape().inodes_per_group.into(), 0);
+    }
+
+    fn check_inode_counts(&mut self, group: u32, descriptor: &Descriptor, free: u64, directories: u64) {
+        self.free_inodes = self.free_inodes.saturating_add(free);
+        for (what, said, is) in
+            [("free inodes", descriptor.free_inodes, free), ("directories", descriptor.directories, directories)]
+        {
+            if u64::from(said) != is {
+                self.tell(Subject::Group(group), format!("its descriptor says {said} {what}, but there are {is}"));
+            }
+        }
     }
 
     fn check_bitmap_sum(&mut self, group: u32, what: &str, (bitmap, bits): (&[u8], u32), said: u32) {

@@ -84,7 +84,15 @@ impl Claims {
 
     /// How many blocks of a range are in use.
     pub(super) fn count(&self, range: std::ops::Range<u64>) -> u64 {
-        range.filter(|&block| self.contains(block)).count() as u64
+        let mut count = 0;
+        let mut at = range.start;
+        while at < range.end {
+            let len = (64 - at % 64).min(range.end - at);
+            let word = usize::try_from(at / 64).ok().and_then(|index| self.bits.get(index)).copied().unwrap_or(0);
+            count += u64::from(((word >> (at % 64)) & (u64::MAX >> (64 - len))).count_ones());
+            at += len;
+        }
+        count
     }
 
     /// Whether any block was claimed twice; from now on owners are looked for.

@@ -41,7 +41,7 @@ impl Checker<'_> {
         if self.seen(format::INODE_ROOT).kind != format::TYPE_DIRECTORY {
             self.tell(Subject::Inode(format::INODE_ROOT), "is the root, but no directory");
         }
-        for number in self.directories() {
+        for number in self.inodes.directories() {
             // Blocks that another claims too are read with the first that claims them.
             if !self.seen(number).tangled {
                 self.check_directory(&self.disk.inode(number)?)?;

@@ -1,15 +1,16 @@
 //! What all directories together must give: one parent for each directory, a way to it from the root, link counts.
 
-use super::{Checker, Subject};
+use std::collections::BTreeSet;
+
+use super::{Checker, Seen, Subject};
 use crate::ext4::format::{INODE_EA, INODE_ROOT, TYPE_DIRECTORY, ro_compat};
 use crate::read::ReadError;
 
 impl Checker<'_> {
     /// Names against link counts, for every inode in use.
     pub(super) fn check_links(&mut self) {
-        for number in 1..=self.shape().inodes {
-            let seen = self.seen(number);
-            if seen.kind == 0 || self.is_hidden(number) {
+        for (number, seen) in self.inodes.in_use().collect::<Vec<_>>() {
+            if self.is_hidden(number) {
                 continue;
             }
             if seen.kind == TYPE_DIRECTORY {
@@ -28,7 +29,7 @@ impl Checker<'_> {
     }
 
     /// Whether so many subdirectories were met once that their number is kept no more.
-    fn is_uncounted(&self, seen: super::Seen) -> bool {
+    fn is_uncounted(&self, seen: Seen) -> bool {
         seen.kind == TYPE_DIRECTORY && seen.links == 1 && self.shape().has_ro_compat(ro_compat::DIR_NLINK)
     }
 
@@ -49,15 +50,11 @@ impl Checker<'_> {
 
     /// Directories that have a parent, but whose parents lead in a circle.
     fn check_reachable(&mut self) {
-        let mut reached = vec![false; self.inodes.len()];
-        for number in self.directories() {
+        let mut reached = BTreeSet::new();
+        for number in self.inodes.directories() {
             let mut way = Vec::new();
             let mut at = number;
-            while let Some(index) = self.index(at) {
-                match reached.get_mut(index) {
-                    Some(reached) if !*reached => *reached = true,
-                    _ => break,
-                }
+            while at != 0 && reached.insert(at) {
                 way.push(at);
                 at = if at == INODE_ROOT { 0 } else { self.seen(at).parent };
             }

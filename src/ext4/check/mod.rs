@@ -3,7 +3,7 @@
 //! Independent of the layout code: it knows the on-disk structures and what must hold between them. One pass over the
 //! groups claims the fixed metadata, one over the inodes claims their blocks, one over the directories counts names;
 //! then bitmaps and counts are held against what was found. What is claimed twice is looked for again, so that both
-//! owners can be named. It remembers a bit a block and 16 bytes an inode.
+//! owners can be named. It remembers a bit a block, and 16 bytes an inode where inodes are in use.
 //!
 //! A filesystem whose journal has to be replayed is told as one fault; all else is checked as the replay would leave
 //! it, since that is what the next mount will see. Counts that only a clean unmount brings up to date are then not
@@ -18,12 +18,14 @@ mod htree;
 mod inodes;
 mod links;
 mod paths;
+mod seen;
 
 use super::format::incompat;
 use super::volume::{Disk, Shape, Volume};
 use crate::read::{Bytes, Fault, ReadError};
 use claims::{Claims, Owner};
 use faults::{Faults, Subject};
+use seen::{Inodes, Seen};
 
 /// Everything that is wrong with the filesystem in `bytes`, sorted, at most 1,000 faults and one that there are more.
 ///
@@ -49,30 +51,12 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     checker.finish()
 }
 
-/// What is known of an inode.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// The type that entries must give it; 0 if it is not in use.
-    kind: u8,
-    /// Whether its directory is not to be read: blocks of it were claimed before.
-    tangled: bool,
-    /// `i_links_count`.
-    links: u16,
-    /// Entries that lead to it, `.` and `..` included.
-    names: u32,
-    /// The first directory that names it.
-    parent: u32,
-    /// What `..` leads to.
-    dot_dot: u32,
-}
-
 /// A check under way.
 struct Checker<'a> {
     disk: Disk<'a>,
     faults: Faults,
     claims: Claims,
-    /// By inode number less one.
-    inodes: Vec<Seen>,
+    inodes: Inodes,
     /// Blocks of extended attributes: how often each should be and is used.
     attributes: std::collections::BTreeMap<u64, (u32, u32)>,
     free_blocks: u64,
@@ -86,7 +70,7 @@ impl<'a> Checker<'a> {
             disk,
             faults: Faults::default(),
             claims: Claims::new(shape.blocks),
-            inodes: vec![Seen::default(); usize::try_from(shape.inodes).unwrap_or(0)],
+            inodes: Inodes::new(shape.inodes),
             attributes: std::collections::BTreeMap::new(),
             free_blocks: 0,
             free_inodes: 0,
@@ -107,25 +91,14 @@ impl<'a> Checker<'a> {
     }
 
     fn seen(&self, inode: u32) -> Seen {
-        self.index(inode).and_then(|index| self.inodes.get(index)).copied().unwrap_or_default()
+        self.inodes.get(inode)
     }
 
     fn seen_mut(&mut self, inode: u32) -> Option<&mut Seen> {
-        let index = self.index(inode)?;
-        self.inodes.get_mut(index)
-    }
-
-    fn index(&self, inode: u32) -> Option<usize> {
-        usize::try_from(inode.checked_sub(1)?).ok()
+        self.inodes.get_mut(inode)
     }
 
     fn claim(&mut self, first: u64, blocks: u64, owner: Owner) -> bool {
         self.claims.claim(first, blocks, owner)
-    }
-
-    /// The numbers of all directories.
-    fn directories(&self) -> Vec<u32> {
-        let is_directory = |(_, seen): &(u32, &Seen)| seen.kind == super::format::TYPE_DIRECTORY;
-        (1..).zip(&self.inodes).filter(is_directory).map(|(number, _)| number).collect()
     }
 }
