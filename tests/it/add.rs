@@ -290,11 +290,11 @@ fn added_to_a_disk_of_others() {
 /// A btrfs as the kernel fills it: compressed and not, holes, subvolumes, inline files.
 #[test]
 fn added_to_a_btrfs_of_others() {
-    let (root, secrets) = (owned_tree(), secrets());
-    without_boot(&secrets);
     if !need_root() || !need("mkfs.btrfs") {
         return;
     }
+    let (root, secrets) = (owned_tree(), secrets());
+    without_boot(&secrets);
     let image = NamedTempFile::new().unwrap();
     image.as_file().set_len(300 << 20).unwrap();
     run_tool(tool("mkfs.btrfs").args(["-q", "-L", "others"]).arg(image.path()));
