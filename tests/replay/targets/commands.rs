@@ -10,7 +10,7 @@ use sane_image::image::Image;
 use sane_image::inspect::{self, Style};
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::resolve::AtRoot;
-use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError};
+use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError, StoredUnit};
 use sane_image::verify;
 
 use super::texts::assert_printable;
@@ -139,6 +139,24 @@ fn read(contents: &mut dyn Contents, len: u64) -> Result<(), ReadError> {
     for start in [len.saturating_sub(5003), len, u64::MAX] {
         let got = contents.read_at(start, &mut piece)?;
         assert_eq!(got as u64, len.saturating_sub(start).min(5003));
+    }
+    again(contents, size as u64)
+}
+
+/// What is asked of a file that is written once more.
+fn again(contents: &mut dyn Contents, size: u64) -> Result<(), ReadError> {
+    const UNIT: u64 = 128 << 10;
+    let methods = contents.methods();
+    for start in (0..size).step_by(4096) {
+        let len = (size - start).min(UNIT);
+        if contents.lies(start, len).is_some() {
+            assert_eq!(contents.stored_unit(start, len)?, StoredUnit::Raw, "what lies as it is is not compressed");
+        }
+    }
+    for start in (0..size).step_by(128 << 10) {
+        if let StoredUnit::Packed(stored) = contents.stored_unit(start, (size - start).min(UNIT))? {
+            assert!(stored.len() as u64 <= UNIT && !methods.is_empty());
+        }
     }
     Ok(())
 }
