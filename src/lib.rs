@@ -26,8 +26,8 @@
 //! image ─ add ─▶ image                    with more files, laid out again
 //! ```
 //!
-//! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`] and [`mounts`] are the
-//! vocabulary of all.
+//! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`], [`mounts`] and
+//! [`read`] are the vocabulary of all.
 
 pub mod units;
 
@@ -51,11 +51,11 @@ pub use spec::identity;
 
 pub mod source;
 
+pub mod read;
+
 pub mod disk;
 
 pub mod copy;
-
-pub mod read;
 
 pub mod container;
 

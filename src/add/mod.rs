@@ -1,5 +1,5 @@
-//! Lays files over an image that exists: its filesystems are read, laid out again with what is new, and written to a new
-//! image; all else is copied as it is.
+//! Lays files over an image that exists: its filesystems are read, laid out again with what is new, and written to a
+//! new image; all else is copied as it is.
 //!
 //! Only filesystems that get files are laid out again. The last partition of the disk grows by what it gets, so that as
 //! much is free as before; any other has to have the room. The old image is never written to.

@@ -12,6 +12,7 @@ use rustix::fs::Advice;
 use super::CopyError;
 use super::host::HostFile;
 use super::jobs::Files;
+use crate::disk::pages::PAGE;
 use crate::read::{self, FileSystem, StoredUnit};
 use crate::source::tree::Origin;
 use crate::units::ByteOffset;
@@ -122,7 +123,7 @@ impl<'a> ImageFile<'a> {
 
     fn next_data(&self, range: Range<u64>) -> Range<u64> {
         let stored = self.contents.borrow().stored(range.start);
-        let page = crate::disk::pages::PAGE as u64;
+        let page = PAGE as u64;
         let start = (stored.start - stored.start % page).clamp(range.start, range.end);
         start..stored.end.checked_next_multiple_of(page).map_or(range.end, |end| end.clamp(start, range.end))
     }
