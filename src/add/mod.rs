@@ -47,7 +47,8 @@ pub enum AddError {
     Obstacles(Vec<String>),
     /// A partition that cannot grow is too small.
     #[error(
-        "partition {number} has no room for the files: {missing} bytes are missing, and it cannot grow, for it is not the last one, or a logical one; leave some files out"
+        "partition {number} has no room for the files: {missing} bytes are missing, and it cannot grow, for it is not \
+         the last one, or a logical one; leave some files out"
     )]
     NoRoom {
         /// Its number.
