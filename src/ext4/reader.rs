@@ -248,7 +248,9 @@ impl FileSystem for Reader {
             return Err(corrupt());
         }
         let mut target = vec![0; len];
-        let mapping = self.map(&inode, path)?;
+        let mut mapping = self.map(&inode, path)?;
+        // Of a link the kernel reads the block, whether the map says that it was written or not.
+        mapping.runs.iter_mut().for_each(|run| run.written = true);
         OpenFile { disk: self.disk(), len: metadata.len, mapping }.read_at(0, &mut target)?;
         Ok(OsString::from_vec(target))
     }

@@ -14,6 +14,9 @@ use super::commands::Tree;
 /// Bytes of a file that are compared.
 const MAX_BYTES: usize = 64 << 10;
 
+/// What a map of extents in an inode starts with.
+const EXTENT_MAGIC: [u8; 2] = [0x0a, 0xf3];
+
 /// Compares all that both read of an ext4.
 pub(crate) fn ext4(image: &Image, trees: &[Tree], file: &File) {
     let ([partition], [tree]) = (image.partitions(), trees) else { return };
@@ -74,6 +77,10 @@ fn difference(ours: &dyn FileSystem, theirs: &Ext4, path: &Path, entry: &Entry) 
         Kind::Symlink => {
             let (one, other) = (ours.read_link(path).ok()?, theirs.read_link(at).ok()?);
             let other: &[u8] = other.as_ref();
+            // By the length alone it takes a short target for one in the inode; the kernel goes by the blocks.
+            if other.starts_with(&EXTENT_MAGIC) {
+                return None;
+            }
             if one.as_bytes() == other { None } else { differs("target", &one, &other) }
         }
         Kind::Directory => {
