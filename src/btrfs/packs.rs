@@ -9,7 +9,7 @@ use super::format::SECTOR_SIZE;
 use super::placement::{INLINE_MAX, Placement, Placer, UNIT_BYTES};
 use super::space::DataSpace;
 use crate::copy::{Files, Form, Observer, PackJobs, Packer, Unit};
-use crate::read::{Opener, StoredUnit};
+use crate::read::{Opener, StoredAs};
 use crate::source::tree::{FileTree, Origin};
 use crate::spec::Compression;
 use crate::units::ByteOffset;
@@ -114,14 +114,14 @@ impl Packer for UnitPacker<'_> {
         if self.compressor.compress(bytes, limit, output) { Form::Packed } else { Form::Raw }
     }
 
-    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredUnit, output: &mut Vec<u8>) -> Form {
+    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredAs, output: &mut Vec<u8>) -> Form {
         match stored {
-            StoredUnit::Raw => Form::Raw,
-            StoredUnit::Packed(stored) => {
+            StoredAs::Raw => Form::Raw,
+            StoredAs::Packed(stored) => {
                 *output = stored;
                 Form::Packed
             }
-            StoredUnit::Shared => self.pack(unit, bytes, output),
+            StoredAs::Shared => self.pack(unit, bytes, output),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A filesystem whose layout is known beforehand offers [`CopyJobs`]; one that transforms contents, and so learns
 //! their lengths only while they are moved, offers [`PackJobs`]. Either may watch the bytes with an [`Observer`].
 
-use crate::read::{Opener, StoredUnit};
+use crate::read::{Opener, StoredAs};
 use crate::source::tree::Origin;
 use crate::units::ByteOffset;
 
@@ -110,7 +110,7 @@ pub enum Form {
 pub trait Packer {
     /// Appends to `output` what is to be stored of a unit that comes from an image, as [`pack`](Self::pack) does;
     /// `stored` is how it is stored there.
-    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredUnit, output: &mut Vec<u8>) -> Form {
+    fn pack_again(&mut self, unit: Unit, bytes: &[u8], stored: StoredAs, output: &mut Vec<u8>) -> Form {
         let _ = stored;
         self.pack(unit, bytes, output)
     }

@@ -13,7 +13,7 @@ use super::CopyError;
 use super::host::HostFile;
 use super::jobs::Files;
 use crate::disk::pages::PAGE;
-use crate::read::{self, FileSystem, StoredUnit};
+use crate::read::{self, FileSystem, StoredAs};
 use crate::source::tree::Origin;
 use crate::units::ByteOffset;
 
@@ -182,7 +182,7 @@ impl Source<'_> {
     }
 
     /// How a range is stored where it comes from, if that is an image.
-    pub(super) fn stored_unit(&self, offset: u64, len: usize) -> Result<Option<StoredUnit>, CopyError> {
+    pub(super) fn stored_unit(&self, offset: u64, len: usize) -> Result<Option<StoredAs>, CopyError> {
         match self {
             Self::Host(_) => Ok(None),
             Self::Image(image) => {

@@ -151,7 +151,7 @@ impl Reader {
         let what = || named(inode.number, path);
         let mapping = self.map(inode, path)?;
         let shape = &self.volume.shape;
-        let blocks = mapping.runs.iter().rfind(|run| run.written).map_or(0, |run| run.end());
+        let blocks = mapping.runs.last().map_or(0, |run| run.end());
         let (size, unit) = (inode.size(), shape.block_size.into());
         if blocks > size.div_ceil(unit) {
             // A mount would not show what is beyond the size.

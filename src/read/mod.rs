@@ -118,7 +118,7 @@ pub enum Method {
 
 /// How a part of a file is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredUnit {
+pub enum StoredAs {
     /// As it is, or as a hole.
     Raw,
     /// Compressed by itself, to these bytes.
@@ -156,9 +156,9 @@ pub trait Contents {
     ///
     /// # Errors
     /// As of [`read_at`](Self::read_at).
-    fn stored_unit(&mut self, offset: u64, len: u64) -> Result<StoredUnit, ReadError> {
+    fn stored_unit(&mut self, offset: u64, len: u64) -> Result<StoredAs, ReadError> {
         let _ = (offset, len);
-        Ok(StoredUnit::Raw)
+        Ok(StoredAs::Raw)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Reader, named};
 use crate::btrfs::csum;
 use crate::btrfs::format::{self, ExtentPlace, FileExtent, SECTOR_BYTES, SECTOR_SIZE, compression, kind, object};
 use crate::btrfs::tree::Key;
-use crate::read::{Bytes, Contents, Method, ReadError, StoredUnit};
+use crate::read::{Bytes, Contents, Method, ReadError, StoredAs};
 
 /// The most bytes that a compressed extent has, before and after (`BTRFS_MAX_COMPRESSED`).
 const COMPRESSED_MAX: u64 = 128 << 10;
@@ -238,21 +238,21 @@ impl<B: Bytes> Contents for OpenFile<'_, B> {
         all.into_iter().filter(|(id, _)| is_used(*id)).map(|(_, method)| method).collect()
     }
 
-    fn stored_unit(&mut self, offset: u64, len: u64) -> Result<StoredUnit, ReadError> {
+    fn stored_unit(&mut self, offset: u64, len: u64) -> Result<StoredAs, ReadError> {
         let end = offset.saturating_add(len.next_multiple_of(SECTOR_SIZE));
         let from = self.parts.partition_point(|part| part.offset.saturating_add(part.len) <= offset);
         let here = self.parts.get(from..).unwrap_or_default().iter().take_while(|part| part.offset < end);
         let mut compressed = here.filter(|part| part.compression != compression::NONE);
-        let Some(part) = compressed.next().cloned() else { return Ok(StoredUnit::Raw) };
+        let Some(part) = compressed.next().cloned() else { return Ok(StoredAs::Raw) };
         let is_whole = part.offset == offset && part.ram_bytes == part.len;
         match part.stored {
-            Stored::Inline(data) if is_whole && part.len == len => Ok(StoredUnit::Packed(data.into())),
+            Stored::Inline(data) if is_whole && part.len == len => Ok(StoredAs::Packed(data.into())),
             Stored::Extent { address, len, within: 0 } if is_whole && part.offset.saturating_add(part.len) == end => {
                 let mut stored = vec![0; to_len(len, usize::MAX)];
                 self.read_extent(address, &mut stored)?;
-                Ok(StoredUnit::Packed(stored))
+                Ok(StoredAs::Packed(stored))
             }
-            _ => Ok(StoredUnit::Shared),
+            _ => Ok(StoredAs::Shared),
         }
     }
 }

@@ -164,13 +164,14 @@ pub(in crate::ext4) fn name_problem(name: &[u8]) -> Option<&'static str> {
 }
 
 impl Disk<'_> {
-    /// Calls `visit` with each block of a directory and its number in it, in order.
+    /// Calls `visit` with each block of a directory and its number in it, in order. The kernel reads them whether the map
+    /// says that they were written or not.
     pub(in crate::ext4) fn directory_blocks(
         &self,
         mapping: &Mapping,
         mut visit: impl FnMut(u64, &[u8]) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        for run in mapping.runs.iter().filter(|run| run.written) {
+        for run in &mapping.runs {
             for (logical, physical) in (run.logical..run.end()).zip(run.physical..) {
                 visit(logical, &self.read_block(physical)?)?;
             }

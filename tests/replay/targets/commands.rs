@@ -10,7 +10,7 @@ use sane_image::image::Image;
 use sane_image::inspect::{self, Style};
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::resolve::AtRoot;
-use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError, StoredUnit};
+use sane_image::read::{Contents, Entered, Entry, FileSystem, Kind, ReadError, StoredAs};
 use sane_image::verify;
 
 use super::texts::assert_printable;
@@ -150,11 +150,11 @@ fn again(contents: &mut dyn Contents, size: u64) -> Result<(), ReadError> {
     for start in (0..size).step_by(4096) {
         let len = (size - start).min(UNIT);
         if contents.lies(start, len).is_some() {
-            assert_eq!(contents.stored_unit(start, len)?, StoredUnit::Raw, "what lies as it is is not compressed");
+            assert_eq!(contents.stored_unit(start, len)?, StoredAs::Raw, "what lies as it is is not compressed");
         }
     }
     for start in (0..size).step_by(128 << 10) {
-        if let StoredUnit::Packed(stored) = contents.stored_unit(start, (size - start).min(UNIT))? {
+        if let StoredAs::Packed(stored) = contents.stored_unit(start, (size - start).min(UNIT))? {
             assert!(stored.len() as u64 <= UNIT && !methods.is_empty());
         }
     }
