@@ -57,6 +57,10 @@ pub mod disk;
 
 pub mod copy;
 
+pub mod map;
+
+pub mod formats;
+
 pub mod container;
 
 pub mod vfat;

@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, ScopedJoinHandle};
 
+pub(crate) use self::turns::Turns;
+
+mod turns;
+
 /// Runs `work` on up to `threads` threads, the calling one among them, and returns what each of them gave.
 pub(crate) fn together<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {

@@ -13,7 +13,7 @@ use self::mounts::MountsError;
 use self::part::NewPart;
 use crate::build::{BuildError, OutputFile};
 use crate::container::Form;
-use crate::copy::{self, Means};
+use crate::copy::{self, Means, Span};
 use crate::disk::resize::{self, ResizeError, Resized};
 use crate::image::{Image, PartName, Partition, store};
 use crate::output::{OutputError, Privacy};
@@ -186,8 +186,12 @@ fn write(image: &Image, parts: &mut [NewPart<'_>], output: &OutputFile, means: M
     resize(image, parts)?;
     let bytes = image.bytes();
     let (file, _) = bytes.file().expect("it is in no container");
-    let kept = kept(image, parts);
-    copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
+    let kept: Vec<Span> = kept(image, parts).into_iter().map(Span::same).collect();
+    if !kept.is_empty() {
+        let bytes = kept.iter().map(|span| span.from.end - span.from.start).sum();
+        means.progress.stage("copying what stays", 0, bytes);
+        copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
+    }
     for part in parts.iter_mut() {
         part.write(output.file(), means)?;
     }

@@ -19,7 +19,7 @@ mod unpack;
 mod vhd;
 mod vhdx;
 mod vmdk;
-mod zst;
+pub(crate) mod zst;
 
 use mapped::{Map, Mapped};
 

@@ -15,11 +15,11 @@ const FRAME: u32 = 0xfd2f_b528;
 /// What a frame that decoders skip starts with, but for its lowest four bits.
 const SKIPPABLE: u32 = 0x184d_2a50;
 /// What the seek table's frame starts with.
-const TABLE: u32 = 0x184d_2a5e;
+pub(crate) const TABLE: u32 = 0x184d_2a5e;
 /// What a file with a seek table ends with.
-const SEEKABLE: u32 = 0x8f92_eab1;
+pub(crate) const SEEKABLE: u32 = 0x8f92_eab1;
 /// The table's end: the number of frames, what entries hold, [`SEEKABLE`].
-const FOOTER: u64 = 9;
+pub(crate) const FOOTER: u64 = 9;
 /// What a skippable frame has before its contents: its magic and their length.
 const SKIPPABLE_HEADER: u64 = 8;
 /// Of the footer's fifth byte: entries have checksums.
@@ -27,7 +27,7 @@ const CHECKSUMS: u8 = 0x80;
 /// Bits of it that may be set: the lowest two mean nothing.
 const DESCRIPTOR: u8 = CHECKSUMS | 3;
 /// The format allows no more frames.
-const FRAMES_MAX: u64 = 0x800_0000;
+pub(crate) const FRAMES_MAX: u64 = 0x800_0000;
 /// A frame of more bytes on the disk is not worth being called seekable.
 const FRAME_MAX: u64 = 16 << 20;
 /// The places in the table that are kept in memory: 1 MiB.

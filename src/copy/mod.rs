@@ -22,13 +22,12 @@ use self::image::Image;
 pub use self::jobs::{CopyJobs, Files, Form, Observer, PackJobs, Packer, Piece, Unit};
 use self::packing::PackWorker;
 use self::parts::{Batches, UnitBatches};
-pub use self::span::spans;
-use self::turns::Turns;
+pub use self::span::{Span, spans};
 use self::worker::Worker;
 use crate::disk::pages::PageFile;
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
-use crate::threads;
+use crate::threads::{self, Turns};
 use crate::units::ByteOffset;
 
 mod clone_range;
@@ -39,7 +38,6 @@ mod packing;
 mod parts;
 mod source;
 mod span;
-mod turns;
 mod worker;
 
 /// The most bytes that one write takes, and that one thread holds.

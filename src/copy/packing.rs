@@ -5,10 +5,10 @@ use std::mem;
 use super::image::Image;
 use super::jobs::{Form, PackJobs, Packer, Unit};
 use super::source::{Ahead, OldFiles, Source, Wanted};
-use super::turns::Turns;
 use super::{CopyError, WINDOW_BYTES};
 use crate::disk::pages::{PAGE, PageBuffer};
 use crate::progress::{Cancel, Progress};
+use crate::threads::Turns;
 use crate::units::ByteOffset;
 
 /// A thread that transforms.
@@ -46,15 +46,6 @@ impl Stored {
     }
 }
 
-/// Unless forgotten, tells the others on the way out that this thread will not take its turn.
-struct GivingUp<'a>(&'a Turns);
-
-impl Drop for GivingUp<'_> {
-    fn drop(&mut self) {
-        self.0.give_up();
-    }
-}
-
 impl<'a> PackWorker<'a> {
     pub(super) fn new(
         jobs: &'a dyn PackJobs,
@@ -72,7 +63,7 @@ impl<'a> PackWorker<'a> {
 
     /// Transforms and writes the units of the batch `number`.
     pub(super) fn pack(&mut self, number: usize, batch: &[Unit]) -> Result<(), CopyError> {
-        let way_out = GivingUp(self.turns);
+        let way_out = self.turns.way_out();
         self.gather(batch)?;
         let place = |stored: &Stored| {
             let bytes = &self.buffer.bytes()[stored.start..][..stored.len];
@@ -81,7 +72,7 @@ impl<'a> PackWorker<'a> {
         let places = self.turns.take(number, || self.stored.iter().map(place).collect::<Vec<_>>());
         // Without a turn another thread has failed, and that is the error to tell.
         places.map_or(Ok(()), |places| self.write(&places))?;
-        mem::forget(way_out);
+        way_out.done();
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Copies ranges of one image to the same places of another.
+//! Copies ranges of one image to places in another file.
 
 use std::fs::File;
 use std::io;
@@ -17,31 +17,44 @@ use crate::units::ByteOffset;
 /// As many bytes as the kernel is asked to copy at once, so that a signal does not wait.
 const AT_ONCE: u64 = 64 << 20;
 
-/// Copies the bytes of `ranges`, which do not overlap, to the same places of `to`, where zeros are.
+/// Bytes of one file, and where in another they go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The range of the file that is read.
+    pub from: Range<u64>,
+    /// Where its first byte goes.
+    pub to: ByteOffset,
+}
+
+impl Span {
+    /// Bytes that keep their place.
+    pub fn same(range: Range<u64>) -> Self {
+        let to = ByteOffset(range.start);
+        Self { from: range, to }
+    }
+}
+
+/// Copies the bytes of `spans` to their places in `to`, where zeros are. No two spans have a byte in common, on either side.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the user asked to stop.
 pub fn spans(
     from: &File,
-    ranges: &[Range<u64>],
+    spans: &[Span],
     to: &File,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), CopyError> {
-    if ranges.is_empty() {
-        return Ok(());
-    }
-    let bytes = ranges.iter().map(|range| range.end - range.start).sum();
-    progress.stage("copying what stays", 0, bytes);
-    let mut span = Span { from, to, by_kernel: true, buffer: Vec::new() };
-    for range in ranges {
+    let mut copier = Copier { from, to, by_kernel: true, buffer: Vec::new() };
+    for Span { from: range, to } in spans {
         let mut at = range.start;
         while at < range.end {
             cancel.check()?;
-            let data = span.next_data(at..range.end);
+            let data = copier.next_data(at..range.end);
             progress.advance(0, data.start - at);
             at = data.start;
-            let done = span.copy(at..data.end.min(at.saturating_add(AT_ONCE)))?;
+            let to = to.0 + (at - range.start);
+            let done = copier.copy(at..data.end.min(at.saturating_add(AT_ONCE)), to)?;
             progress.advance(0, done);
             at += done;
         }
@@ -49,7 +62,7 @@ pub fn spans(
     Ok(())
 }
 
-struct Span<'a> {
+struct Copier<'a> {
     from: &'a File,
     to: &'a File,
     /// Whether the kernel may still be asked to copy.
@@ -57,7 +70,7 @@ struct Span<'a> {
     buffer: Vec<u8>,
 }
 
-impl Span<'_> {
+impl Copier<'_> {
     /// The first stretch that is not a hole, as far as the host's filesystem tells.
     fn next_data(&self, range: Range<u64>) -> Range<u64> {
         let start = match seek(self.from, SeekFrom::Data(range.start)) {
@@ -70,29 +83,29 @@ impl Span<'_> {
     }
 
     /// Copies the start of a range, and tells how many bytes that were: none only of an empty range.
-    fn copy(&mut self, range: Range<u64>) -> Result<u64, CopyError> {
+    fn copy(&mut self, range: Range<u64>, to: u64) -> Result<u64, CopyError> {
         if range.is_empty() {
             return Ok(0);
         }
         if self.by_kernel {
-            let (mut at, mut into) = (range.start, range.start);
+            let (mut at, mut into) = (range.start, to);
             let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             match copy_file_range(self.from, Some(&mut at), self.to, Some(&mut into), len) {
                 Ok(done @ 1..) => return Ok(done as u64),
-                Err(Errno::NOSPC) => return Err(failed(range.start, Errno::NOSPC.into())),
+                Err(Errno::NOSPC) => return Err(failed(to, Errno::NOSPC.into())),
                 // Devices, and filesystems of different kinds.
                 Ok(0) | Err(_) => self.by_kernel = false,
             }
         }
-        self.copy_by_hand(range)
+        self.copy_by_hand(range, to)
     }
 
-    fn copy_by_hand(&mut self, range: Range<u64>) -> Result<u64, CopyError> {
+    fn copy_by_hand(&mut self, range: Range<u64>, to: u64) -> Result<u64, CopyError> {
         let len = usize::try_from(range.end - range.start).map_or(WINDOW_BYTES, |len| len.min(WINDOW_BYTES));
         self.buffer.resize(len, 0);
         let read = self.from.read_exact_at(&mut self.buffer, range.start);
         read.map_err(|source| CopyError::Read { path: PathBuf::from("the image"), source })?;
-        for (page, at) in self.buffer.chunks(PAGE).zip((range.start..).step_by(PAGE)) {
+        for (page, at) in self.buffer.chunks(PAGE).zip((to..).step_by(PAGE)) {
             if page.iter().any(|&byte| byte != 0) {
                 self.to.write_all_at(page, at).map_err(|source| failed(at, source))?;
             }

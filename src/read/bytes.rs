@@ -132,7 +132,7 @@ impl Window {
     }
 
     /// The first byte from `at` on that is in no hole, as far as is known: devices tell no holes.
-    fn data_from(&self, at: u64) -> u64 {
+    pub(crate) fn data_from(&self, at: u64) -> u64 {
         let data = match &self.source {
             Source::Disk(disk) => Ok(disk.data_from(self.start + at)),
             Source::File(file) => seek(&**file, SeekFrom::Data(self.start + at)),

@@ -1,10 +1,11 @@
 //! Order among threads.
 
+use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Lets threads do one step of their work in the order of their items, whoever comes first.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     state: Mutex<Turn>,
     moved: Condvar,
 }
@@ -19,7 +20,7 @@ struct Turn {
 
 impl Turns {
     /// Waits until all items before `number` have had their turn, and does `step`; `None` if one of them never will.
-    pub(super) fn take<T>(&self, number: usize, step: impl FnOnce() -> T) -> Option<T> {
+    pub(crate) fn take<T>(&self, number: usize, step: impl FnOnce() -> T) -> Option<T> {
         let lock = self.lock();
         let waiting = |turn: &mut Turn| turn.next != number && !turn.over;
         let lock = self.moved.wait_while(lock, waiting).unwrap_or_else(PoisonError::into_inner);
@@ -34,14 +35,35 @@ impl Turns {
         Some(done)
     }
 
+    /// What a thread holds while it has an item: it takes its turn, or all who wait for it are told that it never will.
+    pub(crate) fn way_out(&self) -> WayOut<'_> {
+        WayOut(self)
+    }
+
     /// Says that an item will not take its turn, so that nobody waits for it.
-    pub(super) fn give_up(&self) {
+    fn give_up(&self) {
         self.lock().over = true;
         self.moved.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Turn> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives up when it is dropped, unless the item is [`done`](Self::done).
+pub(crate) struct WayOut<'a>(&'a Turns);
+
+impl WayOut<'_> {
+    /// The item had its turn, and all is well.
+    pub(crate) fn done(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for WayOut<'_> {
+    fn drop(&mut self) {
+        self.0.give_up();
     }
 }
 

@@ -1,0 +1,96 @@
+//! A disk that exists: an image in whatever form, or a file that has just been made.
+
+use std::fs::File;
+use std::ops::Range;
+
+use super::ordered::is_zero;
+use super::{FormatError, Places, Reader, Source};
+use crate::copy::{self, Means, Span};
+use crate::disk::pages::PAGE;
+use crate::map::{Extent, ImageMap};
+use crate::read::{Bytes, Window};
+use crate::units::ByteOffset;
+
+/// The bytes that are read at once where the kernel does not copy.
+const AT_ONCE: u64 = 4 << 20;
+
+/// A disk and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Existing {
+    bytes: Window,
+    map: ImageMap,
+}
+
+impl Existing {
+    /// The disk with these bytes, of which `map` is true. What is free is taken for zeros, whatever is there.
+    pub fn new(bytes: Window, map: ImageMap) -> Self {
+        Self { bytes, map }
+    }
+
+    /// Where the disk's bytes lie in the file as they are, the ranges of it that have data.
+    fn spans(&self, places: &Places) -> impl Iterator<Item = Span> {
+        let data = self.map.extents().iter().filter(|extent| extent.held.is_data());
+        data.flat_map(|extent| places.of(extent.range.clone())).map(|(from, to)| Span { from, to })
+    }
+
+    fn fill_by_hand(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+        let mut buffer = Vec::new();
+        for Span { from, to: ByteOffset(into) } in self.spans(places) {
+            let mut at = from.start;
+            while at < from.end {
+                means.cancel.check()?;
+                let data = self.bytes.data_from(at).min(from.end);
+                means.progress.advance(0, data - at);
+                at = data;
+                let len = (from.end - at).min(AT_ONCE);
+                buffer.resize(usize::try_from(len).unwrap_or_default(), 0);
+                self.bytes.read_exact_at(ByteOffset(at), &mut buffer)?;
+                write_data(to, into + (at - from.start), &buffer)?;
+                means.progress.advance(0, len);
+                at += len;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what is not zero, by pages.
+fn write_data(to: &File, at: u64, bytes: &[u8]) -> Result<(), FormatError> {
+    use std::os::unix::fs::FileExt;
+    for (number, page) in (0..).zip(bytes.chunks(PAGE)) {
+        if !is_zero(page) {
+            to.write_all_at(page, at + number * PAGE as u64).map_err(FormatError::Write)?;
+        }
+    }
+    Ok(())
+}
+
+impl Source for Existing {
+    fn map(&self) -> &ImageMap {
+        &self.map
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader + '_>, FormatError> {
+        Ok(Box::new(self))
+    }
+
+    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+        let Some((file, start)) = self.bytes.file() else { return self.fill_by_hand(to, places, means) };
+        let moved = self
+            .spans(places)
+            .map(|span| Span { from: span.from.start + start.0..span.from.end + start.0, to: span.to });
+        Ok(copy::spans(file, &moved.collect::<Vec<_>>(), to, means.progress, means.cancel)?)
+    }
+}
+
+impl Reader for &Existing {
+    fn read(&mut self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), FormatError> {
+        buffer.fill(0);
+        for Extent { range: data, .. } in self.map.within(range.clone()).filter(|extent| extent.held.is_data()) {
+            let index = |at: u64| usize::try_from(at - range.start).unwrap_or(usize::MAX);
+            let part = buffer.get_mut(index(data.start)..index(data.end)).unwrap_or_default();
+            self.bytes.read_exact_at(ByteOffset(data.start), part)?;
+        }
+        Ok(())
+    }
+}
