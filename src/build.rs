@@ -14,6 +14,7 @@ use crate::copy::{self, CopyError, Means};
 use crate::disk::gpt::{self, GptError};
 use crate::disk::region::Region;
 use crate::ext4;
+use crate::formats::{Format, FormatError};
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
 use crate::output::{OutputError, Privacy};
@@ -32,13 +33,18 @@ use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
 use self::bootloader::{BootloaderError, Installer};
 use self::extra::ExtraParts;
+pub use self::forms::{BadLevel, Forms};
+use self::map::Gaps;
 use self::nix::NixPart;
 pub use self::outputs::{OutputFile, Outputs};
 
 pub mod bootloader;
 mod extra;
+mod forms;
+mod map;
 pub(crate) mod nix;
 mod outputs;
+mod planned;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -131,6 +137,14 @@ pub enum BuildError {
     /// A partition would lie outside what a file can hold.
     #[error("the image: {0}")]
     Region(#[from] io::Error),
+    /// A file of some form could not be made.
+    #[error("{}: {error}", path.display())]
+    Form {
+        /// The file, as the user named it.
+        path: PathBuf,
+        /// What is wrong.
+        error: FormatError,
+    },
     /// The boot loader could not be installed.
     #[error("installBootloader: {0}")]
     Bootloader(#[from] BootloaderError),
@@ -262,18 +276,53 @@ fn plan(
     nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra, private_files }))
 }
 
-/// Builds `<name>.img` and `layout.json` as `outputs`, and runs the boot loader's installer if one is given: once in a
-/// rehearsal before the store is copied, and once when all else is done.
+/// Builds all that `outputs` are for and `layout.json`, and runs the boot loader's installer if one is given: once in a
+/// rehearsal before the store is copied, and once when all else is done. Returns what was built, the raw image first.
+///
+/// Other forms than the raw image are made without one, unless an installer wants one, or the filesystem of the store is
+/// a btrfs: what its metadata holds is known only when its contents have been read. Then there is one for the time being,
+/// in the directory of the outputs.
 ///
 /// Afterwards the plan is as the image is.
 pub fn build(
     prepared: &mut Prepared,
     mut outputs: Outputs,
+    forms: &Forms,
     install_bootloader: Option<&str>,
     context: Context<'_>,
-) -> Result<Built, BuildError> {
+) -> Result<Vec<Built>, BuildError> {
+    let by_image = outputs.with_image() || install_bootloader.is_some() || prepared.nix.known().is_none();
+    let mut copied = None;
+    if by_image {
+        copied = Some(write_image(prepared, &mut outputs, install_bootloader, context)?);
+        let gaps = if install_bootloader.is_some() { Gaps::Written } else { Gaps::Zeros };
+        forms::from_image(prepared, &outputs, forms, gaps, context)?;
+    } else {
+        outputs.write_layout(&prepared.plan.to_json())?;
+        forms::from_plan(prepared, &outputs, forms, context)?;
+    }
+    let proved = outputs.disks().map(|(_, file)| prove(file.file(), &prepared.spec, context));
+    let proved: Vec<_> = proved.collect::<Result<_, _>>()?;
+    context.progress.stage("writing out", 0, 0);
+    context.cancel.check()?;
+    let paths: Vec<_> = outputs.disks().map(|(format, file)| (format, file.target().named().to_owned())).collect();
+    outputs.publish()?;
+    let built = paths.into_iter().zip(proved).map(|((format, path), proved)| {
+        let copied = copied.filter(|_| format == Format::Raw).flatten();
+        built(path, copied, proved)
+    });
+    built.collect()
+}
+
+/// Writes the raw image and the plan. Tells which way the contents of the store took.
+fn write_image(
+    prepared: &mut Prepared,
+    outputs: &mut Outputs,
+    install_bootloader: Option<&str>,
+    context: Context<'_>,
+) -> Result<Option<copy::Summary>, BuildError> {
     let name = format!("{}.img", prepared.plan.name);
-    let (installer, copied) = write(prepared, &outputs, install_bootloader, context)?;
+    let (installer, copied) = write(prepared, outputs, install_bootloader, context)?;
     let plan = &prepared.plan;
     outputs.image().set_len(plan.size)?;
     gpt::write(&plan.gpt, &mut outputs.image().file())?;
@@ -282,12 +331,7 @@ pub fn build(
         installer.install(outputs.show(&name)?, plan, context)?;
         outputs.look_again()?;
     }
-    let proved = prove(outputs.image().file(), &prepared.spec, context)?;
-    context.progress.stage("writing out", 0, 0);
-    context.cancel.check()?;
-    let path = outputs.image().target().named().to_owned();
-    outputs.publish()?;
-    built(path, copied, proved)
+    Ok(copied)
 }
 
 /// Writes all partitions, and rehearses the installer on the way.
@@ -368,7 +412,7 @@ fn prove(image: &File, spec: &Spec, context: Context<'_>) -> Result<Option<verif
     if options.proof == Proof::None {
         return Ok(None);
     }
-    let image = Image::from_file(image.try_clone()?)?;
+    let image = Image::in_file(image.try_clone()?)?;
     let closure = nix::read_closure(spec, options.store_root)?;
     // A bare ESP has no store that could be compared.
     let has_store = image.find(&PartName::Nix).is_ok();

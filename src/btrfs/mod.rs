@@ -15,6 +15,7 @@ pub mod devices;
 pub mod files;
 pub mod format;
 pub mod layout;
+pub mod map;
 pub mod packs;
 pub mod placement;
 pub mod reader;

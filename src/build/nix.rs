@@ -12,11 +12,14 @@ use crate::btrfs::placement::Placement;
 use crate::btrfs::volume::Volumes;
 use crate::btrfs::{self, compress, writer};
 use crate::copy::{self, Means};
+use crate::disk::memory::Memory;
 use crate::disk::region::Region;
 use crate::ext4;
 use crate::identity::Identities;
 use crate::image::Partition;
+use crate::map::MapBuilder;
 use crate::plan::{Laid, NixFilesystem};
+use crate::progress::Cancel;
 use crate::read::Opener;
 use crate::source::closure::{self, NixContents};
 use crate::source::own::{OwnEntry, OwnKind};
@@ -151,6 +154,23 @@ impl NixPart {
         }
     }
 
+    /// What every byte of it is, as it is laid out.
+    pub(super) fn map(&self) -> MapBuilder {
+        match self {
+            Self::Ext4(Ext4Part { tree, layout, .. }) => ext4::map::map(layout, tree),
+            Self::Btrfs(BtrfsPart { layout, .. }) => btrfs::map::map(layout),
+        }
+    }
+
+    /// The part whose bytes are all known before contents are moved. Those of a btrfs are not: its metadata has checksums of
+    /// contents, and how long they are when compressed.
+    pub(super) fn known(&self) -> Option<&Ext4Part> {
+        match self {
+            Self::Ext4(part) => Some(part),
+            Self::Btrfs(_) => None,
+        }
+    }
+
     /// Writes it to `image` from byte `at` on. Nothing else lies behind that place yet.
     pub(crate) fn write(
         &mut self,
@@ -166,9 +186,20 @@ impl NixPart {
 }
 
 impl Ext4Part {
+    /// The files, for a disk on which it starts at byte `at`.
+    pub(super) fn contents(&self, at: ByteOffset) -> ext4::contents::Contents<'_> {
+        ext4::contents::Contents::new(&self.layout, &self.tree, at, opener(&self.old))
+    }
+
+    /// Writes everything but the contents of files to where it starts in memory.
+    pub(super) fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError> {
+        let region = Region::in_memory(to, at, self.layout.size())?;
+        Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?)
+    }
+
     fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
         let Means { options, progress, cancel } = means;
-        let contents = ext4::contents::Contents::new(&self.layout, &self.tree, at, opener(&self.old));
+        let contents = self.contents(at);
         let pages = options.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         // Every byte has its place already, so that neither has to wait for the other.

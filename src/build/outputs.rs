@@ -5,13 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::LAYOUT_NAME;
+use crate::formats::Format;
 use crate::output::{Directory, OutputError, Pending, Privacy, Scratch, Target, publish};
 
-/// What a build of a whole image gives: `<name>.img` and `layout.json` in a directory. Dropped before it is published, it
-/// takes all that was made with it.
+/// What a build of a whole image gives: `<name>.img`, or files of other forms, and `layout.json` in a directory. Dropped
+/// before it is published, it takes all that was made with it.
 #[derive(Debug)]
 pub struct Outputs {
+    /// The raw image; without a name in the end if it is only a step to other forms.
     image: Pending,
+    /// Whether it is asked for.
+    with_image: bool,
+    /// All other forms.
+    forms: Vec<(Format, Pending)>,
     layout: Pending,
     /// The directory that an installer saw, with what it left there.
     scratch: Option<Scratch>,
@@ -20,21 +26,42 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Prepares to put the image of this name and its plan into `out`.
+    /// Prepares to put files of these forms and of this name, and their plan, into `out`.
     ///
     /// # Errors
     /// If one of them is something there that is no regular file, or cannot be made.
-    pub fn open(out: &Path, name: &str, privacy: Privacy) -> Result<Self, OutputError> {
+    pub fn open(out: &Path, name: &str, formats: &[Format], privacy: Privacy) -> Result<Self, OutputError> {
         let directory = Directory::open(out)?;
-        let (image, layout) = (directory.target(format!("{name}.img"))?, directory.target(LAYOUT_NAME)?);
-        let image = Pending::create(image, privacy)?;
-        let layout = Pending::create(layout, Privacy::Usual)?;
-        Ok(Self { image, layout, scratch: None, directory })
+        let pending = |format: Format| {
+            Pending::create(directory.target(format!("{name}{}", format.suffix()))?, privacy)
+        };
+        let others = formats.iter().filter(|format| **format != Format::Raw);
+        let forms = others.map(|&format| Ok((format, pending(format)?))).collect::<Result<_, OutputError>>()?;
+        let image = pending(Format::Raw)?;
+        let layout = Pending::create(directory.target(LAYOUT_NAME)?, Privacy::Usual)?;
+        let with_image = formats.contains(&Format::Raw);
+        Ok(Self { image, with_image, forms, layout, scratch: None, directory })
     }
 
     /// The image.
     pub(super) fn image(&self) -> &Pending {
         &self.image
+    }
+
+    /// Whether the raw image is asked for, and not only a step to other forms.
+    pub(super) fn with_image(&self) -> bool {
+        self.with_image
+    }
+
+    /// The files of all other forms.
+    pub(super) fn forms(&self) -> &[(Format, Pending)] {
+        &self.forms
+    }
+
+    /// All files with the disk in them.
+    pub(super) fn disks(&self) -> impl Iterator<Item = (Format, &Pending)> {
+        let image = self.with_image.then_some((Format::Raw, &self.image));
+        image.into_iter().chain(self.forms.iter().map(|(format, file)| (*format, file)))
     }
 
     /// The plan, which is small.
@@ -76,15 +103,16 @@ impl Outputs {
         self.layout.look_again()
     }
 
-    /// Gives everything its final name, the image last.
+    /// Gives everything its final name, the plan first.
     pub(super) fn publish(self) -> Result<(), OutputError> {
         // What is declared first goes last, should this fail.
-        let Self { directory, scratch, image, layout } = self;
+        let Self { directory, scratch, image, with_image, forms, layout } = self;
         if let Some(scratch) = &scratch {
             let shown = [&image, &layout].map(|file| file.shown_as().unwrap_or_default().to_owned());
             directory.adopt(scratch, &shown)?;
         }
-        publish(vec![layout, image])?;
+        let image = with_image.then_some(image);
+        publish([layout].into_iter().chain(forms.into_iter().map(|(_, file)| file)).chain(image).collect())?;
         directory.keep()
     }
 }

@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap_complete::Shell;
+use sane_image::formats::Format;
 
 use super::cat::CatArgs;
 use super::diff::DiffArgs;
@@ -66,6 +68,12 @@ pub(super) struct BuildArgs {
     /// Write the image and layout.json into this directory; with --only, write the partition to this file
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
+    /// Make files of these forms, all with the same disk [default: raw]
+    #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats(), conflicts_with = "only")]
+    pub(super) format: Vec<Format>,
+    /// Compress at this level: zst from 1 to 22 [default: 3]
+    #[arg(long, value_name = "N", requires = "format", allow_negative_numbers = true)]
+    pub(super) level: Option<i32>,
     /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
     #[arg(long, value_enum, value_name = "PART")]
     pub(super) only: Option<Part>,
@@ -182,6 +190,12 @@ pub(super) struct OwnArgs {
     /// may be repeated, the last one counts
     #[arg(long, num_args = 2, value_names = ["PATH", "UID:GID"], requires = "extra_files")]
     pub(super) chown: Vec<OsString>,
+}
+
+/// Takes the name of a form.
+pub(super) fn formats() -> impl TypedValueParser<Value = Format> {
+    let named = |name: String| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such form");
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(named)
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

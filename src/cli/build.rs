@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use sane_image::build::{self, BareFilesystem, BuildError, Context, Options, Outputs, Proof};
+use sane_image::build::{self, BareFilesystem, BuildError, Context, Forms, Options, Outputs, Proof};
 use sane_image::copy;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
+use super::input::BadInput;
 use super::{input, progress, report, threads};
 
 pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
@@ -21,6 +22,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::CopyFileRange => copy::Engine::CopyFileRange,
         Io::Buffered => copy::Engine::Buffered,
     };
+    let forms = Forms::new(&args.format, args.level).map_err(|error| BadInput(error.to_string()))?;
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
     let extra_files = input::own_files(&args.own)?;
@@ -33,12 +35,12 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Some(Part::Nix) => BareFilesystem::Nix,
         None => {
             // Before anything is done, so that what is in the way is told at once.
-            let outputs = Outputs::open(&args.out, &spec.name, options.privacy()).map_err(BuildError::from)?;
+            let outputs = Outputs::open(&args.out, &spec.name, forms.formats(), options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
-            let built = build::build(&mut prepared, outputs, bootloader, context)?;
+            let built = build::build(&mut prepared, outputs, &forms, bootloader, context)?;
             drop(progress);
-            return report::image(&built, &prepared.plan, started.elapsed());
+            return report::images(&built, &prepared.plan, started.elapsed());
         }
     };
     let built = build::build_partition(&spec, which, &args.out, context)?;

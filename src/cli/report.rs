@@ -10,10 +10,10 @@ use sane_image::plan::{ImagePlan, Partition, Role};
 
 use super::verify;
 
-/// Three lines about a finished image.
-pub(super) fn image(built: &Built, plan: &ImagePlan, elapsed: Duration) -> Result<()> {
+/// A line about each file, and one about each partition.
+pub(super) fn images(built: &[Built], plan: &ImagePlan, elapsed: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
-    partition_line(&mut out, built, elapsed)?;
+    built.iter().try_for_each(|built| partition_line(&mut out, built, elapsed))?;
     for partition in &plan.partitions {
         writeln!(out, "{}", describe(partition, plan))?;
     }

@@ -3,6 +3,7 @@
 pub mod gpt;
 pub mod holes;
 pub mod mbr;
+pub mod memory;
 pub mod pages;
 pub mod protected;
 pub mod region;

@@ -1,24 +1,33 @@
 //! A bounded window on a disk image: whoever writes a partition cannot touch a byte outside it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
+use super::memory::Memory;
 use super::pages::PageFile;
 use crate::units::ByteOffset;
 
-/// The bytes `[start, start + len)` of a file, addressed from 0.
+/// The bytes `[start, start + len)` of a file, or of [`Memory`], addressed from 0.
 ///
 /// Uses positional I/O only: several regions of one file can be in use at once, from several threads. A write that
 /// would end past the region fails before any of it is written; a read there gives the bytes up to the end.
 #[derive(Clone)]
 pub struct Region<'a> {
-    file: &'a File,
-    /// The way that whole pages take, if it is another.
-    pages: Option<&'a PageFile<'a>>,
+    holder: Holder<'a>,
     start: u64,
     len: u64,
     position: u64,
+}
+
+/// What a region is a part of.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    /// A file, and the way that whole pages take to it if it is another.
+    File(&'a File, Option<&'a PageFile<'a>>),
+    /// Memory.
+    Memory(&'a Memory),
 }
 
 impl<'a> Region<'a> {
@@ -27,14 +36,26 @@ impl<'a> Region<'a> {
     /// # Errors
     /// If the region ends past the address space of files.
     pub fn new(file: &'a File, start: ByteOffset, len: u64) -> io::Result<Self> {
-        let end = start.checked_add(len).filter(|end| i64::try_from(end.0).is_ok());
-        end.ok_or_else(|| out_of_bounds(start.0, len, "the largest file"))?;
-        Ok(Self { file, pages: None, start: start.0, len, position: 0 })
+        Self::of(Holder::File(file, None), start, len)
     }
 
-    /// The same region, whose whole pages are written through `pages`, which is the same file.
+    /// The `len` bytes of memory from `start` on.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn in_memory(memory: &'a Memory, start: ByteOffset, len: u64) -> io::Result<Self> {
+        Self::of(Holder::Memory(memory), start, len)
+    }
+
+    fn of(holder: Holder<'a>, start: ByteOffset, len: u64) -> io::Result<Self> {
+        let end = start.checked_add(len).filter(|end| i64::try_from(end.0).is_ok());
+        end.ok_or_else(|| out_of_bounds(start.0, len, "the largest file"))?;
+        Ok(Self { holder, start: start.0, len, position: 0 })
+    }
+
+    /// The same region of the same file, whose whole pages are written through `pages`.
     pub fn with_pages(self, pages: &'a PageFile<'a>) -> Self {
-        Self { pages: Some(pages), ..self }
+        Self { holder: Holder::File(pages.file(), Some(pages)), ..self }
     }
 
     /// The number of bytes in the region.
@@ -53,7 +74,14 @@ impl<'a> Region<'a> {
     /// If they would end past the region, in which case nothing is written, or if the file cannot be written.
     pub fn write_all_at(&self, offset: ByteOffset, bytes: &[u8]) -> io::Result<()> {
         self.check_bounds(offset.0, bytes.len())?;
-        self.file.write_all_at(bytes, self.start + offset.0)
+        let at = self.start + offset.0;
+        match self.holder {
+            Holder::File(file, _) => file.write_all_at(bytes, at),
+            Holder::Memory(memory) => {
+                memory.write(at, bytes);
+                Ok(())
+            }
+        }
     }
 
     /// Writes whole pages from a [`PageBuffer`](super::pages::PageBuffer) at `offset`, which like the region's start is
@@ -62,7 +90,7 @@ impl<'a> Region<'a> {
     /// # Errors
     /// Like [`write_all_at`](Self::write_all_at).
     pub fn write_pages_at(&self, offset: ByteOffset, pages: &[u8]) -> io::Result<()> {
-        let Some(file) = self.pages else { return self.write_all_at(offset, pages) };
+        let Holder::File(_, Some(file)) = self.holder else { return self.write_all_at(offset, pages) };
         self.check_bounds(offset.0, pages.len())?;
         file.write_all_at(pages, ByteOffset(self.start + offset.0))
     }
@@ -73,7 +101,14 @@ impl<'a> Region<'a> {
     /// If that ends past the region or the file, or if the file cannot be read.
     pub fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> io::Result<()> {
         self.check_bounds(offset.0, buf.len())?;
-        self.file.read_exact_at(buf, self.start + offset.0)
+        let at = self.start + offset.0;
+        match self.holder {
+            Holder::File(file, _) => file.read_exact_at(buf, at),
+            Holder::Memory(memory) => {
+                memory.read(at, buf);
+                Ok(())
+            }
+        }
     }
 
     fn check_bounds(&self, offset: u64, len: usize) -> io::Result<()> {
@@ -84,6 +119,12 @@ impl<'a> Region<'a> {
     }
 }
 
+impl fmt::Debug for Region<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("start", &self.start).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 impl Read for Region<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(self.position)).unwrap_or(usize::MAX);
@@ -91,7 +132,14 @@ impl Read for Region<'_> {
         if len == 0 {
             return Ok(0);
         }
-        let len = self.file.read_at(&mut buf[..len], self.start + self.position)?;
+        let (buf, at) = (&mut buf[..len], self.start + self.position);
+        let len = match self.holder {
+            Holder::File(file, _) => file.read_at(buf, at)?,
+            Holder::Memory(memory) => {
+                memory.read(at, buf);
+                len
+            }
+        };
         self.position += len as u64;
         Ok(len)
     }
@@ -100,7 +148,14 @@ impl Read for Region<'_> {
 impl Write for Region<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.check_bounds(self.position, buf.len())?;
-        let len = self.file.write_at(buf, self.start + self.position)?;
+        let at = self.start + self.position;
+        let len = match self.holder {
+            Holder::File(file, _) => file.write_at(buf, at)?,
+            Holder::Memory(memory) => {
+                memory.write(at, buf);
+                buf.len()
+            }
+        };
         self.position += len as u64;
         Ok(len)
     }

@@ -139,7 +139,7 @@ impl Geometry {
     }
 
     /// Blocks at the start of a group for the superblock, the descriptors and the room for more; 0 without backup.
-    fn superblock_area(&self, group: u32) -> u32 {
+    pub(super) fn superblock_area(&self, group: u32) -> u32 {
         if has_superblock(group) { 1 + self.descriptor_blocks + self.reserved_descriptor_blocks } else { 0 }
     }
 

@@ -22,6 +22,7 @@ pub mod hash;
 pub mod inode;
 pub mod journal;
 pub mod layout;
+pub mod map;
 pub mod reader;
 mod rest;
 pub mod space;

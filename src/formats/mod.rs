@@ -1,7 +1,7 @@
 //! The forms in which a disk leaves the program: a file of each is made from what the disk holds, whoever knows that.
 //!
 //! A [`Source`] is a disk: its [`ImageMap`] tells what is where, and its readers give the bytes, zeros for what is free. A
-//! form whose places are known beforehand ([`places`]) is laid out, and the source fills it by the engines of `copy`; one
+//! form whose places are known beforehand ([`Places`]) is laid out, and the source fills it by the engines of `copy`; one
 //! that compresses is made unit by unit in the order of the disk ([`ordered`]), on all cores.
 //!
 //! The bytes of a file depend on nothing but the disk: not on threads, not on a clock. `container` reads them again.
@@ -14,6 +14,7 @@ use std::ops::Range;
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use crate::copy::Places;
 use crate::copy::{CopyError, Means};
 use crate::map::ImageMap;
 use crate::progress::Cancelled;
@@ -22,12 +23,10 @@ use crate::units::MIB;
 
 mod existing;
 mod ordered;
-mod places;
 mod raw;
 mod zst;
 
 pub use existing::Existing;
-pub use places::Places;
 
 /// The form of a file with a disk in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +76,13 @@ impl Format {
         match self {
             Self::Zst => Some(1..=22),
             Self::Raw => None,
+        }
+    }
+
+    /// The level of compression unless another is asked for; any number where there is no choice.
+    pub fn default_level(self) -> i32 {
+        match self {
+            Self::Raw | Self::Zst => 3,
         }
     }
 }

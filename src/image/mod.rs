@@ -117,9 +117,17 @@ impl Image {
         if kind.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
-        let file = whole(file)?;
         // What is on a device is what its firmware sees.
-        match if kind.is_file() { container::open(&file)? } else { None } {
+        if kind.is_file() { Self::in_file(file) } else { Self::from_file(file) }
+    }
+
+    /// The image in an open file, whether it is in a container or not.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn in_file(file: File) -> Result<Self, ReadError> {
+        let file = whole(file)?;
+        match container::open(&file)? {
             Some(container) => Ok(Self { container: Some(container.clone()), ..Self::of_disk(container.disk)? }),
             None => Self::of_disk(file),
         }

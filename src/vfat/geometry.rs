@@ -12,7 +12,7 @@ use super::error::VfatError;
 use crate::units::{ByteOffset, MIB, SectorSize, align_up};
 
 /// Sectors before the first FAT.
-const RESERVED_SECTORS: u64 = 8;
+pub(super) const RESERVED_SECTORS: u64 = 8;
 /// Copies of the FAT.
 const FATS: u64 = 2;
 /// Bytes of a FAT entry.
@@ -40,7 +40,7 @@ pub(super) struct Geometry {
     /// The number of clusters.
     pub(super) clusters: u32,
     /// The bytes of one FAT.
-    fat_bytes: u64,
+    pub(super) fat_bytes: u64,
     /// Where the first cluster starts.
     data: ByteOffset,
 }

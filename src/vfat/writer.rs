@@ -13,7 +13,7 @@ use super::error::VfatError;
 use super::format::END_OF_CHAIN;
 use super::geometry::FIRST_CLUSTER;
 use super::layout::VfatLayout;
-use crate::progress::{Cancel, Progress};
+use crate::progress::{Cancel, Progress, Silent};
 use crate::read;
 use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
 
@@ -28,6 +28,15 @@ const UNKNOWN: u32 = 0xffff_ffff;
 const CHUNK: usize = 256 << 10;
 /// Entries of a FAT that are written at once.
 const LINKS: u32 = 1 << 16;
+
+/// What becomes of the contents of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileContents {
+    /// They are copied.
+    Copied,
+    /// They are left to whoever reads their places.
+    Left,
+}
 
 /// Makes the filesystem at the start of `out` and copies the files of `tree`, for which `layout` was made, into it.
 ///
@@ -48,8 +57,33 @@ pub fn write(
 ) -> Result<(), VfatError> {
     let (files, bytes) = tree.file_totals();
     progress.stage("writing the boot partition", files, bytes);
+    make(layout, tree, out, FileContents::Copied, progress, cancel, old)
+}
+
+/// The same without the contents of files.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_structures(
+    layout: &VfatLayout,
+    tree: &FileTree,
+    out: &mut (impl Read + Write + Seek),
+    cancel: &Cancel,
+) -> Result<(), VfatError> {
+    make(layout, tree, out, FileContents::Left, &Silent, cancel, None)
+}
+
+fn make(
+    layout: &VfatLayout,
+    tree: &FileTree,
+    out: &mut (impl Read + Write + Seek),
+    contents: FileContents,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+    old: Option<&dyn read::FileSystem>,
+) -> Result<(), VfatError> {
     let cache = RefCell::new(Cache::new(out, layout.size()));
-    let writer = Writer { layout, tree, cache: &cache, old, progress, cancel };
+    let writer = Writer { layout, tree, cache: &cache, contents, old, progress, cancel };
     writer.format()?;
     writer.check_format()?;
     let mut buffer = vec![0; CHUNK];
@@ -65,6 +99,7 @@ struct Writer<'a, W> {
     layout: &'a VfatLayout,
     tree: &'a FileTree,
     cache: &'a RefCell<Cache<W>>,
+    contents: FileContents,
     old: Option<&'a dyn read::FileSystem>,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
@@ -124,7 +159,10 @@ impl<W: Read + Write + Seek> Writer<'_, W> {
                 let clusters = u32::try_from(geometry.clusters_for(size)).expect("the tree fits");
                 let first = self.layout.place(node).cluster;
                 self.link_file(first, clusters)?;
-                self.copy(node, size, buffer)
+                match self.contents {
+                    FileContents::Copied => self.copy(node, size, buffer),
+                    FileContents::Left => Ok(()),
+                }
             }
             NodeKind::Symlink(_) => Err(VfatError::Symlink { path: self.tree.path(node) }),
         }

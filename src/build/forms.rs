@@ -1,0 +1,107 @@
+//! What is made of a plan in one run: files of one or more forms that all hold the same disk.
+
+use thiserror::Error;
+
+use super::map::{self, Gaps};
+use super::outputs::Outputs;
+use super::{BuildError, Context, Prepared, planned};
+use crate::formats::{self, Existing, Format, Making, Source};
+use crate::read::Window;
+
+/// Which forms are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forms {
+    /// In order, each once.
+    formats: Vec<Format>,
+    level: Option<i32>,
+}
+
+/// A level of compression that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadLevel {
+    /// The form has others.
+    #[error("--level {level}: {format} has levels from {} to {}", levels.start(), levels.end())]
+    OutOfRange {
+        /// The form.
+        format: Format,
+        /// What was asked for.
+        level: i32,
+        /// What there is.
+        levels: std::ops::RangeInclusive<i32>,
+    },
+    /// Nothing is compressed.
+    #[error("--level is for forms that are compressed, and no such one is asked for; leave it out, or see --format")]
+    NothingCompressed,
+}
+
+impl Forms {
+    /// These forms, or the raw image if there are none; what is compressed, at this level if one is given.
+    ///
+    /// # Errors
+    /// If a form does not have that level.
+    pub fn new(formats: &[Format], level: Option<i32>) -> Result<Self, BadLevel> {
+        let mut formats = formats.to_vec();
+        if formats.is_empty() {
+            formats.push(Format::Raw);
+        }
+        formats.sort_unstable();
+        formats.dedup();
+        if let Some(level) = level {
+            let with_levels = || formats.iter().filter_map(|&format| Some((format, format.levels()?)));
+            if with_levels().next().is_none() {
+                return Err(BadLevel::NothingCompressed);
+            }
+            if let Some((format, levels)) = with_levels().find(|(_, levels)| !levels.contains(&level)) {
+                return Err(BadLevel::OutOfRange { format, level, levels });
+            }
+        }
+        Ok(Self { formats, level })
+    }
+
+    /// The forms, in order.
+    pub fn formats(&self) -> &[Format] {
+        &self.formats
+    }
+
+    fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
+        let level = self.level.unwrap_or_else(|| format.default_level());
+        Making { level, identity: prepared.plan.disk_guid, means: context.means() }
+    }
+}
+
+/// Makes all forms but the raw image from the plan: without an image, as all bytes are known.
+pub(super) fn from_plan(
+    prepared: &Prepared,
+    outputs: &Outputs,
+    forms: &Forms,
+    context: Context<'_>,
+) -> Result<(), BuildError> {
+    let nix = prepared.nix.known().expect("whoever asks has looked");
+    planned::with(prepared, nix, context, |source| make(source, prepared, outputs, forms, context))
+}
+
+/// Makes all forms but the raw image from that.
+pub(super) fn from_image(
+    prepared: &Prepared,
+    outputs: &Outputs,
+    forms: &Forms,
+    gaps: Gaps,
+    context: Context<'_>,
+) -> Result<(), BuildError> {
+    let bytes = Window::new(outputs.image().file().try_clone()?, prepared.plan.size);
+    make(&Existing::new(bytes, map::disk(prepared, gaps)), prepared, outputs, forms, context)
+}
+
+fn make(
+    source: &dyn Source,
+    prepared: &Prepared,
+    outputs: &Outputs,
+    forms: &Forms,
+    context: Context<'_>,
+) -> Result<(), BuildError> {
+    for (format, output) in outputs.forms() {
+        let failed = |error| BuildError::Form { path: output.target().named().to_owned(), error };
+        formats::write(*format, source, output.file(), forms.making(*format, prepared, context)).map_err(failed)?;
+    }
+    Ok(())
+}

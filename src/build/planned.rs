@@ -1,0 +1,192 @@
+//! The disk of a plan as a [`Source`]: its bytes come from the layouts and from the files of the closure, at any place,
+//! without an image of it.
+//!
+//! All metadata is made once and kept in memory, some hundred bytes for each file. The contents of files are read where
+//! and when they are asked for.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use super::extra::swap_pages;
+use super::map::{self, Gaps};
+use super::nix::Ext4Part;
+use super::{BootPart, BuildError, Context, Prepared};
+use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, WantedAt};
+use crate::disk::gpt;
+use crate::disk::memory::Memory;
+use crate::disk::region::Region;
+use crate::formats::{FormatError, Reader, Source};
+use crate::map::{Extent, Held, ImageMap};
+use crate::plan::Role;
+use crate::units::ByteOffset;
+use crate::vfat;
+
+/// The bytes that are moved at once where the engines of `copy` do not.
+const AT_ONCE: u64 = 1 << 20;
+
+/// Shows `see` the planned disk, of whose nix filesystem all bytes are known.
+///
+/// # Errors
+/// If the metadata cannot be made, and those of `see`.
+pub(super) fn with<T>(
+    prepared: &Prepared,
+    nix: &Ext4Part,
+    context: Context<'_>,
+    see: impl FnOnce(&dyn Source) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    let plan = &prepared.plan;
+    let start = |role| plan.partitions.iter().find(|part| part.role == role).map_or(0, |part| part.offset);
+    let [boot_start, nix_start] = [Role::Boot, Role::Nix].map(|role| ByteOffset(start(role)));
+    let metadata = Memory::default();
+    gpt::write(&plan.gpt, &mut Region::in_memory(&metadata, ByteOffset(0), plan.size)?)?;
+    swap_pages(&plan.partitions).for_each(|(at, page)| metadata.write(at, &page));
+    let BootPart { boot, layout } = &prepared.boot;
+    let mut region = Region::in_memory(&metadata, boot_start, layout.size())?;
+    vfat::write_structures(layout, &boot.tree, &mut region, context.cancel)?;
+    nix.write_metadata(&metadata, nix_start, context.cancel)?;
+    let boot = vfat::contents::Contents::new(layout, &boot.tree, boot_start);
+    let extra = prepared.extra.files(&plan.partitions);
+    let nix = nix.contents(nix_start);
+    let parts = vec![PartFiles::new(&boot, false), PartFiles::new(&extra, true), PartFiles::new(&nix, true)];
+    see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata: &metadata, parts })
+}
+
+/// A disk that is planned.
+struct Planned<'a> {
+    map: ImageMap,
+    /// All that is in no file.
+    metadata: &'a Memory,
+    /// The files of each kind of partition.
+    parts: Vec<PartFiles<'a>>,
+}
+
+/// The files of one kind of partition.
+struct PartFiles<'a> {
+    jobs: &'a dyn CopyJobs,
+    /// Where their bytes are, in the order of the disk.
+    pieces: Vec<Piece>,
+    /// Whether all pieces start and end at pages, so that the engines of `copy` can move them.
+    by_pages: bool,
+}
+
+/// A part of a file on the disk.
+struct Piece {
+    /// Where it is: to the end of a block of its filesystem.
+    disk: Range<u64>,
+    file: usize,
+    /// Where in the file it starts, in bytes.
+    offset: u64,
+}
+
+impl<'a> PartFiles<'a> {
+    fn new(jobs: &'a dyn CopyJobs, by_pages: bool) -> Self {
+        let mut pieces = Vec::new();
+        for file in 0..jobs.len() {
+            let mut offset = 0;
+            for piece in jobs.pieces(file) {
+                let start = piece.destination.0;
+                pieces.push(Piece { disk: start..start + piece.len, file, offset });
+                offset += piece.len;
+            }
+        }
+        pieces.sort_by_key(|piece| piece.disk.start);
+        Self { jobs, pieces, by_pages }
+    }
+
+    /// The parts of files in a range of the disk, and where in it they are.
+    fn within(&self, range: Range<u64>) -> Vec<WantedAt> {
+        let first = self.pieces.partition_point(|piece| piece.disk.end <= range.start);
+        let found = self.pieces.iter().skip(first).take_while(|piece| piece.disk.start < range.end);
+        let wanted = found.map(|piece| {
+            let disk = piece.disk.start.max(range.start)..piece.disk.end.min(range.end);
+            let size = self.jobs.size(piece.file);
+            let inside = |at: u64| (piece.offset + (at - piece.disk.start)).min(size);
+            let at = usize::try_from(disk.start - range.start).unwrap_or(usize::MAX);
+            WantedAt { file: piece.file, range: inside(disk.start)..inside(disk.end), at }
+        });
+        wanted.filter(|wanted| !wanted.range.is_empty()).collect()
+    }
+
+    /// The range of the disk that they are in.
+    fn range(&self) -> Range<u64> {
+        let start = self.pieces.first().map_or(0, |piece| piece.disk.start);
+        start..self.pieces.last().map_or(start, |piece| piece.disk.end)
+    }
+}
+
+impl Source for Planned<'_> {
+    fn map(&self) -> &ImageMap {
+        &self.map
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader + '_>, FormatError> {
+        let parts = self.parts.iter().map(|part| (part, PartReader::new(part.jobs))).collect();
+        Ok(Box::new(PlannedReader { metadata: self.metadata, parts }))
+    }
+
+    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+        let by_hand = |held, range| fill_by_hand(self, held, range, to, places, means);
+        by_hand(Held::Metadata, 0..self.map.size())?;
+        for part in &self.parts {
+            match part.by_pages {
+                true => {
+                    let moved = Moved { jobs: part.jobs, to: places };
+                    copy::run(&moved, to, means.options, means.progress, means.cancel)?;
+                }
+                false => by_hand(Held::Contents, part.range())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes all that is `held` in a range of the disk, through memory.
+fn fill_by_hand(
+    source: &Planned<'_>,
+    held: Held,
+    range: Range<u64>,
+    to: &File,
+    places: &Places,
+    means: Means<'_>,
+) -> Result<(), FormatError> {
+    let mut reader = source.reader()?;
+    let mut buffer = Vec::new();
+    for Extent { range, .. } in source.map.within(range).filter(|extent| extent.held == held) {
+        for (part, ByteOffset(into)) in places.of(range) {
+            let mut at = part.start;
+            while at < part.end {
+                means.cancel.check()?;
+                let end = part.end.min(at + AT_ONCE);
+                let len = usize::try_from(end - at).unwrap_or_default();
+                buffer.resize(len + 1, 0);
+                reader.read(at..end, &mut buffer)?;
+                let bytes = buffer.get(..len).unwrap_or_default();
+                // Where all is zeros, a hole does.
+                if bytes.iter().any(|&byte| byte != 0) {
+                    to.write_all_at(bytes, into + (at - part.start)).map_err(FormatError::Write)?;
+                }
+                at = end;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct PlannedReader<'a> {
+    metadata: &'a Memory,
+    parts: Vec<(&'a PartFiles<'a>, PartReader<'a>)>,
+}
+
+impl Reader for PlannedReader<'_> {
+    fn read(&mut self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), FormatError> {
+        self.metadata.read(range.start, buffer);
+        for (files, reader) in &self.parts {
+            let wanted = files.within(range.clone());
+            if !wanted.is_empty() {
+                reader.read(&wanted, buffer)?;
+            }
+        }
+        Ok(())
+    }
+}
