@@ -33,7 +33,7 @@ use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
 use self::bootloader::{BootloaderError, Installer};
 use self::extra::ExtraParts;
-pub use self::forms::{BadLevel, Forms};
+pub use self::forms::{BadForms, Forms};
 use self::map::Gaps;
 use self::nix::NixPart;
 pub use self::outputs::{OutputFile, Outputs};

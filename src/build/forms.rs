@@ -16,9 +16,9 @@ pub struct Forms {
     level: Option<i32>,
 }
 
-/// A level of compression that cannot be had.
+/// Forms that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum BadLevel {
+pub enum BadForms {
     /// The form has others.
     #[error("--level {level}: {format} has levels from {} to {}", levels.start(), levels.end())]
     OutOfRange {
@@ -29,6 +29,14 @@ pub enum BadLevel {
         /// What there is.
         levels: std::ops::RangeInclusive<i32>,
     },
+    /// Two forms whose files would have one name.
+    #[error("--format {one},{other}: both files would be called {}; make one of them in another directory", "<name>".to_owned() + one.suffix())]
+    OneName {
+        /// The first form.
+        one: Format,
+        /// The second.
+        other: Format,
+    },
     /// Nothing is compressed.
     #[error("--level is for forms that are compressed, and no such one is asked for; leave it out, or see --format")]
     NothingCompressed,
@@ -38,21 +46,25 @@ impl Forms {
     /// These forms, or the raw image if there are none; what is compressed, at this level if one is given.
     ///
     /// # Errors
-    /// If a form does not have that level.
-    pub fn new(formats: &[Format], level: Option<i32>) -> Result<Self, BadLevel> {
+    /// If a form does not have that level, or two of them cannot be in one directory.
+    pub fn new(formats: &[Format], level: Option<i32>) -> Result<Self, BadForms> {
         let mut formats = formats.to_vec();
         if formats.is_empty() {
             formats.push(Format::Raw);
         }
         formats.sort_unstable();
         formats.dedup();
+        let same = formats.windows(2).find(|two| two[0].suffix() == two[1].suffix());
+        if let Some([one, other]) = same.and_then(|two| two.first_chunk().copied()) {
+            return Err(BadForms::OneName { one, other });
+        }
         if let Some(level) = level {
             let with_levels = || formats.iter().filter_map(|&format| Some((format, format.levels()?)));
             if with_levels().next().is_none() {
-                return Err(BadLevel::NothingCompressed);
+                return Err(BadForms::NothingCompressed);
             }
             if let Some((format, levels)) = with_levels().find(|(_, levels)| !levels.contains(&level)) {
-                return Err(BadLevel::OutOfRange { format, level, levels });
+                return Err(BadForms::OutOfRange { format, level, levels });
             }
         }
         Ok(Self { formats, level })

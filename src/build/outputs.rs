@@ -32,9 +32,8 @@ impl Outputs {
     /// If one of them is something there that is no regular file, or cannot be made.
     pub fn open(out: &Path, name: &str, formats: &[Format], privacy: Privacy) -> Result<Self, OutputError> {
         let directory = Directory::open(out)?;
-        let pending = |format: Format| {
-            Pending::create(directory.target(format!("{name}{}", format.suffix()))?, privacy)
-        };
+        let pending =
+            |format: Format| Pending::create(directory.target(format!("{name}{}", format.suffix()))?, privacy);
         let others = formats.iter().filter(|format| **format != Format::Raw);
         let forms = others.map(|&format| Ok((format, pending(format)?))).collect::<Result<_, OutputError>>()?;
         let image = pending(Format::Raw)?;

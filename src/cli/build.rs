@@ -35,7 +35,8 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Some(Part::Nix) => BareFilesystem::Nix,
         None => {
             // Before anything is done, so that what is in the way is told at once.
-            let outputs = Outputs::open(&args.out, &spec.name, forms.formats(), options.privacy()).map_err(BuildError::from)?;
+            let outputs =
+                Outputs::open(&args.out, &spec.name, forms.formats(), options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
             let built = build::build(&mut prepared, outputs, &forms, bootloader, context)?;

@@ -14,7 +14,7 @@ use crate::units::ByteOffset;
 mod cache;
 mod fields;
 mod mapped;
-mod qcow2;
+pub(crate) mod qcow2;
 mod unpack;
 mod vhd;
 mod vhdx;

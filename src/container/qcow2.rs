@@ -10,7 +10,7 @@ use super::{CONVERT, Form, Opened, corrupt, disk, read, unsupported};
 use crate::read::{Bytes, ReadError, Window};
 
 /// What a file of this form starts with.
-pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
+pub(crate) const MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// The header of version 2.
 const HEADER_2: usize = 72;
@@ -29,13 +29,13 @@ const PAGE: u64 = 4096;
 const DIRTY: u64 = 1;
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
-const COMPRESSION_TYPE: u64 = 1 << 3;
+pub(crate) const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
 /// The bits of an entry that are an offset in the file.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// Of a cluster's entry: it is compressed.
-const COMPRESSED: u64 = 1 << 62;
+pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Of a cluster's entry: it is zeros.
 const ZERO: u64 = 1;
 /// The parts of a cluster with states of their own, where the image has such.

@@ -23,6 +23,7 @@ use crate::units::MIB;
 
 mod existing;
 mod ordered;
+mod qcow2;
 mod raw;
 mod zst;
 
@@ -35,17 +36,23 @@ pub enum Format {
     Raw,
     /// The same, compressed: zstd's seekable format.
     Zst,
+    /// That of QEMU.
+    Qcow2,
+    /// The same, with clusters that are compressed by zstd.
+    Qcow2Zstd,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Zst];
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Zst, Self::Qcow2, Self::Qcow2Zstd];
 
     /// As users call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Zst => "zst",
+            Self::Qcow2 => "qcow2",
+            Self::Qcow2Zstd => "qcow2+zstd",
         }
     }
 
@@ -54,13 +61,14 @@ impl Format {
         match self {
             Self::Raw => ".img",
             Self::Zst => ".img.zst",
+            Self::Qcow2 | Self::Qcow2Zstd => ".qcow2",
         }
     }
 
     /// The bytes of which the size of the disk has to be a multiple.
     pub fn size_multiple(self) -> u64 {
         match self {
-            Self::Raw | Self::Zst => MIB,
+            Self::Raw | Self::Zst | Self::Qcow2 | Self::Qcow2Zstd => MIB,
         }
     }
 
@@ -68,21 +76,22 @@ impl Format {
     pub fn is_stream(self) -> bool {
         match self {
             Self::Raw | Self::Zst => true,
+            Self::Qcow2 | Self::Qcow2Zstd => false,
         }
     }
 
     /// The levels of compression that it has, if it is compressed and has a choice.
     pub fn levels(self) -> Option<std::ops::RangeInclusive<i32>> {
         match self {
-            Self::Zst => Some(1..=22),
-            Self::Raw => None,
+            Self::Zst | Self::Qcow2Zstd => Some(1..=22),
+            Self::Raw | Self::Qcow2 => None,
         }
     }
 
     /// The level of compression unless another is asked for; any number where there is no choice.
     pub fn default_level(self) -> i32 {
         match self {
-            Self::Raw | Self::Zst => 3,
+            Self::Raw | Self::Zst | Self::Qcow2 | Self::Qcow2Zstd => 3,
         }
     }
 }
@@ -115,6 +124,8 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
             to.set_len(size).map_err(FormatError::Write)?;
             source.fill(to, &Places::same(size), making.means)
         }
+        Format::Qcow2 => qcow2::plain::write(source, to, making),
+        Format::Qcow2Zstd => qcow2::packed::write(source, to, making),
         Format::Zst => stream(format, source, &mut BufWriter::with_capacity(MIB as usize, to), making),
     }
 }
@@ -132,6 +143,10 @@ pub fn stream(
     match format {
         Format::Raw => raw::stream(source, to, making)?,
         Format::Zst => zst::stream(source, to, making)?,
+        Format::Qcow2 | Format::Qcow2Zstd => {
+            let why = "cannot be written from its first byte to its last one; write it to a file".to_owned();
+            return Err(FormatError::Impossible { form: format, why });
+        }
     }
     to.flush().map_err(FormatError::Write)
 }

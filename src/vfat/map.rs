@@ -11,7 +11,8 @@ pub fn map(layout: &VfatLayout, tree: &FileTree) -> MapBuilder {
     let mut map = MapBuilder::default();
     map.add(0..RESERVED_SECTORS * geometry.sector_size, Held::Metadata);
     let entries = |cluster| geometry.fat_entries(cluster);
-    let free = entries(FIRST_CLUSTER + layout.used_clusters()).into_iter().zip(entries(FIRST_CLUSTER + geometry.clusters));
+    let free =
+        entries(FIRST_CLUSTER + layout.used_clusters()).into_iter().zip(entries(FIRST_CLUSTER + geometry.clusters));
     for (start, (free, past)) in entries(0).into_iter().zip(free) {
         map.add(start.0..free.0, Held::Metadata);
         // That a cluster is free is what a FAT says with zeros.
