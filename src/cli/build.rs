@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use sane_image::build::{self, BareFilesystem, BuildError, Context, Options, Outputs, Proof};
 use sane_image::copy;
+use sane_image::plan::SizeMultiple;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
@@ -26,7 +27,13 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let extra_files = input::own_files(&args.own)?;
     input::check_outside(&args.out, extra_files.as_ref())?;
     let copy = copy::Options { threads: jobs, engine };
-    let options = Options { store_root: &store_root, copy, proof, extra_files: extra_files.as_ref() };
+    let options = Options {
+        store_root: &store_root,
+        copy,
+        proof,
+        extra_files: extra_files.as_ref(),
+        size_multiple: SizeMultiple::default(),
+    };
     let context = Context { options, progress: progress.as_ref(), cancel };
     let which = match args.only {
         Some(Part::Boot) => BareFilesystem::Boot,
