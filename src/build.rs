@@ -18,7 +18,7 @@ use crate::formats::{Format, FormatError};
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
 use crate::output::{OutputError, Privacy};
-use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Role};
+use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Rest, Role, SizeMultiple};
 use crate::progress::{Cancel, Cancelled, Progress};
 use crate::read::ReadError;
 use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
@@ -69,6 +69,8 @@ pub struct Options<'a> {
     pub proof: Proof,
     /// What is laid over the image, if anything is. Who sees the image sees it.
     pub extra_files: Option<&'a ExtraFiles>,
+    /// Of what the size of the disk is to be a multiple.
+    pub size_multiple: SizeMultiple,
 }
 
 impl Options<'_> {
@@ -218,6 +220,15 @@ pub struct Prepared {
     pub plan: ImagePlan,
 }
 
+impl Prepared {
+    /// The most bytes that the image can need while it is written.
+    fn most(&self) -> u64 {
+        let nix = self.plan.partitions.iter().find(|partition| partition.role == Role::Nix);
+        let end = nix.map_or(0, |partition| partition.offset.saturating_add(self.nix.size()));
+        self.plan.size.max(end)
+    }
+}
+
 /// The stages' common surroundings.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -239,9 +250,10 @@ impl<'a> Context<'a> {
 pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError> {
     let identities = identify(spec, context)?;
     let own = own_files(spec, context)?;
-    let nix = NixPart::prepare(spec, &identities, &own.nix, context)?;
-    let boot = BootPart::prepare(spec, &identities, &own.boot, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
+    let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
+    let nix = NixPart::prepare(spec, &identities, &own.nix, rest, context)?;
+    let boot = BootPart::prepare(spec, &identities, &own.boot, context)?;
     let plan = plan(spec, &identities, &boot, &extra, &nix, context.options.extra_files.is_some())?;
     if let Some(warning) = plan.boot.warning(spec.boot_part_size) {
         context.progress.warn(&warning);
@@ -272,8 +284,8 @@ fn plan(
     private_files: bool,
 ) -> Result<ImagePlan, PlanError> {
     let boot = Laid { tree: &boot.boot.tree, layout: &boot.layout };
-    let extra = &extra.sizes();
-    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, extra, private_files }))
+    let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
+    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { boot, nix, nix_size, extra, private_files }))
 }
 
 /// Builds all that `outputs` are for and `layout.json`, and runs the boot loader's installer if one is given: once in a
@@ -342,7 +354,7 @@ fn write<'a>(
     context: Context<'_>,
 ) -> Result<(Option<Installer<'a>>, Option<copy::Summary>), BuildError> {
     let image = outputs.image().file();
-    outputs.image().set_len(prepared.plan.size)?;
+    outputs.image().set_len(prepared.most())?;
     let mut copied = None;
     let mut installer = None;
     for partition in &prepared.plan.partitions {
@@ -393,10 +405,11 @@ pub fn build_partition(
             part.write(output.file(), start, context)?;
         }
         BareFilesystem::Nix => {
-            let mut part = NixPart::prepare(spec, &identities, &own.nix, context)?;
+            let rest = rest(spec, &identities, context)?;
+            let mut part = NixPart::prepare(spec, &identities, &own.nix, rest, context)?;
             output.set_len(part.size())?;
             copied = Some(part.write(output.file(), start, context.means())?);
-            output.set_len(part.size())?;
+            output.set_len(part.partition_size())?;
         }
     }
     let proved = prove(output.file(), spec, context)?;
@@ -404,6 +417,15 @@ pub fn build_partition(
     context.cancel.check()?;
     output.publish()?;
     built(out.to_owned(), copied, proved)
+}
+
+/// What the disk leaves to the nix filesystem. Extra partitions are looked at only if that depends on them.
+fn rest(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Option<Rest>, BuildError> {
+    let multiple = context.options.size_multiple;
+    if !Rest::is_asked_for(spec, multiple) {
+        return Ok(None);
+    }
+    Ok(Rest::new(spec, identities, &ExtraParts::prepare(spec, context)?.sizes(), multiple)?)
 }
 
 /// Verifies an image against the registration that it was built from, if that is asked for.

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::rest::{Rest, SizeMultiple};
 pub use self::room::BootRoom;
 
 use crate::btrfs;
@@ -17,9 +18,10 @@ use crate::identity::{Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
-use crate::units::{ByteOffset, PageSize, SectorSize};
+use crate::units::{ByteOffset, PageSize, SectorSize, nearest_multiples};
 use crate::vfat::VfatLayout;
 
+mod rest;
 mod room;
 
 /// The version of the JSON that an [`ImagePlan`] serialises to.
@@ -35,6 +37,30 @@ pub enum PlanError {
     /// There is no such partition table.
     #[error(transparent)]
     Gpt(#[from] GptError),
+    /// The disk has no room for what is to be on it.
+    #[error(
+        "diskSize: {disk_size} bytes are too few: the partitions need {needed} with nixFreeSpace free in the last, so \
+         {missing} are missing; set diskSize to {needed} at least"
+    )]
+    TooSmall {
+        /// The size asked for, in bytes.
+        disk_size: u64,
+        /// The least size, in bytes.
+        needed: u64,
+        /// The difference.
+        missing: u64,
+    },
+    /// The disk has a size that a form of the image cannot have.
+    #[error(
+        "diskSize: {disk_size} is not a multiple of {}, as the format {} needs it; set diskSize to {}",
+        .multiple.bytes, .multiple.form, nearest_multiples(*disk_size, .multiple.bytes)
+    )]
+    NoMultiple {
+        /// The size asked for, in bytes.
+        disk_size: u64,
+        /// What the form needs.
+        multiple: SizeMultiple,
+    },
 }
 
 /// What a partition is for.
@@ -236,6 +262,8 @@ pub struct Contents<'a> {
     pub boot: Laid<'a, VfatLayout>,
     /// The filesystem of the store.
     pub nix: &'a dyn NixFilesystem,
+    /// The size in bytes of the partition of the store.
+    pub nix_size: u64,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
     /// Whether there are files that are not for everybody.
@@ -244,8 +272,9 @@ pub struct Contents<'a> {
 
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
-    let roles = order(spec);
-    let requests: Vec<_> = roles.iter().map(|&role| request(role, spec, identities, contents)).collect();
+    let roles = roles(spec);
+    let sizes = Sizes { boot: contents.boot.layout.size(), nix: contents.nix_size, extra: contents.extra };
+    let requests: Vec<_> = roles.iter().map(|&role| request(role, spec, identities, &sizes)).collect();
     let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
     let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
     let gpt = with_hybrid(gpt, spec, &roles)?;
@@ -274,7 +303,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
 }
 
 /// The partitions in the order of the disk.
-fn order(spec: &Spec) -> Vec<Role> {
+fn roles(spec: &Spec) -> Vec<Role> {
     let extra = |place: Place| {
         let extra = spec.extra_partitions.iter().enumerate().filter(move |(_, extra)| extra.place == place);
         extra.map(|(index, _)| Role::Extra(index))
@@ -308,17 +337,25 @@ impl ImagePlan {
     }
 }
 
-fn request(role: Role, spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> PartitionRequest {
+/// The sizes of all partitions in bytes.
+struct Sizes<'a> {
+    boot: u64,
+    nix: u64,
+    /// In the order of the spec.
+    extra: &'a [u64],
+}
+
+fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> PartitionRequest {
     match role {
-        Role::Boot => of_filesystem(&identities.boot, TYPE_ESP, contents.boot.layout.size()),
-        Role::Nix => of_filesystem(&identities.nix, TYPE_LINUX, contents.nix.size()),
+        Role::Boot => of_filesystem(&identities.boot, TYPE_ESP, sizes.boot),
+        Role::Nix => of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix),
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
             PartitionRequest {
                 name: extra.name.clone(),
                 type_guid: extra.type_guid,
                 guid: identities.extra[index].partition,
-                size: contents.extra[index],
+                size: sizes.extra[index],
                 attributes: extra.attributes,
             }
         }
@@ -340,7 +377,10 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
         }
         Role::Nix => {
             let uuid = FsUuid::Uuid(nix.filesystem);
-            Some(describe(&spec.nix, uuid, &nix.label, contents.nix.free_bytes(), contents.nix.tree()))
+            // Contents that are yet to be compressed may need more than there is.
+            let over = contents.nix.size().saturating_sub(contents.nix_size);
+            let free = contents.nix.free_bytes().saturating_sub(over);
+            Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
         Role::Extra(_) => None,
     }

@@ -130,6 +130,8 @@ pub struct Spec {
     pub boot_part_size: u64,
     /// Bytes to be free in [`Spec::nix`].
     pub nix_free_space: u64,
+    /// The size of the whole disk, whole MiB and not zero; `None` for the least.
+    pub disk_size: Option<u64>,
     /// Partitions beside these two.
     pub extra_partitions: Vec<ExtraPartition>,
     /// What the MBR names besides the GPT, in this order; usually nothing.
@@ -247,6 +249,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         nix_free_space: sizes.nix_free_space?,
+        disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
         install_bootloader: install_bootloader?,
@@ -269,6 +272,7 @@ struct Sizes {
     first_part_gap: Option<u64>,
     boot_part_size: Option<u64>,
     nix_free_space: Option<u64>,
+    disk_size: Option<Option<u64>>,
 }
 
 /// The gap with which the first partition starts at [`DEFAULT_FIRST_PART_START`], if the table leaves room for one.
@@ -292,6 +296,10 @@ impl Sizes {
             top.optional("bootPartSize", "a number of bytes", DEFAULT_BOOT_PART_SIZE.into(), validate::nonzero_size);
         let nix_free_space =
             top.optional("nixFreeSpace", "a number of bytes", DEFAULT_NIX_FREE_SPACE.into(), validate::size);
+        let disk_size =
+            top.optional("diskSize", "a number of bytes in whole MiB, or null", None, |value: Option<Value>| {
+                value.map(validate::disk_size).transpose()
+            });
         let all = [
             ("extraGPTPadding", extra_gpt_padding),
             ("firstPartGap", first_part_gap),
@@ -299,6 +307,6 @@ impl Sizes {
             ("nixFreeSpace", nix_free_space),
         ];
         validate::check_total(top, all);
-        Self { sector_size, extra_gpt_padding, first_part_gap, boot_part_size, nix_free_space }
+        Self { sector_size, extra_gpt_padding, first_part_gap, boot_part_size, nix_free_space, disk_size }
     }
 }

@@ -107,3 +107,27 @@ impl Default for PageSize {
 pub fn align_up(bytes: u64, alignment: u64) -> Option<u64> {
     bytes.checked_next_multiple_of(alignment)
 }
+
+/// The multiples of `unit` on both sides of `bytes`, as a choice for people: `8 or 16`.
+///
+/// `unit` must not be zero.
+pub fn nearest_multiples(bytes: u64, unit: u64) -> String {
+    let below = bytes - bytes % unit;
+    match (below, below.checked_add(unit)) {
+        (0, above) => above.unwrap_or(unit).to_string(),
+        (below, Some(above)) => format!("{below} or {above}"),
+        (below, None) => below.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_on_both_sides() {
+        assert_eq!(nearest_multiples(9, 4), "8 or 12");
+        assert_eq!(nearest_multiples(3, 4), "4");
+        assert_eq!(nearest_multiples(u64::MAX, 1 << 63), "9223372036854775808");
+    }
+}

@@ -55,7 +55,9 @@ pub enum LayoutError {
     #[error("the btrfs cannot be laid out: {0}")]
     Tree(#[from] TreeError),
     /// More than a file can hold.
-    #[error("the files and the free space asked for do not fit in any btrfs filesystem; lower nixFreeSpace")]
+    #[error(
+        "the files and the free space asked for do not fit in any btrfs filesystem; lower nixFreeSpace or diskSize"
+    )]
     TooLarge,
 }
 
@@ -111,6 +113,15 @@ impl Layout {
             }
             (trees, placement) = (counted, layout.placement);
         }
+    }
+
+    /// The same in a filesystem of at least `size` bytes. No tree counts what no chunk has.
+    ///
+    /// # Errors
+    /// If a file could not be so large.
+    pub fn grown(self, size: u64) -> Result<Self, LayoutError> {
+        let size = size.checked_next_multiple_of(MIB).filter(|&size| i64::try_from(size).is_ok());
+        Ok(Self { size: self.size.max(size.ok_or(LayoutError::TooLarge)?), ..self })
     }
 
     /// The shapes of the trees that describe the chunks and all nodes.

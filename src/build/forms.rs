@@ -6,6 +6,7 @@ use super::map::{self, Gaps};
 use super::outputs::Outputs;
 use super::{BuildError, Context, Prepared, planned};
 use crate::formats::{self, Existing, Format, Making, Source};
+use crate::plan::SizeMultiple;
 use crate::read::Window;
 
 /// Which forms are asked for.
@@ -73,6 +74,16 @@ impl Forms {
     /// The forms, in order.
     pub fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    /// Of what the size of the disk is to be a multiple, so that each form can hold it.
+    pub fn size_multiple(&self) -> SizeMultiple {
+        // Each is a multiple of all smaller ones.
+        let largest = self.formats.iter().max_by_key(|format| format.size_multiple());
+        largest.map_or_else(SizeMultiple::default, |format| SizeMultiple {
+            bytes: format.size_multiple(),
+            form: format.name(),
+        })
     }
 
     fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {

@@ -18,7 +18,7 @@ use crate::ext4;
 use crate::identity::Identities;
 use crate::image::Partition;
 use crate::map::MapBuilder;
-use crate::plan::{Laid, NixFilesystem};
+use crate::plan::{Laid, NixFilesystem, PlanError, Rest};
 use crate::progress::Cancel;
 use crate::read::Opener;
 use crate::source::closure::{self, NixContents};
@@ -39,6 +39,7 @@ pub(crate) struct Ext4Part {
     tree: FileTree,
     layout: ext4::layout::Layout,
     old: Option<Partition>,
+    goal: Goal,
 }
 
 pub(crate) struct BtrfsPart {
@@ -47,10 +48,28 @@ pub(crate) struct BtrfsPart {
     compression: Option<Compression>,
     /// What is asked for.
     free_bytes: u64,
-    /// The least size in bytes that it may come out with.
-    least: u64,
+    goal: Goal,
     /// Where contents are compressed, until they are: as if none became shorter.
     layout: btrfs::layout::Layout,
+}
+
+/// How large a filesystem becomes beyond what its files and the free space asked for need.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// So many bytes at least.
+    Least(u64),
+    /// All that a disk leaves to it.
+    Rest(Rest),
+}
+
+impl Goal {
+    /// The size of one that needs `needed` bytes.
+    fn size(self, needed: u64) -> Result<u64, PlanError> {
+        match self {
+            Self::Least(least) => Ok(least.max(needed)),
+            Self::Rest(rest) => rest.size_for(needed),
+        }
+    }
 }
 
 /// What tells a filesystem from another, and the bytes to leave free in it.
@@ -65,26 +84,36 @@ impl NixPart {
         spec: &Spec,
         identities: &Identities,
         own: &[OwnEntry],
+        rest: Option<Rest>,
         context: Context<'_>,
     ) -> Result<Self, BuildError> {
         let btrfs = spec.btrfs.clone().unwrap_or_default();
         let tree = scan(spec, own, context)?;
         let (uuid, label) = (identities.nix.filesystem, identities.nix.label.clone());
         let choice = Choice { uuid, label, free_bytes: spec.nix_free_space };
-        match spec.nix.fs_type {
+        let part = match spec.nix.fs_type {
             FsType::Btrfs => {
                 let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes);
                 Self::btrfs(volumes, btrfs.compression, choice, None)
             }
             FsType::Ext4 | FsType::Vfat => Self::ext4(tree, choice, None),
+        }?;
+        let Some(rest) = rest else { return Ok(part) };
+        let part = part.toward(Goal::Rest(rest))?;
+        if let over @ 1.. = part.size().saturating_sub(part.partition_size()) {
+            context.progress.warn(&format!(
+                "diskSize: {over} bytes are missing unless compression makes the contents so much shorter, which only \
+                 writing them can tell"
+            ));
         }
+        Ok(part)
     }
 
     /// An ext4; files that are not the host's come from `old`.
     pub(crate) fn ext4(tree: FileTree, choice: Choice, old: Option<Partition>) -> Result<Self, BuildError> {
         let Choice { uuid, label, free_bytes } = choice;
         let layout = ext4::layout::Layout::new(&tree, ext4::layout::Parameters { uuid, label, free_bytes })?;
-        Ok(Self::Ext4(Ext4Part { tree, layout, old }))
+        Ok(Self::Ext4(Ext4Part { tree, layout, old, goal: Goal::Least(0) }))
     }
 
     /// A btrfs; files that are not the host's come from `old`.
@@ -102,15 +131,15 @@ impl NixPart {
     /// The same files with more or less free.
     pub(crate) fn with_free(self, free_bytes: u64) -> Result<Self, BuildError> {
         match self {
-            Self::Ext4(Ext4Part { tree, layout, old }) => {
+            Self::Ext4(Ext4Part { tree, layout, old, goal }) => {
                 let parameters = ext4::layout::Parameters { free_bytes, ..layout.parameters };
                 let layout = ext4::layout::Layout::new(&tree, parameters)?;
-                Ok(Self::Ext4(Ext4Part { tree, layout, old }))
+                Ok(Self::Ext4(Ext4Part { tree, layout, old, goal }))
             }
-            Self::Btrfs(BtrfsPart { volumes, old, compression, layout, least, .. }) => {
+            Self::Btrfs(BtrfsPart { volumes, old, compression, layout, goal, .. }) => {
                 let parameters = btrfs::layout::Parameters { free_bytes, compression: 0, ..layout.parameters };
                 let part = BtrfsPart::prepare(volumes, compression, parameters, old)?;
-                Ok(Self::Btrfs(BtrfsPart { least, ..part }))
+                Ok(Self::Btrfs(BtrfsPart { goal, ..part }))
             }
         }
     }
@@ -127,17 +156,24 @@ impl NixPart {
     }
 
     /// The same files with so much more free that it has this size in bytes at least, now and when it is written.
-    pub(crate) fn at_least(mut self, size: u64) -> Result<Self, BuildError> {
-        if let Self::Btrfs(part) = &mut self {
-            part.least = size;
+    pub(crate) fn at_least(self, size: u64) -> Result<Self, BuildError> {
+        self.toward(Goal::Least(size))
+    }
+
+    /// The same files in a filesystem that becomes as large as `goal` says, now and when it is written.
+    fn toward(self, goal: Goal) -> Result<Self, BuildError> {
+        match self {
+            Self::Ext4(part) => Ok(Self::Ext4(part.toward(goal)?)),
+            Self::Btrfs(part) => Ok(Self::Btrfs(part.toward(goal)?)),
         }
-        let free_bytes = match &self {
-            Self::Ext4(part) => part.layout.parameters.free_bytes,
-            Self::Btrfs(part) => part.free_bytes,
-        };
-        match size.saturating_sub(self.size()) {
-            0 => Ok(self),
-            missing => self.with_free(free_bytes.saturating_add(missing)),
+    }
+
+    /// The size of its partition in bytes; until it is written, the most that it can become, or what the disk leaves.
+    pub(crate) fn partition_size(&self) -> u64 {
+        let (Self::Ext4(Ext4Part { goal, .. }) | Self::Btrfs(BtrfsPart { goal, .. })) = self;
+        match goal {
+            Goal::Least(_) => self.size(),
+            Goal::Rest(rest) => rest.given().or(rest.size_for(self.size()).ok()).unwrap_or(self.size()),
         }
     }
 
@@ -197,6 +233,20 @@ impl Ext4Part {
         Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?)
     }
 
+    fn toward(self, goal: Goal) -> Result<Self, BuildError> {
+        let Self { tree, mut layout, old, .. } = self;
+        let needed = layout.size();
+        let size = goal.size(needed)?;
+        if size > needed {
+            let parameters = layout.parameters;
+            layout = match goal {
+                Goal::Least(_) => ext4::layout::Layout::of_at_least(size, &tree, parameters)?,
+                Goal::Rest(_) => ext4::layout::Layout::within(size, &tree, parameters)?,
+            };
+        }
+        Ok(Self { tree, layout, old, goal })
+    }
+
     fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
         let Means { options, progress, cancel } = means;
         let contents = self.contents(at);
@@ -230,7 +280,21 @@ impl BtrfsPart {
             parameters.free_bytes = free_bytes.saturating_add(placement.slack(tree));
         }
         let layout = btrfs::layout::Layout::new(&volumes, placement, parameters)?;
-        Ok(Self { volumes, old, compression, free_bytes, least: 0, layout })
+        Ok(Self { volumes, old, compression, free_bytes, goal: Goal::Least(0), layout })
+    }
+
+    fn toward(self, goal: Goal) -> Result<Self, BuildError> {
+        let layout = match (goal.size(self.layout.size()), goal) {
+            (Ok(size), _) => self.layout.grown(size)?,
+            // Compressed, they may have room.
+            (Err(PlanError::TooSmall { .. }), Goal::Rest(rest))
+                if self.compression.is_some() && rest.given().is_some() =>
+            {
+                self.layout
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        Ok(Self { layout, goal, ..self })
     }
 
     fn write(&mut self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
@@ -247,7 +311,9 @@ impl BtrfsPart {
                 let copied = copy::pack(&packs, image, options, progress, cancel)?;
                 let parameters =
                     btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };
-                self.layout = at_least(self.least, &self.volumes, packs.into_placement(), parameters)?;
+                let layout = btrfs::layout::Layout::new(&self.volumes, packs.into_placement(), parameters)?;
+                let size = self.goal.size(layout.size())?;
+                self.layout = layout.grown(size)?;
                 copied
             }
         };
@@ -256,23 +322,6 @@ impl BtrfsPart {
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         writer::write(&self.layout, &self.volumes, learnt, &region, options.threads, cancel)?;
         Ok(copied)
-    }
-}
-
-/// Lays out a btrfs of this size in bytes at least.
-fn at_least(
-    least: u64,
-    volumes: &Volumes,
-    placement: Placement,
-    mut parameters: btrfs::layout::Parameters,
-) -> Result<btrfs::layout::Layout, btrfs::layout::LayoutError> {
-    let layout = btrfs::layout::Layout::new(volumes, placement, parameters.clone())?;
-    match least.saturating_sub(layout.size()) {
-        0 => Ok(layout),
-        missing => {
-            parameters.free_bytes = parameters.free_bytes.saturating_add(missing);
-            btrfs::layout::Layout::new(volumes, layout.placement, parameters)
-        }
     }
 }
 

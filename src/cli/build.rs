@@ -28,7 +28,13 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let extra_files = input::own_files(&args.own)?;
     input::check_outside(&args.out, extra_files.as_ref())?;
     let copy = copy::Options { threads: jobs, engine };
-    let options = Options { store_root: &store_root, copy, proof, extra_files: extra_files.as_ref() };
+    let options = Options {
+        store_root: &store_root,
+        copy,
+        proof,
+        extra_files: extra_files.as_ref(),
+        size_multiple: forms.size_multiple(),
+    };
     let context = Context { options, progress: progress.as_ref(), cancel };
     let which = match args.only {
         Some(Part::Boot) => BareFilesystem::Boot,

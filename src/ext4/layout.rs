@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::directory::{Directory, Entry};
-use super::format::{self, BLOCK_SIZE, INODE_FIRST, INODE_ROOT};
+use super::format::{self, BLOCK_SIZE, BLOCKS_PER_GROUP, INODE_FIRST, INODE_ROOT};
 use super::geometry::Geometry;
 use super::hash::HashSeed;
 use super::space::{Extent, Run, Space, StreamBlock};
@@ -75,7 +75,7 @@ pub enum LayoutError {
         nanoseconds: u32,
     },
     /// More blocks or inodes than 32-bit group and inode numbers can count.
-    #[error("the files and the free space asked for do not fit in any ext4 filesystem; lower nixFreeSpace")]
+    #[error("the files and the free space asked for do not fit in any ext4 filesystem; lower nixFreeSpace or diskSize")]
     TooLarge,
 }
 
@@ -141,14 +141,48 @@ impl Layout {
     /// # Errors
     /// If ext4 cannot hold a file, a directory, or all of them.
     pub fn new(tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
+        Self::at_least(0, tree, &demands(tree, hash_seed(&parameters))?, parameters)
+    }
+
+    /// Lays out a tree in the smallest filesystem of at least `size` bytes.
+    ///
+    /// # Errors
+    /// If ext4 cannot hold a file, a directory, or all of them.
+    pub fn of_at_least(size: u64, tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
         let demands = demands(tree, hash_seed(&parameters))?;
+        Self::at_least(size.div_ceil(BLOCK_SIZE), tree, &demands, parameters)
+    }
+
+    /// Lays out a tree in the largest filesystem of at most `size` bytes, or in the smallest that holds it if that is
+    /// larger.
+    ///
+    /// It may be smaller than `size`: a last group that had no room for more than its own metadata is left out, as mke2fs
+    /// does it.
+    ///
+    /// # Errors
+    /// If ext4 cannot hold a file, a directory, or all of them.
+    pub fn within(size: u64, tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
+        let demands = demands(tree, hash_seed(&parameters))?;
+        let blocks = size / BLOCK_SIZE;
+        let whole_groups = blocks - blocks % u64::from(BLOCKS_PER_GROUP);
+        for least in [blocks, whole_groups] {
+            let layout = Self::at_least(least, tree, &demands, parameters.clone())?;
+            if layout.size() <= size {
+                return Ok(layout);
+            }
+        }
+        Self::at_least(0, tree, &demands, parameters)
+    }
+
+    /// The smallest filesystem of at least `least` blocks.
+    fn at_least(least: u64, tree: &FileTree, demands: &[u32], parameters: Parameters) -> Result<Self, LayoutError> {
         let free_blocks = parameters.free_bytes.div_ceil(BLOCK_SIZE);
         let inodes = u64::from(inode_of_index(tree.len()).ok_or(LayoutError::TooLarge)?.0);
         let min_inodes = inodes + inodes.div_ceil(10);
-        let mut block_count = free_blocks;
+        let mut block_count = free_blocks.max(least);
         loop {
             let geometry = Geometry::at_least(block_count, min_inodes).ok_or(LayoutError::TooLarge)?;
-            let layout = Self::place(geometry, tree, &demands, parameters.clone());
+            let layout = Self::place(geometry, tree, demands, parameters.clone());
             let needed = layout.used.0.checked_add(free_blocks).ok_or(LayoutError::TooLarge)?;
             match needed.checked_sub(layout.space.blocks()) {
                 None | Some(0) => return Ok(layout),
@@ -312,5 +346,49 @@ impl Allocator<'_> {
     fn place(&mut self, data_blocks: u32) -> Placement {
         let tree_blocks = extent::tree_blocks(self.space, Run { start: self.at, blocks: data_blocks });
         Placement { run: self.contiguous(data_blocks + tree_blocks), tree_blocks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::tree::{DirectoryMode, TreeBuilder};
+    use crate::units::MIB;
+
+    fn parameters(free_bytes: u64) -> Parameters {
+        Parameters { uuid: Uuid::from_u128(1), label: String::new(), free_bytes }
+    }
+
+    /// The metadata of a last group that is left out: bitmaps, inode table, superblock and descriptors.
+    const GROUP_METADATA: u64 = 16 * MIB;
+
+    #[test]
+    fn a_given_size_is_filled_as_far_as_groups_can() {
+        let tree = TreeBuilder::new(DirectoryMode::Writable).finish();
+        let least = Layout::new(&tree, parameters(50 * MIB)).unwrap().size();
+        let mut smaller = 0;
+        // A group that starts a flexible group, one with a backup of many descriptors, and others.
+        let starts = [least / MIB, 512, 1024, 16 * 128, 25 * 128, 3 * 16 * 128];
+        for size in starts.iter().flat_map(|start| (0..20).map(move |more| (start + more) * MIB)) {
+            let layout = Layout::within(size, &tree, parameters(50 * MIB)).unwrap();
+            assert!(layout.size() <= size && size - layout.size() <= GROUP_METADATA, "{size}: {}", layout.size());
+            assert!(layout.free_bytes() >= 50 * MIB, "{size}");
+            smaller += u64::from(layout.size() < size);
+        }
+        assert!(smaller > 4, "{smaller} sizes have a last group that is left out");
+        // What is too small is not cut off.
+        assert_eq!(Layout::within(least - MIB, &tree, parameters(50 * MIB)).unwrap().size(), least);
+    }
+
+    #[test]
+    fn a_larger_journal_does_not_take_what_is_to_be_free() {
+        let tree = TreeBuilder::new(DirectoryMode::Writable).finish();
+        for free in (0..1100 * MIB).step_by(23 << 20) {
+            let least = Layout::new(&tree, parameters(free)).unwrap().size();
+            for size in [least, least + MIB, least + 2 * MIB] {
+                let layout = Layout::within(size, &tree, parameters(free)).unwrap();
+                assert!((least..=size).contains(&layout.size()) && layout.free_bytes() >= free, "{free} in {size}");
+            }
+        }
     }
 }

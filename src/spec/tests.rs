@@ -93,6 +93,7 @@ fn what_is_left_out_has_its_default() {
         first_part_gap: 16_759_808,
         boot_part_size: 536_870_912,
         nix_free_space: 536_870_912,
+        disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
         install_bootloader: None,
@@ -130,6 +131,7 @@ fn every_field_is_read() {
         ("/firstPartGap", json!(null)),
         ("/bootPartSize", json!(1)),
         ("/nixFreeSpace", json!(0)),
+        ("/diskSize", json!(4_u64 << 30)),
         ("/systemdBoot", json!({ "efiStub": "/nix/store/systemd" })),
         ("/extraPartitions", json!([{ "name": "swap", "typeGuid": SWAP, "size": 1 }])),
         ("/hybridMbr", json!([{ "partition": "boot", "type": 12 }])),
@@ -144,7 +146,7 @@ fn every_field_is_read() {
     assert_eq!(spec.extra_directories, ["home", "nix/store/.links", "var/log"].map(PathBuf::from));
     assert_eq!(spec.sector_size, SectorSize::B4096);
     assert_eq!((spec.extra_gpt_padding, spec.first_part_gap), (16_773_120, 0));
-    assert_eq!((spec.boot_part_size, spec.nix_free_space), (1, 0));
+    assert_eq!((spec.boot_part_size, spec.nix_free_space, spec.disk_size), (1, 0, Some(4 << 30)));
     assert_eq!(spec.install_bootloader.as_deref(), Some("dd if=u-boot.bin of=$out/host.img"));
 }
 
@@ -234,7 +236,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);
@@ -354,6 +356,14 @@ fn sizes() {
     bootPartSize: -1 is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
     bootPartSize: null is not a whole number from 0 to 9223372036854775807; set bootPartSize to a number of bytes
     ");
+    let odd = [json!(0), json!(512), json!(1_000_000_000), json!(MAX_SIZE), json!("8G")];
+    insta::assert_snapshot!(each_bad("/diskSize", odd), @r#"
+    diskSize: is zero; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 512 is not whole MiB, as 1048576 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 1000000000 is not whole MiB, as 999292928 or 1000341504 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 9223372036854775807 is not whole MiB, as 9223372036853727232 or 9223372036854775808 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: "8G" is a text, where 8589934592 is the number of bytes; set diskSize to a number of bytes in whole MiB, or null
+    "#);
     insta::assert_snapshot!(each_bad("/firstPartGap", [json!(-1), json!(false)]), @"
     firstPartGap: -1 is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null
     firstPartGap: false is not a whole number from 0 to 9223372036854775807; set firstPartGap to a number of bytes or null

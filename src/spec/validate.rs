@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fields::Object;
 use crate::store::path::{StoreDir, check_base_name};
 use crate::store::registration::IMAGE_FILE_NAME;
-use crate::units::SectorSize;
+use crate::units::{MIB, SectorSize, nearest_multiples};
 
 /// The most bytes that a size, or all sizes of a spec together, may be: the longest file on Linux.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
@@ -121,6 +121,15 @@ pub(super) fn nonzero_size(value: Value) -> Result<u64, String> {
     match size(value)? {
         0 => Err("is zero".to_owned()),
         bytes => Ok(bytes),
+    }
+}
+
+/// The size of a disk in bytes.
+pub(super) fn disk_size(value: Value) -> Result<u64, String> {
+    let bytes = nonzero_size(value)?;
+    match bytes.is_multiple_of(MIB) {
+        true => Ok(bytes),
+        false => Err(format!("{bytes} is not whole MiB, as {} would be", nearest_multiples(bytes, MIB))),
     }
 }
 

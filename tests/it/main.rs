@@ -16,6 +16,7 @@ mod damage;
 mod database;
 mod determinism;
 mod diff;
+mod disk_size;
 mod edge_cases;
 mod example;
 mod extract;

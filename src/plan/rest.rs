@@ -1,0 +1,140 @@
+//! What a disk leaves to its last partition, that of the nix filesystem. Pure.
+
+use super::{PlanError, Sizes, request, roles};
+use crate::disk::gpt::{GptError, GptLayout};
+use crate::identity::Identities;
+use crate::spec::{MAX_SIZE, Spec};
+use crate::units::{MIB, align_up};
+
+/// Of what the size of a disk has to be a multiple, so that a form of the image can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeMultiple {
+    /// Whole MiB in bytes, not zero.
+    pub bytes: u64,
+    /// The form that wants it, for messages.
+    pub form: &'static str,
+}
+
+/// Every disk is whole MiB.
+impl Default for SizeMultiple {
+    fn default() -> Self {
+        Self { bytes: MIB, form: "raw" }
+    }
+}
+
+/// The place of the last partition on a disk whose size is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Where the partition starts, in bytes.
+    start: u64,
+    /// What the disk has behind the partition, in bytes: the backup of the table, and what makes that whole MiB.
+    behind: u64,
+    /// The size of the disk, if not any will do.
+    disk_size: Option<u64>,
+    /// Of what the size of the disk is a multiple.
+    multiple: u64,
+}
+
+impl Rest {
+    /// What the disk of `spec` leaves, or `None` if its last partition can have any size in whole MiB.
+    ///
+    /// # Errors
+    /// If there is no such disk, whatever is in its last partition.
+    pub fn new(
+        spec: &Spec,
+        identities: &Identities,
+        extra: &[u64],
+        multiple: SizeMultiple,
+    ) -> Result<Option<Self>, PlanError> {
+        if !Self::is_asked_for(spec, multiple) {
+            return Ok(None);
+        }
+        let disk_size = spec.disk_size;
+        if let Some(disk_size) = disk_size.filter(|size| !size.is_multiple_of(multiple.bytes)) {
+            return Err(PlanError::NoMultiple { disk_size, multiple });
+        }
+        // As small as a partition can be: what stands around it does not depend on its size.
+        let sizes = Sizes { boot: spec.boot_part_size.next_multiple_of(MIB), nix: MIB, extra };
+        let requests: Vec<_> = roles(spec).into_iter().map(|role| request(role, spec, identities, &sizes)).collect();
+        let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
+        let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
+        let sector = spec.sector_size.bytes();
+        let last = gpt.partitions.last().map(|last| (last.first.0 * sector, (last.last.0 + 1) * sector));
+        let (start, end) = last.ok_or(GptError::TooLarge)?;
+        Ok(Some(Self { start, behind: gpt.disk_size - end, disk_size, multiple: multiple.bytes }))
+    }
+
+    /// Whether the size of the disk matters.
+    pub fn is_asked_for(spec: &Spec, multiple: SizeMultiple) -> bool {
+        spec.disk_size.is_some() || multiple.bytes != MIB
+    }
+
+    /// The size of the partition if `least` bytes, whole MiB, are the least that it can have.
+    ///
+    /// # Errors
+    /// If the disk is too small.
+    pub fn size_for(&self, least: u64) -> Result<u64, PlanError> {
+        let needed = self.disk_for(least).ok_or(GptError::TooLarge)?;
+        let disk_size = self.disk_size.unwrap_or(needed);
+        match needed.checked_sub(disk_size) {
+            // What is needed is `least` and all that stands around it.
+            None | Some(0) => Ok(disk_size - self.behind - self.start),
+            Some(missing) => Err(PlanError::TooSmall { disk_size, needed, missing }),
+        }
+    }
+
+    /// The size of the partition if the disk's is given, and has room for one.
+    pub fn given(&self) -> Option<u64> {
+        self.disk_size?.checked_sub(self.behind)?.checked_sub(self.start).filter(|&size| size > 0)
+    }
+
+    /// The size of the smallest disk for a partition of `size` bytes.
+    fn disk_for(&self, size: u64) -> Option<u64> {
+        let end = self.start.checked_add(size)?.checked_add(self.behind)?;
+        align_up(end, self.multiple).filter(|&size| size <= MAX_SIZE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn rest(disk_size: Option<u64>, multiple: u64) -> Rest {
+        Rest { start: 528 * MIB, behind: MIB, disk_size, multiple }
+    }
+
+    #[test]
+    fn the_partition_takes_what_is_left() {
+        let given = rest(Some(2 * GIB), MIB);
+        assert_eq!(given.given(), Some(1519 * MIB));
+        for least in [MIB, 1000 * MIB, 1519 * MIB] {
+            assert_eq!(given.size_for(least).unwrap(), 1519 * MIB, "{least}");
+        }
+    }
+
+    #[test]
+    fn a_disk_becomes_the_next_multiple() {
+        for (least, disk) in [(MIB, GIB), (495 * MIB, GIB), (496 * MIB, 2 * GIB), (1519 * MIB, 2 * GIB)] {
+            assert_eq!(rest(None, GIB).size_for(least).unwrap(), disk - 529 * MIB, "{least}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let told = |rest: Rest, least| rest.size_for(least).unwrap_err().to_string();
+        assert_eq!(
+            told(rest(Some(2 * GIB), MIB), 1521 * MIB),
+            "diskSize: 2147483648 bytes are too few: the partitions need 2149580800 with nixFreeSpace free in the last, so \
+             2097152 are missing; set diskSize to 2149580800 at least"
+        );
+        assert!(told(rest(Some(2 * GIB), GIB), 1520 * MIB).ends_with("set diskSize to 3221225472 at least"));
+        // Not even what comes before the partition has room.
+        assert_eq!(rest(Some(100 * MIB), MIB).given(), None);
+        assert!(told(rest(Some(100 * MIB), MIB), MIB).contains("450887680 are missing"));
+        for least in [MAX_SIZE, u64::MAX] {
+            assert!(matches!(rest(None, GIB).size_for(least), Err(PlanError::Gpt(GptError::TooLarge))));
+        }
+    }
+}
