@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::cat::CatArgs;
+use super::convert::ConvertArgs;
 use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
 use super::inspect::InspectArgs;
@@ -37,6 +38,7 @@ pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
     Add(AddArgs),
+    Convert(ConvertArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),

@@ -16,7 +16,7 @@ use super::args::{InputArgs, OwnArgs};
 /// What the user named cannot be used: bad usage.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct BadInput(String);
+pub(super) struct BadInput(pub(super) String);
 
 /// The spec, checked, and where the store is.
 pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
