@@ -24,6 +24,7 @@
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! image ─ add ─▶ image                    with more files, laid out again
+//! image ─ convert ─▶ image                in another form, see formats
 //! ```
 //!
 //! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`], [`mounts`] and
@@ -86,6 +87,8 @@ pub mod diff;
 pub mod build;
 
 pub mod add;
+
+pub mod convert;
 
 #[doc(hidden)]
 pub mod fuzzing;

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use sane_image::formats::Format;
 
 use super::cat::CatArgs;
+use super::convert::ConvertArgs;
 use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
 use super::inspect::InspectArgs;
@@ -39,6 +40,7 @@ pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
     Add(AddArgs),
+    Convert(ConvertArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),

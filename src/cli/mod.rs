@@ -10,9 +10,11 @@ use sane_image::build::BuildError;
 use sane_image::output::{Directory, OutputError, Scratch};
 use sane_image::progress::{Cancel, Cancelled};
 use sane_image::spec::SpecErrors;
+use signal_hook::consts::SIGPIPE;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
+use self::convert::BrokenStream;
 use self::input::BadInput;
 use self::look::Outcome;
 
@@ -21,6 +23,7 @@ mod args;
 mod build;
 mod cat;
 mod complete;
+mod convert;
 mod diff;
 mod extract;
 mod input;
@@ -77,6 +80,7 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
         Command::Build(args) => signals::watch(cancel).and_then(|()| build::run(args, cancel)),
         Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Add(args) => signals::watch(cancel).and_then(|()| add::run(args, cancel)),
+        Command::Convert(args) => convert::run(args, cancel),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }
@@ -85,6 +89,12 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
 
 /// Tells the error, one line each where there are several, and chooses the exit code.
 fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode {
+    if error.is::<BrokenStream>() {
+        // What was made is not whole, which whoever waits for us needs to see.
+        let _ = writeln!(io::stderr().lock(), "sane-image: error: {error}");
+        let _ = emulate_default_handler(SIGPIPE);
+        return ExitCode::from(FAILED);
+    }
     if is_broken_pipe(error) {
         // Whoever read our output has had enough.
         return ExitCode::SUCCESS;

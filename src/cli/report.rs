@@ -1,11 +1,14 @@
 //! Results, on standard output.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount};
 use sane_image::build::Built;
+use sane_image::convert::Converted;
+use sane_image::formats::Format;
 use sane_image::plan::{ImagePlan, Partition, Role};
 
 use super::verify;
@@ -23,6 +26,20 @@ pub(super) fn images(built: &[Built], plan: &ImagePlan, elapsed: Duration) -> Re
 /// One line about a finished bare partition.
 pub(super) fn partition(built: &Built, elapsed: Duration) -> Result<()> {
     partition_line(&mut io::stdout().lock(), built, elapsed)
+}
+
+/// One line about an image in a new form.
+pub(super) fn converted(out: &Path, format: Format, converted: &Converted, elapsed: Duration) -> Result<()> {
+    writeln!(
+        io::stdout().lock(),
+        "{}: {format}, {} ({} on this disk) of a disk of {}, converted in {:.1} s",
+        out.display(),
+        BinaryBytes(converted.size),
+        BinaryBytes(converted.allocated),
+        BinaryBytes(converted.disk),
+        elapsed.as_secs_f64(),
+    )?;
+    Ok(())
 }
 
 /// The plan as `layout.json` has it.

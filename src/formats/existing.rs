@@ -75,6 +75,8 @@ impl Source for Existing {
     }
 
     fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+        let bytes = self.spans(places).map(|span| span.from.end - span.from.start).sum();
+        means.progress.stage("copying the disk", 0, bytes);
         let Some((file, start)) = self.bytes.file() else { return self.fill_by_hand(to, places, means) };
         let moved = self
             .spans(places)

@@ -72,6 +72,15 @@ impl Format {
         }
     }
 
+    /// The bytes of which the size of any disk in such a file is a multiple, whoever made that disk.
+    pub fn unit(self) -> u64 {
+        match self {
+            Self::Raw | Self::Zst => 1,
+            // A sector, which QEMU counts in.
+            Self::Qcow2 | Self::Qcow2Zstd => 512,
+        }
+    }
+
     /// Whether such a file can be written from its first byte to its last one, so that a pipe will do.
     pub fn is_stream(self) -> bool {
         match self {

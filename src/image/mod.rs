@@ -6,24 +6,26 @@
 //! [`outside`] which files are not in it, and [`known::read`] what Nix knows of it.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::container::{self, Container};
+use crate::container::Container;
 use crate::disk::table::{MbrEntry, MbrTable, Table};
-use crate::read::{Bytes, FileSystem, Opener, ReadError, Window, escape};
+use crate::read::{Bytes, FileSystem, Opener, ReadError, Window};
 use crate::units::{ByteOffset, SectorSize};
 
 mod database;
+mod disk;
 mod format;
 pub mod known;
 pub mod outside;
 mod part;
 pub mod store;
 
+pub use disk::Disk;
+use disk::whole;
 pub use format::{check_filesystem, open_filesystem, recognise};
 pub use part::{BadPartName, PartName};
 
@@ -105,20 +107,13 @@ impl Opener for Partition {
 }
 
 impl Image {
-    /// Opens the image in a file or on a block device; in a file it may be in a [container].
+    /// Opens the image in a file or on a block device; in a file it may be in a [container](crate::container).
     ///
     /// # Errors
     /// If it cannot be read, is in a container with errors of its own, or has neither a partition table nor a filesystem. What is wrong with the table is not
     /// an error but among its [`faults`](Table::faults).
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let failed = |source| ReadError::Open { path: escape::path(path), source };
-        let file = File::open(path).map_err(failed)?;
-        let kind = file.metadata().map_err(failed)?.file_type();
-        if kind.is_dir() {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-        }
-        // What is on a device is what its firmware sees.
-        if kind.is_file() { Self::in_file(file) } else { Self::from_file(file) }
+        Self::on(Disk::open(path)?)
     }
 
     /// The image in an open file, whether it is in a container or not.
@@ -126,11 +121,11 @@ impl Image {
     /// # Errors
     /// As of [`open`](Self::open).
     pub fn in_file(file: File) -> Result<Self, ReadError> {
-        let file = whole(file)?;
-        match container::open(&file)? {
-            Some(container) => Ok(Self { container: Some(container.clone()), ..Self::of_disk(container.disk)? }),
-            None => Self::of_disk(file),
-        }
+        Self::on(Disk::in_file(file)?)
+    }
+
+    fn on(Disk { bytes, container }: Disk) -> Result<Self, ReadError> {
+        Ok(Self { container, ..Self::of_disk(bytes)? })
     }
 
     /// The image whose bytes are those of an open file.
@@ -146,20 +141,27 @@ impl Image {
     /// # Errors
     /// Those of [`from_file`](Self::from_file).
     pub fn of_disk(bytes: Window) -> Result<Self, ReadError> {
+        Self::find_on(bytes)?.ok_or_else(|| {
+            ReadError::Unsupported(
+                "the image has neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs filesystem".to_owned(),
+            )
+        })
+    }
+
+    /// The image whose bytes are a disk's, or `None` if that has neither a partition table nor a filesystem.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn find_on(bytes: Window) -> Result<Option<Self>, ReadError> {
         let table = Table::read(&bytes)?;
         let format = recognise(&bytes);
         if table.is_none()
             && let Some(mbr) = find_mbr(&bytes, format)?
         {
-            return Ok(Self {
-                partitions: mbr_partitions(&bytes, &mbr),
-                bytes,
-                container: None,
-                table: None,
-                mbr: Some(mbr),
-            });
+            let partitions = mbr_partitions(&bytes, &mbr);
+            return Ok(Some(Self { partitions, bytes, container: None, table: None, mbr: Some(mbr) }));
         }
-        match table {
+        Ok(match table {
             // A filesystem may lie upon what is left of a table.
             Some(table) if table.is_certain() || format.is_none() => {
                 let partitions = table.partitions().iter().map(|entry| {
@@ -170,19 +172,18 @@ impl Image {
                     let (type_guid, guid, attributes) = (entry.type_guid, entry.guid, entry.attributes);
                     Partition { number, name, type_guid, guid, attributes, mbr: None, offset, size, format, bytes }
                 });
-                Ok(Self { partitions: partitions.collect(), bytes, container: None, table: Some(table), mbr: None })
+                let partitions = partitions.collect();
+                Some(Self { partitions, bytes, container: None, table: Some(table), mbr: None })
             }
-            _ if format.is_some() => Ok(Self {
+            _ if format.is_some() => Some(Self {
                 partitions: vec![Partition::bare(&bytes, format)],
                 bytes,
                 container: None,
                 table: None,
                 mbr: None,
             }),
-            _ => Err(ReadError::Unsupported(
-                "the image has neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs filesystem".to_owned(),
-            )),
-        }
+            _ => None,
+        })
     }
 
     /// The container that it is in.
@@ -239,13 +240,6 @@ impl Partition {
             bytes: bytes.clone(),
         }
     }
-}
-
-/// All of a file or a block device.
-fn whole(mut file: File) -> Result<Window, ReadError> {
-    // A block device's metadata tells no length.
-    let len = file.seek(SeekFrom::End(0)).map_err(|source| ReadError::Io { offset: ByteOffset(0), len: 0, source })?;
-    Ok(Window::new(file, len))
 }
 
 /// The MBR of a disk without a GPT, by the sector size that finds more filesystems. A FAT starts with a boot sector that

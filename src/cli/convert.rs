@@ -1,0 +1,141 @@
+//! `sane-image convert`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal};
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueHint};
+use sane_image::convert::{ConvertError, Form, Original};
+use sane_image::copy::{Engine, Means, Options};
+use sane_image::formats::{Format, FormatError};
+use sane_image::progress::Cancel;
+use sane_image::read::escape;
+
+use super::input::BadInput;
+use super::{look, progress, report, signals, threads};
+
+/// What the name of a file is where standard output is meant.
+const STREAM: &str = "-";
+/// The level of compression if none is asked for, where that is among the levels.
+const LEVEL: i32 = 3;
+/// Bytes that are gathered for standard output.
+const GATHERED: usize = 1 << 20;
+
+/// Write an image in another form.
+///
+/// Reads what all other commands read, whoever made it, and any other disk. FILE appears when it is whole, and has the
+/// same bytes whenever and wherever it is made.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  One compressed file of a disk image, and back:
+    sane-image convert nixos.img --format zst --out nixos.img.zst
+    sane-image convert nixos.img.zst --format raw --out nixos.img
+  To a machine elsewhere, without a file in between:
+    sane-image convert nixos.img --format zst --out - | ssh host 'zstd -d | dd of=/dev/sdX bs=4M oflag=direct'")]
+pub(super) struct ConvertArgs {
+    /// A disk image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), a bare partition image, or a block device
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    image: PathBuf,
+    /// The form to write
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    format: Format,
+    /// Write to FILE; `-` is standard output, to which raw and zst can go
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    out: PathBuf,
+    /// How hard to compress: 1 to 22 for zst [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    level: Option<i32>,
+    /// Cores to use; the file does not depend on it [default: all]
+    #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// Whoever reads what streams from here is gone before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output: its reader is gone, and what it has of the image is not whole")]
+pub(super) struct BrokenStream;
+
+/// The value of `--format`.
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let named = |name: String| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such form");
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(named)
+}
+
+pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
+    let started = Instant::now();
+    let form = Form { format: args.format, level: level(args.format, args.level)? };
+    let is_stream = args.out == Path::new(STREAM);
+    if is_stream {
+        check_stream(args.format)?;
+    }
+    let image = || escape::path(&args.image);
+    let original = Original::open(&args.image).with_context(image)?;
+    let progress = progress::for_stderr();
+    let options = Options { threads: threads::count(args.jobs), engine: Engine::Auto };
+    let means = Means { options, progress: progress.as_ref(), cancel };
+    if is_stream {
+        // A signal ends it at once: nothing is left, and a reader that does not read would keep it waiting.
+        let mut stdout = BufWriter::with_capacity(GATHERED, File::from(io::stdout().as_fd().try_clone_to_owned()?));
+        let streamed = original.to_stream(form, &mut stdout, means);
+        drop(stdout.into_parts());
+        return streamed.or_else(|error| told(error, &args.image, Path::new("standard output")));
+    }
+    signals::watch(cancel)?;
+    let converted = original.to_file(form, &args.out, means);
+    drop(progress);
+    match converted {
+        Ok(converted) => report::converted(&args.out, args.format, &converted, started.elapsed()),
+        Err(error) => told(error, &args.image, &args.out),
+    }
+}
+
+/// The level to compress with.
+fn level(format: Format, asked: Option<i32>) -> Result<i32> {
+    let Some(levels) = format.levels() else {
+        return match asked {
+            None => Ok(LEVEL),
+            Some(level) => Err(BadInput(format!("--level {level}: {format} has no levels; leave --level out")).into()),
+        };
+    };
+    let level = asked.unwrap_or(LEVEL.clamp(*levels.start(), *levels.end()));
+    if levels.contains(&level) {
+        return Ok(level);
+    }
+    let (lowest, highest) = (levels.start(), levels.end());
+    Err(BadInput(format!("--level {level}: {format} has the levels {lowest} to {highest}")).into())
+}
+
+/// Refuses standard output where it will not do.
+fn check_stream(format: Format) -> Result<()> {
+    if !format.is_stream() {
+        let streams: Vec<_> = Format::ALL.into_iter().filter(|format| format.is_stream()).map(Format::name).collect();
+        let can = streams.join(" and ");
+        let problem = format!("--out -: {format} is not written in one go, so that it needs a file; {can} are");
+        return Err(BadInput(problem).into());
+    }
+    if io::stdout().is_terminal() {
+        look::bad_usage("--out - writes no image to a terminal; redirect standard output to a file or a pipe");
+    }
+    Ok(())
+}
+
+/// An error with the name of what it is about.
+fn told(error: ConvertError, image: &Path, out: &Path) -> Result<()> {
+    match error {
+        ConvertError::Format(FormatError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            Err(BrokenStream.into())
+        }
+        // An output names itself, and what stops the work concerns neither.
+        ConvertError::Output(_) | ConvertError::Format(FormatError::Cancelled(_)) => Err(error.into()),
+        ConvertError::Read(_) | ConvertError::Format(FormatError::Read(_) | FormatError::Impossible { .. }) => {
+            Err(error).with_context(|| escape::path(image))
+        }
+        ConvertError::Format(_) => Err(error).with_context(|| escape::path(out)),
+    }
+}

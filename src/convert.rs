@@ -1,0 +1,166 @@
+//! An image that exists, whoever made it, in another form.
+//!
+//! [`Original::open`] takes whatever the commands that look into images take, and a disk besides on which there is nothing
+//! known: then all of it is contents. The bytes of the new file depend on nothing but the disk in the old one.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::build::OutputFile;
+use crate::copy::Means;
+use crate::formats::{self, Existing, Format, FormatError, Making, Source};
+use crate::image::{Disk, Image};
+use crate::map::ImageMap;
+use crate::output::{OutputError, Privacy};
+use crate::read::{Bytes, ReadError, escape};
+use crate::spec::identity;
+
+/// Why an image is not converted.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new file cannot be where it is wanted.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The new form cannot be made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// What the new form is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// The form.
+    pub format: Format,
+    /// The level of compression, where there is a choice.
+    pub level: i32,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// The size of the disk in bytes.
+    pub disk: u64,
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// What the file takes of the filesystem that it is on, in bytes.
+    pub allocated: u64,
+}
+
+/// An image that is to be converted.
+#[derive(Debug)]
+pub struct Original {
+    path: PathBuf,
+    existing: Existing,
+    identity: Uuid,
+    privacy: Privacy,
+}
+
+impl Original {
+    /// Opens the image in a file or on a block device.
+    ///
+    /// # Errors
+    /// If it cannot be read, is in a container with errors of its own, or has no bytes.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let disk = Disk::open(path)?.bytes;
+        if disk.is_empty() {
+            return Err(ReadError::Unsupported("the image has no bytes".to_owned()));
+        }
+        let image = Image::find_on(disk.clone())?;
+        let map = ImageMap::unknown(disk.len());
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(image.as_ref(), disk.len()),
+            existing: Existing::new(disk, map),
+            privacy: privacy(path)?,
+        })
+    }
+
+    /// Writes it to `out`, in this form. The file appears when it is whole.
+    ///
+    /// # Errors
+    /// If the image cannot be read, there is no such form of it, or the file cannot be made.
+    pub fn to_file(&self, form: Form, out: &Path, means: Means<'_>) -> Result<Converted, ConvertError> {
+        self.check(form.format)?;
+        self.refuse_itself(out)?;
+        let output = OutputFile::open(out, self.privacy)?;
+        formats::write(form.format, &self.existing, output.file(), self.making(form, means))?;
+        means.progress.stage("writing out", 0, 0);
+        means.cancel.check().map_err(FormatError::from)?;
+        let made = output.file().metadata().map_err(FormatError::Write)?;
+        output.publish()?;
+        Ok(Converted {
+            disk: self.existing.map().size(),
+            size: made.len(),
+            allocated: made.blocks().saturating_mul(512),
+        })
+    }
+
+    /// Writes it to `to` as it is made, in a form that is a [stream](Format::is_stream).
+    ///
+    /// # Errors
+    /// If the image cannot be read, there is no such form of it, or it cannot be written.
+    pub fn to_stream(&self, form: Form, to: &mut (dyn Write + Send), means: Means<'_>) -> Result<(), ConvertError> {
+        self.check(form.format)?;
+        formats::stream(form.format, &self.existing, to, self.making(form, means))?;
+        Ok(to.flush().map_err(FormatError::Write)?)
+    }
+
+    fn making<'a>(&self, form: Form, means: Means<'a>) -> Making<'a> {
+        Making { level: form.level, identity: self.identity, means }
+    }
+
+    /// Refuses a disk of a size that no file of this form can have. It is not made larger here: its backup table would no
+    /// more be at its end.
+    fn check(&self, form: Format) -> Result<(), FormatError> {
+        let (size, multiple) = (self.existing.map().size(), form.unit());
+        if size.is_multiple_of(multiple) {
+            return Ok(());
+        }
+        let fits = size.checked_next_multiple_of(multiple).unwrap_or(size);
+        let why = format!(
+            "the disk has {size} bytes, and this form holds a multiple of {multiple} bytes only; make a raw image of it, \
+             lengthen that by `truncate -s {fits}`, move the backup of its table to the end by `sgdisk -e` if it has a \
+             GPT, and convert that"
+        );
+        Err(FormatError::Impossible { form, why })
+    }
+
+    /// Refuses an output that is the image.
+    fn refuse_itself(&self, out: &Path) -> Result<(), OutputError> {
+        let id = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if id(out).is_some_and(|out| id(&self.path) == Some(out)) {
+            return Err(OutputError::refused(out, "is the image itself; give another name"));
+        }
+        Ok(())
+    }
+}
+
+/// Whoever may not read the image may not read what is made of it.
+fn privacy(path: &Path) -> Result<Privacy, ReadError> {
+    let read = fs::metadata(path).map_err(|source| ReadError::Open { path: escape::path(path), source })?;
+    Ok(if read.mode() & 0o004 == 0 { Privacy::Owner } else { Privacy::Usual })
+}
+
+/// What tells a disk from all others: its GUID, or what its filesystems are known by, or its size.
+fn identity(image: Option<&Image>, size: u64) -> Uuid {
+    let header = image.and_then(Image::table).and_then(|table| table.header());
+    if let Some(guid) = header.map(|header| header.disk_guid).filter(|guid| !guid.is_nil()) {
+        return guid;
+    }
+    let signature = image.and_then(Image::mbr).map_or(0, |mbr| mbr.signature);
+    let mut seed = format!("disk of {size} bytes, signature {signature:08x}");
+    for partition in image.map(Image::partitions).unwrap_or_default() {
+        if let Ok(filesystem) = partition.open() {
+            seed.push_str(&format!(", {}: {}", partition.number, filesystem.summary().uuid));
+        }
+    }
+    Uuid::new_v5(&identity::NAMESPACE, seed.as_bytes())
+}
