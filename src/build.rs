@@ -3,7 +3,7 @@
 //! Everything is planned, and so everything that can be wrong with the input is told, before the image file is made.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::copy::{self, CopyError, Means};
 use crate::disk::gpt::{self, GptError};
 use crate::disk::region::Region;
 use crate::ext4;
-use crate::formats::{Format, FormatError};
+use crate::formats::{Existing, Format, FormatError, Source};
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
-use crate::output::{OutputError, Privacy};
+use crate::output::{OutputError, Privacy, Scratch};
 use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Rest, Role, SizeMultiple};
 use crate::progress::{Cancel, Cancelled, Progress};
-use crate::read::ReadError;
+use crate::read::{ReadError, Window};
 use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
 use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles};
@@ -303,16 +303,16 @@ pub fn build(
     install_bootloader: Option<&str>,
     context: Context<'_>,
 ) -> Result<Vec<Built>, BuildError> {
-    let by_image = outputs.with_image() || install_bootloader.is_some() || prepared.nix.known().is_none();
+    let wants_image = wants_image(prepared, install_bootloader);
     let mut copied = None;
-    if by_image {
-        copied = Some(write_image(prepared, &mut outputs, install_bootloader, context)?);
-        let gaps = if install_bootloader.is_some() { Gaps::Written } else { Gaps::Zeros };
-        forms::from_image(prepared, &outputs, forms, gaps, context)?;
-    } else {
-        outputs.write_layout(&prepared.plan.to_json())?;
-        forms::from_plan(prepared, &outputs, forms, context)?;
+    match outputs.with_image() || wants_image {
+        true => copied = write_image(prepared, &mut outputs, install_bootloader, context)?,
+        false => outputs.write_layout(&prepared.plan.to_json())?,
     }
+    // The files of the closure are read faster than an image that has just been written past the page cache.
+    with_source(prepared, wants_image.then_some(&outputs), install_bootloader, context, &mut |source| {
+        forms::make(source, prepared, &outputs, forms, context)
+    })?;
     let proved = outputs.disks().map(|(_, file)| prove(file.file(), &prepared.spec, context));
     let proved: Vec<_> = proved.collect::<Result<_, _>>()?;
     context.progress.stage("writing out", 0, 0);
@@ -320,10 +320,61 @@ pub fn build(
     let paths: Vec<_> = outputs.disks().map(|(format, file)| (format, file.target().named().to_owned())).collect();
     outputs.publish()?;
     let built = paths.into_iter().zip(proved).map(|((format, path), proved)| {
-        let copied = copied.filter(|_| format == Format::Raw).flatten();
+        let copied = copied.filter(|_| format == Format::Raw);
         built(path, copied, proved)
     });
     built.collect()
+}
+
+/// Writes the disk to `to` in a form that is a stream. What [`build`] needs an image for has one where the system keeps
+/// temporary files.
+///
+/// # Errors
+/// As of [`build`]; what was written before is then a part of the disk only.
+pub fn stream(
+    prepared: &mut Prepared,
+    forms: &Forms,
+    install_bootloader: Option<&str>,
+    to: &mut (dyn Write + Send),
+    context: Context<'_>,
+) -> Result<(), BuildError> {
+    let mut image = None;
+    if wants_image(prepared, install_bootloader) {
+        let scratch = Scratch::temporary()?;
+        let name = prepared.plan.name.clone();
+        let mut outputs = Outputs::open(scratch.path(), &name, &[], context.options.privacy())?;
+        write_image(prepared, &mut outputs, install_bootloader, context)?;
+        image = Some((outputs, scratch));
+    }
+    let outputs = image.as_ref().map(|(outputs, _)| outputs);
+    with_source(prepared, outputs, install_bootloader, context, &mut |source| {
+        let failed = |error| BuildError::Form { path: PathBuf::from("standard output"), error };
+        forms.stream(source, prepared, to, context).map_err(failed)
+    })
+}
+
+/// Whether there has to be a raw image before anything else can be made.
+fn wants_image(prepared: &Prepared, install_bootloader: Option<&str>) -> bool {
+    install_bootloader.is_some() || prepared.nix.known().is_none()
+}
+
+/// Shows `see` the disk: the image in `outputs`, if that is given, else the planned one.
+fn with_source(
+    prepared: &Prepared,
+    outputs: Option<&Outputs>,
+    install_bootloader: Option<&str>,
+    context: Context<'_>,
+    see: &mut dyn FnMut(&dyn Source) -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
+    match (outputs, prepared.nix.known()) {
+        (None, Some(nix)) => planned::with(prepared, nix, context, see),
+        (None, None) => unreachable!("what is not known beforehand was written"),
+        (Some(outputs), _) => {
+            let gaps = if install_bootloader.is_some() { Gaps::Written } else { Gaps::Zeros };
+            let bytes = Window::new(outputs.image().file().try_clone()?, prepared.plan.size);
+            see(&Existing::new(bytes, map::disk(prepared, gaps)))
+        }
+    }
 }
 
 /// Writes the raw image and the plan. Tells which way the contents of the store took.

@@ -1,13 +1,13 @@
 //! What is made of a plan in one run: files of one or more forms that all hold the same disk.
 
+use std::io::Write;
+
 use thiserror::Error;
 
-use super::map::{self, Gaps};
 use super::outputs::Outputs;
-use super::{BuildError, Context, Prepared, planned};
-use crate::formats::{self, Existing, Format, Making, Source};
+use super::{BuildError, Context, Prepared};
+use crate::formats::{self, Format, FormatError, Making, Source};
 use crate::plan::SizeMultiple;
-use crate::read::Window;
 
 /// Which forms are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,36 +86,26 @@ impl Forms {
         })
     }
 
+    /// Writes the disk in the one form that there is.
+    pub(super) fn stream(
+        &self,
+        source: &dyn Source,
+        prepared: &Prepared,
+        to: &mut (dyn Write + Send),
+        context: Context<'_>,
+    ) -> Result<(), FormatError> {
+        let format = self.formats.first().copied().unwrap_or(Format::Raw);
+        formats::stream(format, source, to, self.making(format, prepared, context))
+    }
+
     fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
         let level = self.level.unwrap_or_else(|| format.default_level());
         Making { level, identity: prepared.plan.disk_guid, means: context.means() }
     }
 }
 
-/// Makes all forms but the raw image from the plan: without an image, as all bytes are known.
-pub(super) fn from_plan(
-    prepared: &Prepared,
-    outputs: &Outputs,
-    forms: &Forms,
-    context: Context<'_>,
-) -> Result<(), BuildError> {
-    let nix = prepared.nix.known().expect("whoever asks has looked");
-    planned::with(prepared, nix, context, |source| make(source, prepared, outputs, forms, context))
-}
-
-/// Makes all forms but the raw image from that.
-pub(super) fn from_image(
-    prepared: &Prepared,
-    outputs: &Outputs,
-    forms: &Forms,
-    gaps: Gaps,
-    context: Context<'_>,
-) -> Result<(), BuildError> {
-    let bytes = Window::new(outputs.image().file().try_clone()?, prepared.plan.size);
-    make(&Existing::new(bytes, map::disk(prepared, gaps)), prepared, outputs, forms, context)
-}
-
-fn make(
+/// Makes all forms but the raw image.
+pub(super) fn make(
     source: &dyn Source,
     prepared: &Prepared,
     outputs: &Outputs,

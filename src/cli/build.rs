@@ -1,15 +1,18 @@
 //! `sane-image build`.
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use anyhow::Result;
 use sane_image::build::{self, BareFilesystem, BuildError, Context, Forms, Options, Outputs, Proof};
 use sane_image::copy;
+use sane_image::formats::FormatError;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
 use super::input::BadInput;
-use super::{input, progress, report, threads};
+use super::stream::{self, BrokenStream};
+use super::{input, look, progress, report, threads};
 
 pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
@@ -23,6 +26,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::Buffered => copy::Engine::Buffered,
     };
     let forms = Forms::new(&args.format, args.level).map_err(|error| BadInput(error.to_string()))?;
+    check_stream(args, &forms)?;
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
     let extra_files = input::own_files(&args.own)?;
@@ -36,15 +40,20 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         size_multiple: forms.size_multiple(),
     };
     let context = Context { options, progress: progress.as_ref(), cancel };
+    let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
     let which = match args.only {
         Some(Part::Boot) => BareFilesystem::Boot,
         Some(Part::Nix) => BareFilesystem::Nix,
+        None if stream::is_meant(&args.out) => {
+            let mut prepared = build::prepare(&spec, context)?;
+            let streamed = build::stream(&mut prepared, &forms, bootloader, &mut stream::stdout()?, context);
+            return streamed.map_err(broken);
+        }
         None => {
             // Before anything is done, so that what is in the way is told at once.
             let outputs =
                 Outputs::open(&args.out, &spec.name, forms.formats(), options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
-            let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
             let built = build::build(&mut prepared, outputs, &forms, bootloader, context)?;
             drop(progress);
             return report::images(&built, &prepared.plan, started.elapsed());
@@ -53,4 +62,29 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let built = build::build_partition(&spec, which, &args.out, context)?;
     drop(progress);
     report::partition(&built, started.elapsed())
+}
+
+/// Refuses standard output for what cannot go there.
+fn check_stream(args: &BuildArgs, forms: &Forms) -> Result<()> {
+    if !stream::is_meant(&args.out) {
+        return Ok(());
+    }
+    match (forms.formats(), args.only) {
+        (&[format], None) => stream::check(format)?,
+        _ => look::bad_usage("--out - takes one form of the whole disk; name a directory for anything else"),
+    }
+    if args.verify {
+        look::bad_usage("--verify proves an image before anybody has it, which --out - cannot; use one of them");
+    }
+    Ok(())
+}
+
+/// What went wrong, if it is that nobody reads any more.
+fn broken(error: BuildError) -> anyhow::Error {
+    match error {
+        BuildError::Form { error: FormatError::Write(error), .. } if error.kind() == ErrorKind::BrokenPipe => {
+            BrokenStream.into()
+        }
+        error => error.into(),
+    }
 }

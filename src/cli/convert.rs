@@ -1,14 +1,11 @@
 //! `sane-image convert`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, IsTerminal};
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 use sane_image::convert::{ConvertError, Form, Original};
 use sane_image::copy::{Engine, Means, Options};
@@ -16,15 +13,13 @@ use sane_image::formats::{Format, FormatError};
 use sane_image::progress::Cancel;
 use sane_image::read::escape;
 
+use super::args::formats;
 use super::input::BadInput;
-use super::{look, progress, report, signals, threads};
+use super::stream::{self, BrokenStream};
+use super::{progress, report, signals, threads};
 
-/// What the name of a file is where standard output is meant.
-const STREAM: &str = "-";
 /// The level of compression if none is asked for, where that is among the levels.
 const LEVEL: i32 = 3;
-/// Bytes that are gathered for standard output.
-const GATHERED: usize = 1 << 20;
 
 /// Write an image in another form.
 ///
@@ -56,23 +51,12 @@ pub(super) struct ConvertArgs {
     jobs: Option<NonZeroUsize>,
 }
 
-/// Whoever reads what streams from here is gone before its end.
-#[derive(Debug, thiserror::Error)]
-#[error("standard output: its reader is gone, and what it has of the image is not whole")]
-pub(super) struct BrokenStream;
-
-/// The value of `--format`.
-fn formats() -> impl TypedValueParser<Value = Format> {
-    let named = |name: String| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such form");
-    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(named)
-}
-
 pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
     let form = Form { format: args.format, level: level(args.format, args.level)? };
-    let is_stream = args.out == Path::new(STREAM);
+    let is_stream = stream::is_meant(&args.out);
     if is_stream {
-        check_stream(args.format)?;
+        stream::check(args.format)?;
     }
     let image = || escape::path(&args.image);
     let original = Original::open(&args.image).with_context(image)?;
@@ -81,9 +65,7 @@ pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
     let means = Means { options, progress: progress.as_ref(), cancel };
     if is_stream {
         // A signal ends it at once: nothing is left, and a reader that does not read would keep it waiting.
-        let mut stdout = BufWriter::with_capacity(GATHERED, File::from(io::stdout().as_fd().try_clone_to_owned()?));
-        let streamed = original.to_stream(form, &mut stdout, means);
-        drop(stdout.into_parts());
+        let streamed = original.to_stream(form, &mut stream::stdout()?, means);
         return streamed.or_else(|error| told(error, &args.image, Path::new("standard output")));
     }
     signals::watch(cancel)?;
@@ -109,20 +91,6 @@ fn level(format: Format, asked: Option<i32>) -> Result<i32> {
     }
     let (lowest, highest) = (levels.start(), levels.end());
     Err(BadInput(format!("--level {level}: {format} has the levels {lowest} to {highest}")).into())
-}
-
-/// Refuses standard output where it will not do.
-fn check_stream(format: Format) -> Result<()> {
-    if !format.is_stream() {
-        let streams: Vec<_> = Format::ALL.into_iter().filter(|format| format.is_stream()).map(Format::name).collect();
-        let can = streams.join(" and ");
-        let problem = format!("--out -: {format} is not written in one go, so that it needs a file; {can} are");
-        return Err(BadInput(problem).into());
-    }
-    if io::stdout().is_terminal() {
-        look::bad_usage("--out - writes no image to a terminal; redirect standard output to a file or a pipe");
-    }
-    Ok(())
 }
 
 /// An error with the name of what it is about.

@@ -14,9 +14,9 @@ use signal_hook::consts::SIGPIPE;
 use signal_hook::low_level::emulate_default_handler;
 
 use self::args::{Cli, Command, CompletionsArgs, ManArgs};
-use self::convert::BrokenStream;
 use self::input::BadInput;
 use self::look::Outcome;
+use self::stream::BrokenStream;
 
 mod add;
 mod args;
@@ -35,6 +35,7 @@ mod plan;
 mod progress;
 mod report;
 mod signals;
+mod stream;
 mod threads;
 mod verify;
 
