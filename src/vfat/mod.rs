@@ -13,6 +13,7 @@ mod clock;
 mod directory;
 mod error;
 mod format;
+mod free;
 mod geometry;
 mod layout;
 mod names;
