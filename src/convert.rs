@@ -5,18 +5,21 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::build::OutputFile;
 use crate::copy::Means;
 use crate::formats::{self, Existing, Format, FormatError, Making, Source};
-use crate::image::{Disk, Image};
+use crate::image::{self, Disk, Image};
 use crate::map::ImageMap;
 use crate::output::{OutputError, Privacy};
+use crate::progress::Progress;
 use crate::read::{Bytes, ReadError, escape};
 use crate::spec::identity;
 
@@ -68,13 +71,17 @@ impl Original {
     ///
     /// # Errors
     /// If it cannot be read, is in a container with errors of its own, or has no bytes.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
+    pub fn open(path: &Path, progress: &dyn Progress) -> Result<Self, ReadError> {
         let disk = Disk::open(path)?.bytes;
         if disk.is_empty() {
             return Err(ReadError::Unsupported("the image has no bytes".to_owned()));
         }
         let image = Image::find_on(disk.clone())?;
-        let map = ImageMap::unknown(disk.len());
+        progress.stage("looking for free space", 0, 0);
+        let map = match &image {
+            Some(image) if !is_in_use(path, progress) => image::map(image),
+            _ => ImageMap::unknown(disk.len()),
+        };
         Ok(Self {
             path: path.to_owned(),
             identity: identity(image.as_ref(), disk.len()),
@@ -141,6 +148,20 @@ impl Original {
         }
         Ok(())
     }
+}
+
+/// Whether the image is on a device that somebody has mounted or else made his own: what its filesystems say may be another
+/// thing in a moment. That is told.
+fn is_in_use(path: &Path, progress: &dyn Progress) -> bool {
+    let is_device = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    let is_in_use = is_device && rustix::fs::open(path, flags, Mode::empty()).is_err_and(|error| error == Errno::BUSY);
+    if is_in_use {
+        let path = escape::path(path);
+        progress
+            .warn(&format!("{path}: is in use, and what changes meanwhile may be torn; unmount it, and convert again"));
+    }
+    is_in_use
 }
 
 /// Whoever may not read the image may not read what is made of it.

@@ -59,8 +59,8 @@ pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
         stream::check(args.format)?;
     }
     let image = || escape::path(&args.image);
-    let original = Original::open(&args.image).with_context(image)?;
     let progress = progress::for_stderr();
+    let original = Original::open(&args.image, progress.as_ref()).with_context(image)?;
     let options = Options { threads: threads::count(args.jobs), engine: Engine::Auto };
     let means = Means { options, progress: progress.as_ref(), cancel };
     if is_stream {

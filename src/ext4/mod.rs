@@ -16,6 +16,7 @@ pub mod contents;
 pub mod directory;
 pub mod extent;
 pub mod format;
+mod free;
 pub mod geometry;
 pub mod group;
 pub mod hash;

@@ -263,6 +263,10 @@ impl FileSystem for Reader {
         self.all_obstacles()
     }
 
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError> {
+        self.free_ranges()
+    }
+
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {
         let (inode, metadata) = self.find(path)?;
         if metadata.kind != Kind::File {

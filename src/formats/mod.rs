@@ -21,6 +21,7 @@ use crate::progress::Cancelled;
 use crate::read::ReadError;
 use crate::units::MIB;
 
+pub mod bmap;
 mod existing;
 mod ordered;
 mod qcow2;

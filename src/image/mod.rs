@@ -20,6 +20,7 @@ mod database;
 mod disk;
 mod format;
 pub mod known;
+mod map;
 pub mod outside;
 mod part;
 pub mod store;
@@ -27,6 +28,7 @@ pub mod store;
 pub use disk::Disk;
 use disk::whole;
 pub use format::{check_filesystem, open_filesystem, recognise};
+pub use map::map;
 pub use part::{BadPartName, PartName};
 
 /// The type of an EFI system partition.

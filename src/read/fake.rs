@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -145,6 +146,10 @@ impl FileSystem for Fake {
     }
 
     fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError> {
         Ok(Vec::new())
     }
 

@@ -14,6 +14,7 @@ use crate::units::ByteOffset;
 pub mod bytes;
 pub mod error;
 pub mod escape;
+pub(crate) mod ranges;
 pub mod resolve;
 pub mod rest;
 pub mod walk;
@@ -85,6 +86,13 @@ pub trait FileSystem {
     /// # Errors
     /// Whatever is wrong with the image.
     fn obstacles(&self) -> Result<Vec<String>, ReadError>;
+
+    /// The bytes of the filesystem that nobody reads before writing them: in order, and none touches the next. None, if
+    /// what a mount would find free cannot be told for certain.
+    ///
+    /// # Errors
+    /// If what the filesystem says of it contradicts itself, or whatever else is wrong with the image.
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError>;
 
     /// The contents of a regular file.
     ///

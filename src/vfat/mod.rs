@@ -14,6 +14,7 @@ pub mod contents;
 mod directory;
 mod error;
 mod format;
+mod free;
 mod geometry;
 mod layout;
 pub mod map;

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -196,6 +197,10 @@ impl FileSystem for Reader {
 
     fn obstacles(&self) -> Result<Vec<String>, ReadError> {
         self.all_obstacles()
+    }
+
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError> {
+        self.free_ranges()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

@@ -31,7 +31,7 @@ const SUPERBLOCK: usize = 64 << 10;
 const NODE: usize = 16 << 10;
 
 /// Kinds of filesystems that others make.
-const MKFS: [&[&str]; 6] = [
+pub(crate) const MKFS: [&[&str]; 6] = [
     &[],
     &["-n", "4096", "-m", "single"],
     &["-n", "65536"],
@@ -40,7 +40,7 @@ const MKFS: [&[&str]; 6] = [
     &["-R", "^free-space-tree"],
 ];
 
-fn closure() -> Closure {
+pub(crate) fn closure() -> Closure {
     let prose: Vec<u8> = b"all work and no play ".iter().copied().cycle().take(400_000).collect();
     let tree = Entry::dir([
         ("large", Entry::of(Contents::Pattern { seed: 3, len: 3_000_000 })),
@@ -89,7 +89,7 @@ fn our_own_images() {
 }
 
 /// A directory for mkfs.btrfs.
-fn tree() -> TempDir {
+pub(crate) fn tree() -> TempDir {
     let tree = tempfile::tempdir().unwrap();
     let at = |name: &str| tree.path().join(name);
     fs::create_dir_all(at("dir/sub")).unwrap();
@@ -104,7 +104,7 @@ fn tree() -> TempDir {
 
 /// An image that mkfs.btrfs made of a [`tree`], or `None` where that is not here. `big` is setuid there alone: a sandbox
 /// refuses the bit to files of its own.
-fn mkfs(tree: &Path, options: &[&str]) -> Option<NamedTempFile> {
+pub(crate) fn mkfs(tree: &Path, options: &[&str]) -> Option<NamedTempFile> {
     need("mkfs.btrfs").then(|| {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(400 * MIB).unwrap();
@@ -176,7 +176,7 @@ fn filesystems_that_a_kernel_has_used() {
     }
 }
 
-fn live(at: &Path, root: &Path) {
+pub(crate) fn live(at: &Path, root: &Path) {
     let btrfs = |arguments: &[&str]| run(tool("btrfs").args(arguments));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     btrfs(&["subvolume", "create", &text(at)]);

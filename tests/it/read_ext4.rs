@@ -23,7 +23,7 @@ use crate::support::tree::{Contents, Entry};
 const MIB: u64 = 1 << 20;
 
 /// Feature sets of other people's filesystems.
-const MKFS: [&[&str]; 7] = [
+pub(crate) const MKFS: [&[&str]; 7] = [
     &["-t", "ext4", "-b", "4096"],
     &["-t", "ext4", "-b", "1024"],
     &["-t", "ext2", "-b", "1024"],
@@ -34,7 +34,7 @@ const MKFS: [&[&str]; 7] = [
 ];
 
 /// A tree with something of everything that a filesystem maps in its own way.
-fn tree() -> TempDir {
+pub(crate) fn tree() -> TempDir {
     let tree = tempfile::tempdir().unwrap();
     let at = |name: &str| tree.path().join(name);
     fs::create_dir_all(at("dir/sub")).unwrap();
@@ -64,7 +64,7 @@ fn sparse(path: &Path, blocks: u64) {
 
 /// An image that mke2fs made of a [`tree`], or `None` where that is not here. `big` is setuid there alone: a sandbox
 /// refuses the bit to files of its own.
-fn mkfs(tree: &Path, options: &[&str]) -> Option<NamedTempFile> {
+pub(crate) fn mkfs(tree: &Path, options: &[&str]) -> Option<NamedTempFile> {
     (need("mkfs.ext4") && need("debugfs")).then(|| {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(32 * MIB).unwrap();
@@ -141,7 +141,7 @@ fn images_of_mke2fs() {
 }
 
 /// What only a kernel makes: unwritten extents, holes punched, fragments, shared attributes, other times and owners.
-fn live_in(root: &Path) {
+pub(crate) fn live_in(root: &Path) {
     let at = |name: &str| root.join(name);
     (0..200)
         .for_each(|i| fs::remove_file(fs::read_dir(at("many")).unwrap().nth(i % 3).unwrap().unwrap().path()).unwrap());

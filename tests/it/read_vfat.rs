@@ -18,7 +18,7 @@ use crate::support::tool::{need, run, tool};
 use crate::support::tree::Entry;
 
 /// Options of mkfs.vfat and a size in KiB for each width of table and size of sector.
-const MKFS: [(&[&str], u64, &str); 5] = [
+pub(crate) const MKFS: [(&[&str], u64, &str); 5] = [
     (&["-F", "12"], 2 << 10, "fat12"),
     (&["-F", "16"], 20 << 10, "fat16"),
     (&["-F", "32", "-s", "1", "-n", "ESP"], 40 << 10, "fat32"),
@@ -26,7 +26,7 @@ const MKFS: [(&[&str], u64, &str); 5] = [
     (&["-F", "16", "-S", "1024", "-f", "1"], 20 << 10, "fat16"),
 ];
 
-fn tree() -> TempDir {
+pub(crate) fn tree() -> TempDir {
     let tree = tempfile::tempdir().unwrap();
     let at = |name: &str| tree.path().join(name);
     fs::create_dir_all(at("EFI/BOOT")).unwrap();
@@ -41,7 +41,7 @@ fn tree() -> TempDir {
 }
 
 /// A filesystem of mkfs.vfat filled by mcopy, or `None` where these are not here.
-fn mkfs(tree: &Path, options: &[&str], kib: u64) -> Option<NamedTempFile> {
+pub(crate) fn mkfs(tree: &Path, options: &[&str], kib: u64) -> Option<NamedTempFile> {
     (need("mkfs.vfat") && need("mcopy")).then(|| {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(kib << 10).unwrap();

@@ -9,12 +9,14 @@ pub(super) mod directory;
 pub(super) mod disk;
 pub(super) mod extents;
 pub(super) mod features;
+mod free;
 pub(super) mod node;
 mod rest;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -157,7 +159,7 @@ impl<B: Bytes> Reader<B> {
         let trees = trees(&disk)?;
         let summary = summarise(&disk);
         let mut reader = Self { disk, summary, trees, nodes: RefCell::default() };
-        reader.summary.free = reader.free()?;
+        reader.summary.free = reader.room()?;
         Ok(reader)
     }
 
@@ -275,19 +277,20 @@ impl<B: Bytes> Reader<B> {
         None
     }
 
+    /// The tree that has the block groups.
+    fn group_tree(&self) -> u64 {
+        let has_its_own = self.trees.contains_key(&object::BLOCK_GROUP_TREE);
+        if has_its_own { object::BLOCK_GROUP_TREE } else { object::EXTENT_TREE }
+    }
+
     /// Bytes free for more files: in data chunks, and where there are no chunks yet.
-    fn free(&self) -> Result<u64, ReadError> {
+    fn room(&self) -> Result<u64, ReadError> {
         let total = self.disk.superblock.dev_item.total_bytes.get();
         let (mut taken, mut free) = (format::DEVICE_RESERVED, 0_u64);
-        let tree = if self.trees.contains_key(&object::BLOCK_GROUP_TREE) {
-            object::BLOCK_GROUP_TREE
-        } else {
-            object::EXTENT_TREE
-        };
         for chunk in &self.disk.chunks {
             taken = taken.saturating_add(chunk.len.saturating_mul(chunk.copies.len() as u64));
             if chunk.kind & group::DATA != 0 {
-                let item = self.item(tree, Key::new(chunk.start, kind::BLOCK_GROUP_ITEM, chunk.len))?;
+                let item = self.item(self.group_tree(), Key::new(chunk.start, kind::BLOCK_GROUP_ITEM, chunk.len))?;
                 let item = item.and_then(|item| BlockGroupItem::read_from_bytes(&item).ok());
                 let used = item.map_or(chunk.len, |item| item.used.get());
                 free = free.saturating_add(chunk.len.saturating_sub(used));
@@ -436,6 +439,10 @@ impl<B: Bytes> FileSystem for Reader<B> {
 
     fn obstacles(&self) -> Result<Vec<String>, ReadError> {
         self.all_obstacles()
+    }
+
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError> {
+        self.free_ranges()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Contents + '_>, ReadError> {

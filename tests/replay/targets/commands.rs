@@ -60,9 +60,21 @@ fn tell_obstacles(obstacles: Result<Vec<String>, ReadError>) {
     }
 }
 
+/// What is free is told in order and lies in the filesystem.
+fn free(fs: &dyn FileSystem) {
+    match fs.free() {
+        Ok(free) => {
+            assert!(free.iter().all(|range| !range.is_empty() && range.end <= fs.summary().size), "{free:?}");
+            assert!(free.windows(2).all(|two| two[0].end < two[1].start), "{free:?}");
+        }
+        Err(error) => tell(&error),
+    }
+}
+
 /// Lists all directories, reads all links and parts of all files.
 pub(crate) fn tree(fs: &dyn FileSystem) -> Tree {
     tell_obstacles(fs.obstacles());
+    free(fs);
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
     let mut entered = Entered::default();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sane_image::read::{Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary, escape};
@@ -86,6 +87,10 @@ impl FileSystem for Files {
     }
 
     fn obstacles(&self) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn free(&self) -> Result<Vec<Range<u64>>, ReadError> {
         Ok(Vec::new())
     }
 

@@ -1,0 +1,95 @@
+//! What the disk of an image that exists holds, as far as its filesystems tell.
+//!
+//! Whatever is not known to be free is contents: all that is outside of partitions, where boot code may be, all
+//! partitions without a filesystem that can be read, and all of a filesystem in which there is a single fault, for then
+//! it may use what it calls free, and whoever repairs it may want to look there.
+
+use std::ops::Range;
+
+use super::{Image, Partition, check_filesystem, recognise};
+use crate::disk::table::{Header, Table};
+use crate::map::{Held, ImageMap, MapBuilder};
+use crate::read::ranges::{self, gaps};
+use crate::read::{Bytes, ReadError, Window};
+use crate::units::{ByteOffset, SectorSize};
+
+/// Where an ISO 9660 or UDF filesystem names its standard, and the names.
+const VOLUME: ByteOffset = ByteOffset((32 << 10) + 1);
+const STANDARDS: [[u8; 5]; 4] = [*b"CD001", *b"BEA01", *b"NSR02", *b"NSR03"];
+
+/// The map of an image's disk.
+pub fn map(image: &Image) -> ImageMap {
+    let bytes = image.bytes();
+    if !is_all_in_partitions(image) {
+        return ImageMap::unknown(bytes.len());
+    }
+    let mut builder = MapBuilder::default();
+    if let Some(table) = image.table() {
+        headers(table).for_each(|header| add_header(&mut builder, header, table.sector_size));
+    }
+    if let Some(mbr) = image.mbr() {
+        let sector = mbr.sector_size.bytes();
+        let records = mbr.records.iter().filter_map(|lba| lba.to_bytes(mbr.sector_size));
+        records.for_each(|start| builder.add(start.0..start.0.saturating_add(sector), Held::Metadata));
+    }
+    let mut covered = Vec::new();
+    for partition in image.partitions() {
+        let (start, len) = (partition.offset.0.min(bytes.len()), partition.bytes().len());
+        covered.push(start..start.saturating_add(len));
+        for used in used(partition) {
+            builder.add(start.saturating_add(used.start)..start.saturating_add(used.end), Held::Contents);
+        }
+    }
+    gaps(&ranges::union(covered), 0..bytes.len()).into_iter().for_each(|gap| builder.add(gap, Held::Contents));
+    builder.finish(bytes.len())
+}
+
+/// Whether no more than the partitions can have a filesystem in it, and it is certain which those are.
+fn is_all_in_partitions(image: &Image) -> bool {
+    let bytes = image.bytes();
+    let is_other = |name: &[u8; 5]| STANDARDS.contains(name);
+    let mut name = [0; 5];
+    // A disk that is a CD as well has its partitions as files.
+    if bytes.read_exact_at(VOLUME, &mut name).is_ok() && is_other(&name) {
+        return false;
+    }
+    if image.is_bare() {
+        return true;
+    }
+    let tables_agree = image.table().is_none_or(|table| {
+        let mut whole = headers(table).filter(|header| header.is_whole()).map(|header| &header.partitions);
+        let first = whole.next();
+        first.is_some() && whole.all(|other| Some(other) == first)
+    });
+    tables_agree && image.mbr().is_none_or(|mbr| mbr.faults.is_empty()) && recognise(&bytes).is_none()
+}
+
+fn headers(table: &Table) -> impl Iterator<Item = &Header> {
+    [&table.primary, &table.backup].into_iter().flatten()
+}
+
+fn add_header(builder: &mut MapBuilder, header: &Header, sector_size: SectorSize) {
+    for (lba, len) in [(header.lba, sector_size.bytes()), (header.entries_lba, header.entries_bytes())] {
+        if let Some(start) = lba.to_bytes(sector_size) {
+            builder.add(start.0..start.0.saturating_add(len), Held::Metadata);
+        }
+    }
+}
+
+/// What is in use of a partition, in bytes from its start.
+fn used(partition: &Partition) -> Vec<Range<u64>> {
+    let bytes = partition.bytes();
+    let free = free(partition, &bytes).unwrap_or_default();
+    let free = if ranges::are_sound(&free, bytes.len()) { free } else { Vec::new() };
+    gaps(&free, 0..bytes.len())
+}
+
+/// What is free of a partition, as far as that is certain.
+fn free(partition: &Partition, bytes: &Window) -> Result<Vec<Range<u64>>, ReadError> {
+    let Some(format) = partition.format() else { return Ok(Vec::new()) };
+    let filesystem = partition.open()?;
+    if filesystem.waiting().is_some() || !check_filesystem(format, bytes)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    filesystem.free()
+}
