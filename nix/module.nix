@@ -33,8 +33,8 @@ let
       partitions
       ;
   };
+  output = import ./output.nix { inherit config lib; };
   ownFiles = import ./own-files.nix { inherit config lib; };
-  forms = import ./forms.nix { inherit config lib; };
   partitions = import ./partitions.nix { inherit config lib; };
 
   inherit (fileSystems) nixFs;
@@ -58,7 +58,7 @@ let
       lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
   # A container, or a system under another kernel such as WSL.
   isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
-  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors ++ forms.errors;
+  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors ++ output.errors;
 
   # These are told with the errors, so that the next evaluation brings nothing new.
   warnings =
@@ -146,7 +146,7 @@ let
     };
 in
 {
-  options.sane.image = forms.options // partitions.options // {
+  options.sane.image = output.options // partitions.options // {
     enable = mkOption {
       type = types.bool;
       default = true;
@@ -480,6 +480,6 @@ in
       });
     }
     # With a nixpkgs that has variants of images: system.build.images.sane, and one for each format.
-    // lib.optionalAttrs (options ? image.modules) { image.modules = forms.variants; }
+    // lib.optionalAttrs (options ? image.modules) { image.modules = output.variants; }
   );
 }
