@@ -10,7 +10,7 @@
   toplevel,
   # As `config.fileSystems`. sane-image finds the ESP and the filesystem of the store in it.
   fileSystems,
-  # The image is `<name>.img`.
+  # The image is `<name>.img`, or what the format makes of it.
   name ? "nixos",
   # The roots of the closure that lands in the image; `toplevel` must be in it.
   storeContents ? [ toplevel ],
@@ -18,16 +18,28 @@
   package ? pkgs.buildPackages.callPackage ./package.nix { },
   # Whether the finished image is read again and proved.
   verify ? false,
+  # What it is written as: one of formats.nix, or a list of them.
+  format ? "raw",
+  # From 1 to 22, where the format is compressed with zstd.
+  compressionLevel ? 3,
+  # Whether a block map is made for the formats that it is for.
+  blockMap ? false,
   # More arguments for `sane-image build`; the bytes of the image do not depend on them.
   extraBuildFlags ? [ ],
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
-  # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, extraPartitions, hybridMbr,
+  # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
   # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
   # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, which needs but `efiStub`.
   ...
 }@args:
 let
   inherit (pkgs) buildPackages lib;
+  inherit (import ./formats.nix)
+    extensions
+    toList
+    withBlockMap
+    withLevel
+    ;
 
   closureInfo = buildPackages.closureInfo { rootPaths = storeContents; };
 
@@ -38,7 +50,10 @@ let
         "pkgs"
         "storeContents"
         "package"
+        "blockMap"
+        "compressionLevel"
         "extraBuildFlags"
+        "format"
         "verify"
       ]
       // {
@@ -84,36 +99,74 @@ let
       ''
       + after;
     };
+  fileOf =
+    format:
+    "${name}.${
+      extensions.${format} or (throw ''
+        format: "${format}" is none of ${lib.concatStringsSep ", " (lib.attrNames extensions)}
+      '')
+    }";
+
+  # What makes an image in these formats. The defaults are sane-image's own.
+  formatFlags =
+    formats:
+    let
+      isOneOf = lib.any (format: lib.elem format formats);
+    in
+    lib.optionals (formats != [ "raw" ]) [
+      "--format"
+      (lib.concatStringsSep "," formats)
+    ]
+    ++ lib.optionals (compressionLevel != 3 && isOneOf withLevel) [
+      "--level"
+      (toString compressionLevel)
+    ]
+    ++ lib.optional (blockMap && isOneOf withBlockMap) "--bmap";
+
+  # The image in these formats.
+  image =
+    formats:
+    build {
+      name = lib.concatStringsSep "-" (
+        [ "${name}-image" ] ++ lib.optionals (formats != [ "raw" ]) formats
+      );
+      flags = formatFlags formats;
+      after = ''
+        mkdir "$out/nix-support"
+        for file in ${lib.concatMapStringsSep " " (format: lib.escapeShellArg (fileOf format)) formats}; do
+          echo "file disk-image $out/$file"
+        done > "$out/nix-support/hydra-build-products"
+      '';
+      passthru = {
+        inherit spec closureInfo;
+
+        # Where in `$out` the image is; the first of them, if there are several.
+        filePath = fileOf (lib.head formats);
+
+        # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image.
+        bootFsImg = build {
+          name = "${name}-boot.img";
+          flags = [
+            "--only"
+            "boot"
+          ];
+        };
+        nixFsImg = build {
+          name = "${name}-nix.img";
+          flags = [
+            "--only"
+            "nix"
+          ];
+        };
+
+        # The image before installBootloader ran.
+        withoutBootloader = build {
+          name = "${name}-image-without-bootloader";
+          flags = formatFlags formats ++ [ "--no-bootloader" ];
+        };
+      }
+      # The same image in one format, whichever it is.
+      // lib.mapAttrs (format: _: image [ format ]) extensions;
+    };
 in
-build {
-  name = "${name}-image";
-  after = ''
-    mkdir "$out/nix-support"
-    echo "file disk-image $out/${name}.img" > "$out/nix-support/hydra-build-products"
-  '';
-  passthru = {
-    inherit spec closureInfo;
-
-    # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image.
-    bootFsImg = build {
-      name = "${name}-boot.img";
-      flags = [
-        "--only"
-        "boot"
-      ];
-    };
-    nixFsImg = build {
-      name = "${name}-nix.img";
-      flags = [
-        "--only"
-        "nix"
-      ];
-    };
-
-    # The image before installBootloader ran.
-    withoutBootloader = build {
-      name = "${name}-image-without-bootloader";
-      flags = [ "--no-bootloader" ];
-    };
-  };
-}
+image (toList format)

@@ -33,6 +33,7 @@ let
       partitions
       ;
   };
+  output = import ./output.nix { inherit config lib; };
   ownFiles = import ./own-files.nix { inherit config lib; };
   partitions = import ./partitions.nix { inherit config lib; };
 
@@ -57,7 +58,7 @@ let
       lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
   # A container, or a system under another kernel such as WSL.
   isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
-  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors;
+  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors ++ output.errors;
 
   # These are told with the errors, so that the next evaluation brings nothing new.
   warnings =
@@ -80,12 +81,16 @@ let
     inherit (ownFiles) files;
     inherit (partitions) extraPartitions;
     inherit (cfg)
+      blockMap
       bootPartSize
+      compressionLevel
+      diskSize
       extraBootFiles
       extraBuildFlags
       extraDirectories
       extraGPTPadding
       firstPartGap
+      format
       hybridMbr
       installBootloader
       name
@@ -141,7 +146,7 @@ let
     };
 in
 {
-  options.sane.image = partitions.options // {
+  options.sane.image = output.options // partitions.options // {
     enable = mkOption {
       type = types.bool;
       default = true;
@@ -156,7 +161,7 @@ in
       type = types.strMatching "[0-9a-zA-Z+_?=-][0-9a-zA-Z+._?=-]*";
       default = "nixos";
       example = literalExpression "config.networking.hostName";
-      description = "The file name of the image without its `.img`.";
+      description = "The file name of the image without its `.img`, or what {option}`sane.image.format` makes of that.";
     };
 
     package = mkOption {
@@ -344,7 +349,8 @@ in
       example = literalExpression "4 * 1024 * 1024 * 1024";
       description = ''
         Bytes to be free on the filesystem that holds the store. They make the image longer, but stay
-        holes in its file. See {option}`sane.image.growNixPartition` for using the whole disk.
+        holes in its file. See {option}`sane.image.diskSize` for a disk of a certain size, and
+        {option}`sane.image.growNixPartition` for using whatever disk there is.
       '';
     };
 
@@ -473,16 +479,7 @@ in
         ];
       });
     }
-    # With a nixpkgs that has variants of images: system.build.images.sane.
-    // lib.optionalAttrs (options ? image.modules) {
-      image.modules.sane =
-        { config, modulesPath, ... }:
-        {
-          imports = [ "${modulesPath}/image/file-options.nix" ];
-          image.baseName = config.sane.image.name;
-          image.extension = "img";
-          system.build.image = config.system.build.img;
-        };
-    }
+    # With a nixpkgs that has variants of images: system.build.images.sane, and one for each format.
+    // lib.optionalAttrs (options ? image.modules) { image.modules = output.variants; }
   );
 }

@@ -110,6 +110,8 @@ in
       # What is not in the spec but of interest.
       ".closureInfo of" = map (root: root.name) img.closureInfo.exportReferencesGraph.closure;
       ".arguments" = img.buildFlags;
+      ".derivation" = img.name;
+      ".filePath" = img.filePath;
       ".services" = lib.attrNames (configOf host).systemd.services;
     }
   ) ({ base = hosts.specs.boot-and-root; } // hosts.options);
@@ -143,8 +145,8 @@ in
         inherit (hosts.errors) nothing no-boot all-at-once;
       };
 
-  # A nixpkgs that has variants of images gets one; it is the image itself.
-  variant =
+  # A nixpkgs that has variants of images gets one that is the image itself, and one for each format.
+  variants =
     let
       imagesOption = {
         options.image.modules = lib.mkOption { type = lib.types.attrsOf lib.types.deferredModule; };
@@ -157,16 +159,52 @@ in
         ])
         config
         ;
-      variant = evaluate [
-        imagesOption
-        host
-        config.image.modules.sane
-      ];
+      describe =
+        name: module:
+        let
+          variant =
+            (evaluate [
+              imagesOption
+              host
+              module
+            ]).config;
+          inherit (variant.system.build) image;
+        in
+        {
+          inherit (variant.image) filePath;
+          arguments = image.buildFlags;
+          isTheImage = image.drvPath == config.system.build.img.drvPath;
+          isTheFile = variant.image.filePath == image.filePath;
+        };
+    in
+    lib.mapAttrs describe config.image.modules;
+
+  # The image in one format, whichever the host has: how it is made.
+  formats =
+    let
+      of = host: lib.mapAttrs (format: _: (imageOf host).${format}) (import ../formats.nix).extensions;
+      facts = img: {
+        inherit (img) filePath;
+        arguments = img.buildFlags;
+      };
+      host = hosts.options.format-list;
     in
     {
-      isTheImage = variant.config.system.build.image.drvPath == config.system.build.img.drvPath;
-      inherit (variant.config.image) filePath;
+      raw = lib.mapAttrs (_: facts) (of hosts.specs.boot-and-root);
+      list = lib.mapAttrs (_: facts) (of host);
+      withoutBootloader = (imageOf host).withoutBootloader.buildFlags;
     };
+  # The format that a host has is the image itself.
+  formatIsTheImage =
+    (imageOf hosts.specs.boot-and-root).raw.drvPath == (imageOf hosts.specs.boot-and-root).drvPath
+    && (imageOf hosts.options.format)."qcow2+zstd".drvPath == (imageOf hosts.options.format).drvPath;
+  noFormat =
+    (import ../image.nix {
+      inherit package pkgs;
+      inherit (hosts.specs.boot-and-root) fileSystems;
+      toplevel = pkgs.writeText "some-system" "";
+      format = "iso";
+    }).drvPath;
 
   # Neither the image nor its parts nor the way they are made may be the same derivation.
   derivations =
@@ -181,10 +219,41 @@ in
         withoutBootloader
         spec
         closureInfo
+        zst
+        qcow2
+        "qcow2+zstd"
+        vmdk
+        vhd
+        vhdx
+        gce
         ;
     };
 
   example = imageOf example;
+  inFormats = imageOf (
+    example
+    // {
+      sane.image = example.sane.image // {
+        blockMap = true;
+        format = [
+          "raw"
+          "zst"
+          "qcow2"
+          "vmdk"
+          "vhd"
+          "vhdx"
+        ];
+      };
+    }
+  );
+  sized = imageOf (
+    example
+    // {
+      sane.image = example.sane.image // {
+        diskSize = 512 * 1024 * 1024;
+      };
+    }
+  );
   inherit (example.system.build) toplevel;
   malformed = imageOf (
     example

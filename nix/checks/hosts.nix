@@ -293,6 +293,24 @@ in
     bootPartSize = baseWith { bootPartSize = 1024 * 1024 * 1024; };
     nixFreeSpace = baseWith { nixFreeSpace = 0; };
     sectorSize = baseWith { sectorSize = 4096; };
+    diskSize = baseWith { diskSize = 4 * 1024 * 1024 * 1024; };
+    format = baseWith {
+      format = "qcow2+zstd";
+      compressionLevel = 22;
+    };
+    # A format that is there twice is written once.
+    format-list = baseWith {
+      format = [
+        "gce"
+        "zst"
+        "raw"
+        "zst"
+      ];
+      blockMap = true;
+    };
+    # There is nothing to be compressed by zstd.
+    compressionLevel = baseWith { compressionLevel = 1; };
+    blockMap = baseWith { blockMap = true; };
     installBootloader = baseWith {
       installBootloader = ''
         dd if=${package "u-boot"} of=$out/nixos.img conv=notrunc bs=1024 seek=8
@@ -360,6 +378,18 @@ in
         { device = "/dev/disk/by-label/two"; }
       ];
     };
+    blockMap-of-no-format = baseWith {
+      blockMap = true;
+      format = [
+        "qcow2"
+        "qcow2+zstd"
+      ];
+    };
+    diskSize-odd = baseWith { diskSize = 1000 * 1000 * 1000; };
+    diskSize-of-gce = baseWith {
+      diskSize = 1536 * 1024 * 1024;
+      format = "gce";
+    };
     no-platformPartition = baseWith { platformPartSize = 64 * 1024 * 1024; };
     no-partition = baseWith {
       extraPartitions = [
@@ -374,10 +404,22 @@ in
     };
   };
 
-  # Each is refused for the option of its name.
+  # Each is refused for the option of its name, up to a hyphen.
   refused = {
     sectorSize = baseWith { sectorSize = 2048; };
     bootPartSize = baseWith { bootPartSize = 0; };
+    blockMap = baseWith { blockMap = "zst"; };
+    compressionLevel = baseWith { compressionLevel = 0; };
+    compressionLevel-high = baseWith { compressionLevel = 23; };
+    diskSize = baseWith { diskSize = 0; };
+    format = baseWith { format = "img"; };
+    format-list = baseWith {
+      format = [
+        "raw"
+        "vmdx"
+      ];
+    };
+    format-none = baseWith { format = [ ]; };
     extraDirectories = baseWith { extraDirectories = [ "var/log" ]; };
     files = baseWith {
       files."/etc/x" = {

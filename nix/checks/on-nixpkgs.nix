@@ -17,7 +17,8 @@ let
   crossBoard = board.extendModules {
     modules = [ { nixpkgs.buildPlatform = "x86_64-linux"; } ];
   };
-  variant = board.config.system.build.images.sane;
+  variants = board.config.system.build.images;
+  variant = variants.sane;
 in
 {
   inherit imgs;
@@ -38,6 +39,10 @@ in
       imgs.aarch64-board.system == "aarch64-linux" && !imgs.aarch64-board ? requiredSystemFeatures;
     "the variant of images is the image" =
       variant.drvPath == imgs.aarch64-board.drvPath && variant.passthru.filePath == "nixos.img";
+    "a variant in another format is what the image has under that name" =
+      variants.sane-qcow2.drvPath == imgs.aarch64-board.qcow2.drvPath
+      && variants.sane-qcow2.passthru.filePath == "nixos.qcow2"
+      && variants.sane-gce.passthru.filePath == "nixos.tar.gz";
     "a container can have the module" =
       (inputs.nixpkgs.lib.nixosSystem {
         modules = [

@@ -72,7 +72,7 @@ impl<'a> NewPart<'a> {
     /// The size of the new partition in bytes; until it is written, the most that it can become.
     pub(super) fn size(&self) -> u64 {
         match &self.filesystem {
-            NewFilesystem::Nix(nix) if self.grows => nix.size(),
+            NewFilesystem::Nix(nix) if self.grows => nix.partition_size(),
             _ => self.partition.size,
         }
     }

@@ -53,17 +53,17 @@ pub(crate) struct BtrfsPart {
     layout: btrfs::layout::Layout,
 }
 
-/// How large a filesystem becomes beyond what its files and the free space asked for need.
+/// How large the partition of a filesystem becomes, which fills it.
 #[derive(Clone, Copy)]
 enum Goal {
-    /// So many bytes at least.
+    /// As large as its files and the free space asked for need it, but so many bytes at least.
     Least(u64),
-    /// All that a disk leaves to it.
+    /// All that a disk leaves.
     Rest(Rest),
 }
 
 impl Goal {
-    /// The size of one that needs `needed` bytes.
+    /// The size of one whose filesystem needs `needed` bytes.
     fn size(self, needed: u64) -> Result<u64, PlanError> {
         match self {
             Self::Least(least) => Ok(least.max(needed)),
@@ -155,12 +155,12 @@ impl NixPart {
         }
     }
 
-    /// The same files with so much more free that it has this size in bytes at least, now and when it is written.
+    /// The same files in a partition of this size in bytes at least, now and when it is written.
     pub(crate) fn at_least(self, size: u64) -> Result<Self, BuildError> {
         self.toward(Goal::Least(size))
     }
 
-    /// The same files in a filesystem that becomes as large as `goal` says, now and when it is written.
+    /// The same files in a partition that becomes as large as `goal` says, now and when it is written.
     fn toward(self, goal: Goal) -> Result<Self, BuildError> {
         match self {
             Self::Ext4(part) => Ok(Self::Ext4(part.toward(goal)?)),
@@ -172,7 +172,7 @@ impl NixPart {
     pub(crate) fn partition_size(&self) -> u64 {
         let (Self::Ext4(Ext4Part { goal, .. }) | Self::Btrfs(BtrfsPart { goal, .. })) = self;
         match goal {
-            Goal::Least(_) => self.size(),
+            Goal::Least(least) => self.size().max(*least),
             Goal::Rest(rest) => rest.given().or(rest.size_for(self.size()).ok()).unwrap_or(self.size()),
         }
     }
@@ -238,11 +238,7 @@ impl Ext4Part {
         let needed = layout.size();
         let size = goal.size(needed)?;
         if size > needed {
-            let parameters = layout.parameters;
-            layout = match goal {
-                Goal::Least(_) => ext4::layout::Layout::of_at_least(size, &tree, parameters)?,
-                Goal::Rest(_) => ext4::layout::Layout::within(size, &tree, parameters)?,
-            };
+            layout = ext4::layout::Layout::within(size, &tree, layout.parameters)?;
         }
         Ok(Self { tree, layout, old, goal })
     }

@@ -144,15 +144,6 @@ impl Layout {
         Self::at_least(0, tree, &demands(tree, hash_seed(&parameters))?, parameters)
     }
 
-    /// Lays out a tree in the smallest filesystem of at least `size` bytes.
-    ///
-    /// # Errors
-    /// If ext4 cannot hold a file, a directory, or all of them.
-    pub fn of_at_least(size: u64, tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
-        let demands = demands(tree, hash_seed(&parameters))?;
-        Self::at_least(size.div_ceil(BLOCK_SIZE), tree, &demands, parameters)
-    }
-
     /// Lays out a tree in the largest filesystem of at most `size` bytes, or in the smallest that holds it if that is
     /// larger.
     ///

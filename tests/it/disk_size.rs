@@ -99,6 +99,17 @@ fn a_group_that_ext4_leaves_out_is_in_the_partition() {
     if let Some(said) = oracle::dumpe2fs(&built.image, built.nix()).expect_clean() {
         assert_eq!(oracle::field(&said, "Block count") * 4096, 16 * 128 * MIB);
     }
+
+    // Nor does it take more when something is added.
+    let files = built.scratch().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("motd"), "welcome").unwrap();
+    let more = built.scratch().join("more.img");
+    let mut add = sane_image();
+    run(add.arg("add").arg(&built.image).arg("--extra-files").arg(&files).arg("--out").arg(&more)).expect_success();
+    assert_eq!(fs::metadata(&more).unwrap().len(), size);
+    oracle::sgdisk(&more, 512).expect_clean();
+    oracle::e2fsck(&more, built.nix()).expect_clean();
 }
 
 #[test]

@@ -151,6 +151,9 @@ let
     unsigned = simple "unsigned integer" (x: isInt x && x >= 0);
     u8 = simple "8 bit unsigned integer" (x: isInt x && x >= 0 && x < 256);
     positive = simple "positive integer" (x: isInt x && x > 0);
+    between =
+      low: high:
+      simple "integer between ${toString low} and ${toString high}" (x: isInt x && low <= x && x <= high);
   };
   isStorePath =
     x: isAttrs x && x ? outPath || isString x && match "${builtins.storeDir}/[^/]+" x != null;
@@ -202,6 +205,14 @@ let
           i: mergeDefinitions (loc ++ [ "[definition ${toString (i + 1)}]" ]) type [ (elemAt elements i) ]
         ) (length elements);
     };
+
+    nonEmptyListOf =
+      type:
+      types.listOf type
+      // {
+        description = "non-empty list of ${type.description}";
+        check = x: isList x && x != [ ];
+      };
 
     # Knows without the values which attributes there are, but not which are only `mkIf false`.
     lazyAttrsOf = type: {
