@@ -22,6 +22,7 @@ mod example;
 mod extract;
 mod failures;
 mod files;
+mod forms;
 mod free;
 mod growth;
 mod host_mounts;

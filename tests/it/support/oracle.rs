@@ -103,6 +103,30 @@ pub(crate) fn qemu_img_compare(raw: &Path, other: &Path, format: &str) -> Verdic
     Verdict::of(&mut compare, Stdout::Judged, |line| line == "Images are identical.")
 }
 
+/// `qemu-img check`: that all of the tables and counts of a file agree.
+pub(crate) fn qemu_img_check(file: &Path, format: &str) -> Verdict {
+    if !need("qemu-img") {
+        return Verdict::Skipped;
+    }
+    let mut check = tool("qemu-img");
+    check.args(["check", "-f", format]).arg(file);
+    let usual = ["No errors were found on the image.", "Image end offset: "];
+    Verdict::of(&mut check, Stdout::Judged, |line| {
+        usual.iter().any(|usual| line.starts_with(usual)) || line.contains(" allocated, ")
+    })
+}
+
+/// `zstd -t`, and that `zstd -d` makes the raw image of a file.
+pub(crate) fn zstd(file: &Path, raw: &Path) -> Verdict {
+    if !need("zstd") {
+        return Verdict::Skipped;
+    }
+    let mut script = tool("bash");
+    let unpack = "set -o pipefail; zstd -qt -- \"$0\" && zstd -dqc -- \"$0\" | cmp - \"$1\"";
+    script.args(["-c", unpack]).args([file, raw]);
+    Verdict::of(&mut script, Stdout::Judged, |_| false)
+}
+
 // ---- ext4
 
 /// `e2fsck -fn`: all of an ext4 filesystem's metadata; and that the filesystem fits its partition.

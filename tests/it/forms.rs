@@ -1,0 +1,247 @@
+//! `build --format`: files of every form hold the disk of the raw image, byte for byte, however they were made.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sane_image::formats::Format;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::image::{Run, build_command, run, sane_image};
+use crate::support::mount::MountPoint;
+use crate::support::oracle;
+use crate::support::tool::{need, need_root, tool};
+use crate::support::tree::{Contents, Entry};
+
+const MIB: u64 = 1 << 20;
+
+/// Files of all kinds: small and large, with holes, of zeros, of what cannot be compressed, and empty ones.
+fn closure(change: impl FnOnce(&mut Value, &str) + 'static) -> Closure {
+    let small = (0..300).map(|i| (format!("small-{i}"), Entry::file(format!("number {i}\n").repeat(i))));
+    let chunks = BTreeMap::from([(5 * MIB + 100, vec![1; 9000]), (11 * MIB - 1, vec![2])]);
+    let builder = ClosureBuilder::new()
+        .path("small", Entry::dir(small))
+        .path("noise", Entry::of(Contents::Pattern { seed: 7, len: 9 * MIB + 4097 }))
+        .path("holes", Entry::of(Contents::Sparse { len: 11 * MIB, chunks }))
+        .path("zeros", Entry::of(Contents::zeros(3 * MIB)))
+        .path("text", Entry::dir([("all", Entry::file("the same again ".repeat(400_000))), ("none", Entry::file(""))]))
+        .path("link", Entry::Symlink(vec![b'x'; 300]))
+        .path("firmware", Entry::of(Contents::Pattern { seed: 8, len: 70_001 }));
+    let firmware = builder.store_path("firmware").to_owned();
+    builder
+        .spec(move |spec| {
+            spec["populateCmd"] = json!("mkdir -p files/boot; seq 300000 > files/boot/kernel; true");
+            change(spec, &firmware);
+        })
+        .write()
+}
+
+fn of_type(fs_type: &'static str, options: &'static str) -> impl Fn(&mut Value, &str) {
+    move |spec, _| {
+        spec["fileSystems"]["/"]["fsType"] = fs_type.into();
+        spec["fileSystems"]["/"]["options"] = json!([options]);
+    }
+}
+
+/// Partitions with contents, with a swap area, with nothing; sectors of 4096 bytes.
+fn with_more_partitions(spec: &mut Value, firmware: &str) {
+    const SWAP: &str = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
+    const OTHER: &str = "fe3a2a5d-4f32-41a7-b725-accc3285a309";
+    spec["sectorSize"] = 4096.into();
+    spec["bootPartSize"] = (300 * MIB).into();
+    spec["extraPartitions"] = json!([
+        { "name": "swap", "typeGuid": SWAP, "size": 5 * MIB },
+        { "name": "firmware", "typeGuid": OTHER, "size": 2 * MIB, "contents": firmware, "place": "beforeBoot" },
+        { "name": "data", "typeGuid": OTHER, "size": 40 * MIB },
+    ]);
+}
+
+/// A boot loader in the gap before the first partition.
+fn with_bootloader(spec: &mut Value, _: &str) {
+    spec["installBootloader"] = json!("seq 9000 | dd of=\"$out/nixos.img\" bs=1024 seek=64 conv=notrunc status=none");
+}
+
+fn file(out: &Path, format: Format) -> PathBuf {
+    out.join(format!("nixos{}", format.suffix()))
+}
+
+fn build(closure: &Closure, out: &Path, formats: &[Format], more: &[&str]) -> Run {
+    let names: Vec<_> = formats.iter().map(|format| format.name()).collect();
+    let names = names.join(",");
+    let arguments: Vec<_> = ["--format", &names].into_iter().chain(more.iter().copied()).collect();
+    run(&mut build_command(&closure.spec_path(), closure.root(), out, &arguments))
+}
+
+/// All forms, in sets that can lie in one directory.
+fn sets() -> Vec<Vec<Format>> {
+    let (packed, others): (Vec<_>, Vec<_>) = Format::ALL.into_iter().partition(|format| *format == Format::Qcow2Zstd);
+    vec![others, packed]
+}
+
+/// That a file has the raw image's disk, as other programs read it.
+#[track_caller]
+fn assert_holds(format: Format, file: &Path, raw: &Path) {
+    match format {
+        Format::Raw => assert_eq!(file, raw),
+        Format::Zst => oracle::zstd(file, raw).expect_clean().map_or((), drop),
+        Format::Qcow2 | Format::Qcow2Zstd => {
+            oracle::qemu_img_check(file, "qcow2").expect_clean();
+            oracle::qemu_img_compare(raw, file, "qcow2").expect_clean();
+        }
+    }
+}
+
+#[test]
+fn every_form_holds_the_disk() {
+    let hosts: [(&str, Box<dyn Fn(&mut Value, &str)>); 5] = [
+        ("ext4", Box::new(of_type("ext4", "noatime"))),
+        ("more partitions", Box::new(with_more_partitions)),
+        ("boot loader", Box::new(with_bootloader)),
+        ("btrfs", Box::new(of_type("btrfs", "noatime"))),
+        ("compressed", Box::new(of_type("btrfs", "compress=zstd:1"))),
+    ];
+    for (what, change) in hosts {
+        let closure = closure(move |spec, firmware| change(spec, firmware));
+        let dir = TempDir::new().unwrap();
+        let (together, alone) = (dir.path().join("together"), dir.path().join("alone"));
+        for set in sets() {
+            build(&closure, &together, &[&[Format::Raw], &set[..]].concat(), &["--verify"]).expect_success();
+            for format in set {
+                let made = file(&together, format);
+                assert_holds(format, &made, &file(&together, Format::Raw));
+                run(sane_image().arg("verify").arg(&made)).expect_success();
+                // Made from the plan or from an image, by one thread or by four.
+                for jobs in ["1", "4"] {
+                    let said = build(&closure, &alone, &[format], &["--jobs", jobs]).expect_success();
+                    assert!(
+                        same(&made, &file(&alone, format)),
+                        "{what}: another {format} with --jobs {jobs}: {}",
+                        said.stdout
+                    );
+                    assert_eq!(fs::read_dir(&alone).unwrap().count(), 2, "{what}: {format} and layout.json");
+                    fs::remove_dir_all(&alone).unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    fs::read(one).unwrap() == fs::read(other).unwrap()
+}
+
+/// What the judges of this test are worth.
+#[test]
+fn a_wrong_byte_is_seen() {
+    let closure = closure(|_, _| {});
+    let dir = TempDir::new().unwrap();
+    build(&closure, dir.path(), &[Format::Raw, Format::Zst, Format::Qcow2], &[]).expect_success();
+    let raw = file(dir.path(), Format::Raw);
+    for format in [Format::Zst, Format::Qcow2] {
+        let path = file(dir.path(), format);
+        let made = File::options().read(true).write(true).open(&path).unwrap();
+        // In the middle of what the disk holds.
+        let at = made.metadata().unwrap().len() / 2;
+        let mut byte = [0];
+        made.read_exact_at(&mut byte, at).unwrap();
+        made.write_all_at(&[byte[0] ^ 0x20], at).unwrap();
+        match format {
+            Format::Zst => oracle::zstd(&path, &raw).expect_damage(),
+            _ => oracle::qemu_img_compare(&raw, &path, "qcow2").expect_damage(),
+        }
+    }
+    // The first entry of the table of blocks of counts.
+    let qcow2 = File::options().write(true).open(file(dir.path(), Format::Qcow2)).unwrap();
+    qcow2.write_all_at(&[0; 8], 1 << 16).unwrap();
+    oracle::qemu_img_check(&file(dir.path(), Format::Qcow2), "qcow2").expect_damage();
+}
+
+#[test]
+fn a_stream_is_the_file() {
+    for fs_type in ["ext4", "btrfs"] {
+        let closure = closure(of_type(fs_type, "noatime"));
+        let dir = TempDir::new().unwrap();
+        let streams = [Format::Raw, Format::Zst];
+        build(&closure, dir.path(), &streams, &[]).expect_success();
+        for format in streams {
+            let mut command =
+                build_command(&closure.spec_path(), closure.root(), Path::new("-"), &["--format", format.name()]);
+            let output = command.current_dir(dir.path()).output().unwrap();
+            assert!(output.status.success());
+            assert!(output.stdout == fs::read(file(dir.path(), format)).unwrap(), "{fs_type}: another {format}");
+        }
+        assert!(!dir.path().join("-").exists());
+    }
+}
+
+#[test]
+fn a_stream_that_nobody_reads_to_its_end_has_failed() {
+    let closure = closure(|_, _| {});
+    let mut command = build_command(&closure.spec_path(), closure.root(), Path::new("-"), &[]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("its reader is gone"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_is_told() {
+    let closure = closure(|_, _| {});
+    let dir = TempDir::new().unwrap();
+    let refused = |out: &Path, arguments: &[&str], why: &str| {
+        let run = run(&mut build_command(&closure.spec_path(), closure.root(), out, arguments)).expect_failure(2);
+        assert!(run.stderr.contains(why), "{arguments:?}: {}", run.stderr);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?} left something");
+    };
+    let (out, stream) = (&dir.path().join("out"), Path::new("-"));
+    refused(out, &["--format", "qcow"], "qcow2");
+    refused(out, &["--format", "zst", "--level", "23"], "zst has levels from 1 to 22");
+    refused(out, &["--format", "raw", "--level", "3"], "leave it out");
+    refused(out, &["--format", "qcow2,qcow2+zstd"], "both files would be called <name>.qcow2");
+    refused(out, &["--format", "qcow2", "--only", "nix"], "--only");
+    refused(stream, &["--format", "qcow2"], "raw and zst");
+    refused(stream, &["--format", "raw,zst"], "--out - takes one form");
+    refused(stream, &["--verify"], "--verify");
+    refused(stream, &["--only", "nix"], "--out - takes one form of the whole disk");
+}
+
+/// A disk too small for any form: a tmpfs of 4 MiB.
+#[test]
+fn a_full_disk_leaves_nothing() {
+    if !need_root() || !need("mount") {
+        return;
+    }
+    let closure = closure(|_, _| {});
+    let point = TempDir::new().unwrap();
+    let mounted = MountPoint::new(["-t", "tmpfs", "-o", "size=4m", "none"], point.path());
+    let tries = Format::ALL.map(|format| {
+        let said = build(&closure, &point.path().join("out"), &[format], &[]);
+        (format, said, fs::read_dir(point.path()).unwrap().count())
+    });
+    drop(mounted);
+    for (format, run, left) in tries {
+        let said = run.expect_failure(1).stderr;
+        assert!(said.contains("No space left on device") && left == 0, "{format}: {left} left: {said}");
+    }
+}
+
+/// A guest of QEMU reads the disk as it is.
+#[test]
+fn qemu_io_reads_what_is_there() {
+    if !need("qemu-io") {
+        return;
+    }
+    let closure = closure(|_, _| {});
+    let dir = TempDir::new().unwrap();
+    build(&closure, dir.path(), &[Format::Qcow2], &[]).expect_success();
+    let mut io: Command = tool("qemu-io");
+    io.args(["-r", "-f", "qcow2", "-c", "read -P 0 0 446", "-c", "read -v 510 2"]).arg(file(dir.path(), Format::Qcow2));
+    let said = String::from_utf8(io.output().unwrap().stdout).unwrap();
+    assert!(!said.contains("verification failed") && said.contains("55 aa"), "{said}");
+}
