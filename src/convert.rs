@@ -15,13 +15,16 @@ use uuid::Uuid;
 
 use crate::build::OutputFile;
 use crate::copy::Means;
-use crate::formats::{self, Existing, Format, FormatError, Making, Source};
+use crate::formats::{self, Existing, Format, FormatError, Making, Source, bmap};
 use crate::image::{self, Disk, Image};
 use crate::map::ImageMap;
 use crate::output::{OutputError, Privacy};
 use crate::progress::Progress;
 use crate::read::{Bytes, ReadError, escape};
 use crate::spec::identity;
+
+/// What files are counted in on their filesystem, in bytes.
+const BLOCK: u64 = 512;
 
 /// Why an image is not converted.
 #[derive(Debug, Error)]
@@ -44,10 +47,12 @@ pub struct Form {
     pub format: Format,
     /// The level of compression, where there is a choice.
     pub level: i32,
+    /// Whether a file gets a block map beside it.
+    pub block_map: bool,
 }
 
 /// What was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted {
     /// The size of the disk in bytes.
     pub disk: u64,
@@ -55,6 +60,8 @@ pub struct Converted {
     pub size: u64,
     /// What the file takes of the filesystem that it is on, in bytes.
     pub allocated: u64,
+    /// The block map beside it, and how many bytes of the disk it has.
+    pub block_map: Option<(PathBuf, u64)>,
 }
 
 /// An image that is to be converted.
@@ -96,17 +103,28 @@ impl Original {
     /// If the image cannot be read, there is no such form of it, or the file cannot be made.
     pub fn to_file(&self, form: Form, out: &Path, means: Means<'_>) -> Result<Converted, ConvertError> {
         self.check(form.format)?;
-        self.refuse_itself(out)?;
+        let block_map = form.block_map.then(|| block_map_of(out));
+        block_map.iter().map(PathBuf::as_path).chain([out]).try_for_each(|out| self.refuse_itself(out))?;
         let output = OutputFile::open(out, self.privacy)?;
-        formats::write(form.format, &self.existing, output.file(), self.making(form, means))?;
+        let map_output = block_map.as_ref().map(|map| OutputFile::open(map, self.privacy)).transpose()?;
+        let making = self.making(form, means);
+        formats::write(form.format, &self.existing, output.file(), making)?;
+        if let Some(map) = &map_output {
+            bmap::write(&self.existing, &mut map.file(), making)?;
+        }
         means.progress.stage("writing out", 0, 0);
         means.cancel.check().map_err(FormatError::from)?;
         let made = output.file().metadata().map_err(FormatError::Write)?;
-        output.publish()?;
+        match map_output {
+            Some(map) => output.publish_after(map)?,
+            None => output.publish()?,
+        }
+        let map = self.existing.map();
         Ok(Converted {
-            disk: self.existing.map().size(),
+            disk: map.size(),
             size: made.len(),
-            allocated: made.blocks().saturating_mul(512),
+            allocated: made.blocks().saturating_mul(BLOCK),
+            block_map: block_map.map(|path| (path, bmap::mapped_bytes(map))),
         })
     }
 
@@ -148,6 +166,13 @@ impl Original {
         }
         Ok(())
     }
+}
+
+/// `FILE.bmap`, where bmaptool looks for it.
+fn block_map_of(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".bmap");
+    name.into()
 }
 
 /// Whether the image is on a device that somebody has mounted or else made his own: what its filesystems say may be another

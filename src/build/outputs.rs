@@ -153,4 +153,12 @@ impl OutputFile {
         publish(vec![file])?;
         directory.keep()
     }
+
+    /// Gives both files their final names, this one last.
+    pub(crate) fn publish_after(self, first: Self) -> Result<(), OutputError> {
+        let (of_first, directory) = (first.directory, self.directory);
+        publish(vec![first.file, self.file])?;
+        of_first.keep()?;
+        directory.keep()
+    }
 }

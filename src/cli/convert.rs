@@ -24,13 +24,17 @@ const LEVEL: i32 = 3;
 /// Write an image in another form.
 ///
 /// Reads what all other commands read, whoever made it, and any other disk. FILE appears when it is whole, and has the
-/// same bytes whenever and wherever it is made.
+/// same bytes whenever and wherever it is made. What the filesystems call free is left out of it, if there is no fault in
+/// them. On standard output, a reader that goes before the end makes the program die of SIGPIPE (141 in a shell).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   One compressed file of a disk image, and back:
     sane-image convert nixos.img --format zst --out nixos.img.zst
     sane-image convert nixos.img.zst --format raw --out nixos.img
+  To a card, only what it needs, with every block checked:
+    sane-image convert nixos.img --format zst --bmap --out nixos.img.zst
+    bmaptool copy nixos.img.zst /dev/sdX
   To a machine elsewhere, without a file in between:
     sane-image convert nixos.img --format zst --out - | ssh host 'zstd -d | dd of=/dev/sdX bs=4M oflag=direct'")]
 pub(super) struct ConvertArgs {
@@ -46,6 +50,9 @@ pub(super) struct ConvertArgs {
     /// How hard to compress: 1 to 22 for zst [default: 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     level: Option<i32>,
+    /// Write FILE.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
+    #[arg(long)]
+    bmap: bool,
     /// Cores to use; the file does not depend on it [default: all]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
@@ -53,8 +60,12 @@ pub(super) struct ConvertArgs {
 
 pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
-    let form = Form { format: args.format, level: level(args.format, args.level)? };
     let is_stream = stream::is_meant(&args.out);
+    let level = level(args.format, args.level)?;
+    if args.bmap {
+        check_block_map(args.format, is_stream)?;
+    }
+    let form = Form { format: args.format, level, block_map: args.bmap };
     if is_stream {
         stream::check(args.format)?;
     }
@@ -91,6 +102,17 @@ fn level(format: Format, asked: Option<i32>) -> Result<i32> {
     }
     let (lowest, highest) = (levels.start(), levels.end());
     Err(BadInput(format!("--level {level}: {format} has the levels {lowest} to {highest}")).into())
+}
+
+/// Refuses a block map of what has none.
+fn check_block_map(format: Format, is_stream: bool) -> Result<()> {
+    let have = Format::ALL.into_iter().filter(|format| format.has_block_map()).map(Format::name);
+    let problem = match (format.has_block_map(), is_stream) {
+        (true, false) => return Ok(()),
+        (true, true) => "standard output is no file that it could be beside; write to a file".to_owned(),
+        (false, _) => format!("{format} has none; {} have", have.collect::<Vec<_>>().join(" and ")),
+    };
+    Err(BadInput(format!("--bmap: {problem}")).into())
 }
 
 /// An error with the name of what it is about.

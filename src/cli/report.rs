@@ -39,6 +39,9 @@ pub(super) fn converted(out: &Path, format: Format, converted: &Converted, elaps
         BinaryBytes(converted.disk),
         elapsed.as_secs_f64(),
     )?;
+    if let Some((path, mapped)) = &converted.block_map {
+        writeln!(io::stdout().lock(), "{}: block map, {} of the disk", path.display(), BinaryBytes(*mapped))?;
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{FormatError, Making, Reader, Source};
 use crate::copy::Means;
+use crate::map::ImageMap;
 use crate::threads;
 
 /// The bytes of a block.
@@ -34,6 +35,11 @@ pub fn write(source: &dyn Source, to: &mut dyn Write, making: Making<'_>) -> Res
     let ranges = ranges(source);
     let sums = sums(source, &ranges, making.means)?;
     to.write_all(text(source.map().size(), &ranges, &sums).as_bytes()).map_err(FormatError::Write)
+}
+
+/// The bytes of a disk that its block map has.
+pub fn mapped_bytes(map: &ImageMap) -> u64 {
+    map.read_units(BLOCK).iter().map(|range| range.end.min(map.size()) - range.start).sum()
 }
 
 /// All that is not free, in whole blocks, cut where a multiple of [`RANGE`] is.

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::ops::Range;
 
-use super::ordered::is_zero;
+use super::ordered::{THREADS_MAX, is_zero};
 use super::{FormatError, Places, Reader, Source};
 use crate::copy::{self, Means, Span};
 use crate::disk::pages::PAGE;
 use crate::map::{Extent, ImageMap};
+use crate::progress::Progress;
 use crate::read::{Bytes, Window};
+use crate::threads;
 use crate::units::ByteOffset;
 
 /// The bytes that are read at once where the kernel does not copy.
@@ -28,29 +30,43 @@ impl Existing {
     }
 
     /// Where the disk's bytes lie in the file as they are, the ranges of it that have data.
-    fn spans(&self, places: &Places) -> impl Iterator<Item = Span> {
+    fn spans<'a>(&'a self, places: &'a Places) -> impl Iterator<Item = Span> + Send + 'a {
         let data = self.map.extents().iter().filter(|extent| extent.held.is_data());
         data.flat_map(|extent| places.of(extent.range.clone())).map(|(from, to)| Span { from, to })
     }
 
-    fn fill_by_hand(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
-        let mut buffer = Vec::new();
-        for Span { from, to: ByteOffset(into) } in self.spans(places) {
-            let mut at = from.start;
-            while at < from.end {
-                means.cancel.check()?;
-                let data = self.bytes.data_from(at).min(from.end);
-                means.progress.advance(0, data - at);
-                at = data;
-                let len = (from.end - at).min(AT_ONCE);
-                buffer.resize(usize::try_from(len).unwrap_or_default(), 0);
-                self.bytes.read_exact_at(ByteOffset(at), &mut buffer)?;
-                write_data(to, into + (at - from.start), &buffer)?;
-                means.progress.advance(0, len);
-                at += len;
+    /// The same in pieces that are read at once, without what is known to be zero.
+    fn pieces<'a>(&'a self, places: &'a Places, progress: &'a dyn Progress) -> impl Iterator<Item = Span> + Send + 'a {
+        let mut spans = self.spans(places);
+        let mut rest: Option<Span> = None;
+        std::iter::from_fn(move || {
+            loop {
+                let Span { from, to } = rest.take().or_else(|| spans.next())?;
+                let start = self.bytes.data_from(from.start).min(from.end);
+                progress.advance(0, start - from.start);
+                if start == from.end {
+                    continue;
+                }
+                // Compressed containers have units that end there.
+                let end = from.end.min((start / AT_ONCE + 1).saturating_mul(AT_ONCE));
+                let after = Span { from: end..from.end, to: ByteOffset(to.0 + (end - from.start)) };
+                rest = Some(after).filter(|after| !after.from.is_empty());
+                return Some(Span { from: start..end, to: ByteOffset(to.0 + (start - from.start)) });
             }
-        }
-        Ok(())
+        })
+    }
+
+    fn fill_by_hand(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+        let pieces = self.pieces(places, means.progress);
+        threads::share_out(pieces, means.options.threads.min(THREADS_MAX), Vec::new, |buffer, piece| {
+            means.cancel.check()?;
+            let Span { from, to: ByteOffset(at) } = piece;
+            buffer.resize(usize::try_from(from.end - from.start).unwrap_or_default(), 0);
+            self.bytes.read_exact_at(ByteOffset(from.start), buffer)?;
+            write_data(to, at, buffer)?;
+            means.progress.advance(0, buffer.len() as u64);
+            Ok(())
+        })
     }
 }
 

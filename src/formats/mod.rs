@@ -90,6 +90,13 @@ impl Format {
         }
     }
 
+    /// Whether what such a file unpacks to can be written to a device by a [block map](bmap).
+    pub fn has_block_map(self) -> bool {
+        match self {
+            Self::Raw | Self::Zst => true,
+        }
+    }
+
     /// The levels of compression that it has, if it is compressed and has a choice.
     pub fn levels(self) -> Option<std::ops::RangeInclusive<i32>> {
         match self {

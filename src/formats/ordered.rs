@@ -8,7 +8,7 @@ use crate::threads::{self, Turns};
 use crate::units::ByteOffset;
 
 /// More threads than this are not started: each holds a unit, what becomes of it, and what it transforms with.
-const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+pub(super) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
 /// What one thread transforms units with.
 pub(super) trait Pack {

@@ -157,7 +157,7 @@ fn a_spec_on_standard_input() {
 
 #[test]
 fn help_teaches_by_example() {
-    for command in ["build", "plan", "inspect", "ls", "cat", "extract", "completions", "man"] {
+    for command in ["build", "plan", "convert", "inspect", "ls", "cat", "extract", "completions", "man"] {
         let help = run(sane_image().args([command, "--help"])).expect_success().stdout;
         assert!(help.contains("Example"), "{help}");
     }
@@ -169,9 +169,20 @@ fn help_teaches_by_example() {
 fn man_pages() {
     let dir = tempfile::tempdir().unwrap();
     run(sane_image().arg("man").arg(dir.path())).expect_success();
-    for command in
-        ["", "-build", "-plan", "-inspect", "-ls", "-cat", "-extract", "-verify", "-diff", "-completions", "-man"]
-    {
+    for command in [
+        "",
+        "-build",
+        "-plan",
+        "-convert",
+        "-inspect",
+        "-ls",
+        "-cat",
+        "-extract",
+        "-verify",
+        "-diff",
+        "-completions",
+        "-man",
+    ] {
         let page = dir.path().join(format!("sane-image{command}.1"));
         oracle::mandoc(&page).expect_clean();
         let text = fs::read_to_string(&page).unwrap();
