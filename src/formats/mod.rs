@@ -20,10 +20,18 @@ use crate::progress::Cancelled;
 use crate::read::ReadError;
 use crate::units::MIB;
 
+mod deflate;
 mod existing;
+mod gce;
+mod limits;
 mod ordered;
 mod places;
 mod raw;
+#[cfg(test)]
+mod sample;
+mod vhd;
+mod vhdx;
+mod vmdk;
 mod zst;
 
 pub use existing::Existing;
@@ -36,17 +44,29 @@ pub enum Format {
     Raw,
     /// The same, compressed: zstd's seekable format.
     Zst,
+    /// VMware's, compressed: VMDK, streamOptimized.
+    Vmdk,
+    /// Azure's: VHD, fixed.
+    Vhd,
+    /// Hyper-V's: VHDX, dynamic.
+    Vhdx,
+    /// Google's: a compressed tar with the disk's bytes in it.
+    Gce,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Zst];
+    pub const ALL: [Self; 6] = [Self::Raw, Self::Zst, Self::Vmdk, Self::Vhd, Self::Vhdx, Self::Gce];
 
     /// As users call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Zst => "zst",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Gce => "gce",
         }
     }
 
@@ -55,13 +75,18 @@ impl Format {
         match self {
             Self::Raw => ".img",
             Self::Zst => ".img.zst",
+            Self::Vmdk => ".vmdk",
+            Self::Vhd => ".vhd",
+            Self::Vhdx => ".vhdx",
+            Self::Gce => ".tar.gz",
         }
     }
 
     /// The bytes of which the size of the disk has to be a multiple.
     pub fn size_multiple(self) -> u64 {
         match self {
-            Self::Raw | Self::Zst => MIB,
+            Self::Raw | Self::Zst | Self::Vmdk | Self::Vhd | Self::Vhdx => MIB,
+            Self::Gce => gce::SIZE_UNIT,
         }
     }
 
@@ -69,6 +94,7 @@ impl Format {
     pub fn is_stream(self) -> bool {
         match self {
             Self::Raw | Self::Zst => true,
+            Self::Vmdk | Self::Vhd | Self::Vhdx | Self::Gce => false,
         }
     }
 
@@ -76,7 +102,8 @@ impl Format {
     pub fn levels(self) -> Option<std::ops::RangeInclusive<i32>> {
         match self {
             Self::Zst => Some(1..=22),
-            Self::Raw => None,
+            Self::Vmdk | Self::Gce => Some(1..=9),
+            Self::Raw | Self::Vhd | Self::Vhdx => None,
         }
     }
 }
@@ -94,6 +121,8 @@ pub struct Making<'a> {
     pub level: i32,
     /// What tells the disk from all others: identities that a form wants are derived from it.
     pub identity: Uuid,
+    /// The size of the disk's sectors in bytes, where the form tells it.
+    pub sector_size: u32,
     /// How to move bytes, whom to tell, and whether to stop.
     pub means: Means<'a>,
 }
@@ -109,7 +138,11 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
             to.set_len(size).map_err(FormatError::Write)?;
             source.fill(to, &Places::same(size), making.means)
         }
-        Format::Zst => stream(format, source, &mut BufWriter::with_capacity(MIB as usize, to), making),
+        Format::Zst | Format::Vmdk | Format::Gce => {
+            stream(format, source, &mut BufWriter::with_capacity(1 << 20, to), making)
+        }
+        Format::Vhd => vhd::write(source, to, making),
+        Format::Vhdx => vhdx::write(source, to, making),
     }
 }
 
@@ -126,6 +159,11 @@ pub fn stream(
     match format {
         Format::Raw => raw::stream(source, to, making)?,
         Format::Zst => zst::stream(source, to, making)?,
+        Format::Vmdk => vmdk::stream(source, to, making)?,
+        Format::Gce => gce::stream(source, to, making)?,
+        Format::Vhd | Format::Vhdx => {
+            return Err(limits::impossible(format, "it is not written from its first byte to its last one"));
+        }
     }
     to.flush().map_err(FormatError::Write)
 }
