@@ -303,7 +303,9 @@ pub fn build(
     install_bootloader: Option<&str>,
     context: Context<'_>,
 ) -> Result<Vec<Built>, BuildError> {
-    let wants_image = wants_image(prepared, install_bootloader);
+    // What cannot be read again is proved by the image that it is made from.
+    let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
+    let wants_image = proves_image || wants_image(prepared, install_bootloader);
     let mut copied = None;
     match outputs.with_image() || wants_image {
         true => copied = write_image(prepared, &mut outputs, install_bootloader, context)?,
@@ -313,7 +315,10 @@ pub fn build(
     with_source(prepared, wants_image.then_some(&outputs), install_bootloader, context, &mut |source| {
         forms::make(source, prepared, &outputs, forms, context)
     })?;
-    let proved = outputs.disks().map(|(_, file)| prove(file.file(), &prepared.spec, context));
+    let proved = outputs.disks().map(|(format, file)| {
+        let file = if format.is_readable() { file } else { outputs.image() };
+        prove(file.file(), &prepared.spec, context)
+    });
     let proved: Vec<_> = proved.collect::<Result<_, _>>()?;
     context.progress.stage("writing out", 0, 0);
     context.cancel.check()?;

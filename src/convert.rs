@@ -70,6 +70,7 @@ pub struct Original {
     path: PathBuf,
     existing: Existing,
     identity: Uuid,
+    sector_size: u32,
     privacy: Privacy,
 }
 
@@ -92,6 +93,7 @@ impl Original {
         Ok(Self {
             path: path.to_owned(),
             identity: identity(image.as_ref(), disk.len()),
+            sector_size: sector_size(image.as_ref()),
             existing: Existing::new(disk, map),
             privacy: privacy(path)?,
         })
@@ -139,7 +141,7 @@ impl Original {
     }
 
     fn making<'a>(&self, form: Form, means: Means<'a>) -> Making<'a> {
-        Making { level: form.level, identity: self.identity, means }
+        Making { level: form.level, identity: self.identity, sector_size: self.sector_size, means }
     }
 
     /// Refuses a disk of a size that no file of this form can have. It is not made larger here: its backup table would no
@@ -193,6 +195,14 @@ fn is_in_use(path: &Path, progress: &dyn Progress) -> bool {
 fn privacy(path: &Path) -> Result<Privacy, ReadError> {
     let read = fs::metadata(path).map_err(|source| ReadError::Open { path: escape::path(path), source })?;
     Ok(if read.mode() & 0o004 == 0 { Privacy::Owner } else { Privacy::Usual })
+}
+
+/// That in which the disk's table counts.
+fn sector_size(image: Option<&Image>) -> u32 {
+    let of_gpt = || Some(image?.table()?.sector_size);
+    let of_mbr = || Some(image?.mbr()?.sector_size);
+    let size = of_gpt().or_else(of_mbr).unwrap_or_default();
+    u32::try_from(size.bytes()).expect("512 or 4096")
 }
 
 /// What tells a disk from all others: its GUID, or what its filesystems are known by, or its size.

@@ -40,6 +40,8 @@ mod threads;
 
 pub mod output;
 
+mod gnu_sparse;
+
 pub mod pe;
 
 pub mod store;

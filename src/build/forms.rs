@@ -100,7 +100,8 @@ impl Forms {
 
     fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
         let level = self.level.unwrap_or_else(|| format.default_level());
-        Making { level, identity: prepared.plan.disk_guid, means: context.means() }
+        let sector_size = u32::try_from(prepared.plan.sector_size).expect("512 or 4096");
+        Making { level, identity: prepared.plan.disk_guid, sector_size, means: context.means() }
     }
 }
 

@@ -12,13 +12,13 @@ use crate::read::{Bytes, ReadError, Sparse, Window};
 use crate::units::ByteOffset;
 
 mod cache;
-mod fields;
+pub(crate) mod fields;
 mod mapped;
 pub(crate) mod qcow2;
 mod unpack;
-mod vhd;
-mod vhdx;
-mod vmdk;
+pub(crate) mod vhd;
+pub(crate) mod vhdx;
+pub(crate) mod vmdk;
 pub(crate) mod zst;
 
 use mapped::{Map, Mapped};

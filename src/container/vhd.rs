@@ -11,16 +11,18 @@ use crate::read::{Bytes, ReadError, Window};
 use crate::units::ByteOffset;
 
 /// What a footer starts with.
-const COOKIE: &[u8] = b"conectix";
+pub(crate) const COOKIE: &[u8] = b"conectix";
 /// What the header of a dynamic disk starts with.
 const DYNAMIC_COOKIE: &[u8] = b"cxsparse";
 /// The size of the footer, and the unit of the table.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 /// The size of a dynamic disk's header.
 const DYNAMIC_HEADER: usize = 1024;
 /// Where the footer and the header have their checksums.
-const SUM: usize = 64;
+pub(crate) const SUM: usize = 64;
 const DYNAMIC_SUM: usize = 36;
+/// The type of a fixed disk.
+pub(crate) const FIXED: u32 = 2;
 /// In the table: a block that is not there.
 const NO_BLOCK: u32 = u32::MAX;
 /// Entries of a table; 2 MiB blocks of the largest disk are a million.
@@ -32,7 +34,7 @@ const BITS: u64 = 512;
 
 /// Whether a file has this form: a dynamic disk by its start, a fixed one only by its footer.
 pub(super) fn recognise(file: &Window, start: &[u8]) -> bool {
-    start.starts_with(COOKIE) || footer(file).is_some_and(|footer| be32(&footer, 60) == 2)
+    start.starts_with(COOKIE) || footer(file).is_some_and(|footer| be32(&footer, 60) == FIXED)
 }
 
 /// The footer at the end, if it is right.
@@ -47,11 +49,15 @@ fn sound(file: &Window, at: u64) -> Option<[u8; 512]> {
     (footer.starts_with(COOKIE) && has_sum(&footer, SUM)).then_some(footer)
 }
 
-/// Whether the checksum at `at` is right: all other bytes' sum, with every bit changed.
+/// Whether the checksum at `at` is right.
 fn has_sum(bytes: &[u8], at: usize) -> bool {
+    be32(bytes, at) == sum(bytes, at)
+}
+
+/// The checksum that belongs at `at`: the sum of all other bytes, with every bit changed.
+pub(crate) fn sum(bytes: &[u8], at: usize) -> u32 {
     let others = bytes.iter().enumerate().filter(|(index, _)| !(at..at + 4).contains(index));
-    let sum = others.fold(0_u32, |sum, (_, byte)| sum.wrapping_add((*byte).into()));
-    be32(bytes, at) == !sum
+    !others.fold(0_u32, |sum, (_, byte)| sum.wrapping_add((*byte).into()))
 }
 
 /// Opens a file with this magic.
@@ -60,7 +66,7 @@ pub(super) fn open(file: &Window) -> Opened {
     let footer = footer.ok_or_else(|| wrong("footer", "neither it nor its copy has a right checksum"))?;
     let size = be64(&footer, 48);
     match be32(&footer, 60) {
-        2 => {
+        FIXED => {
             let disk = file.slice(ByteOffset(0), size).filter(|_| file.len() - size >= SECTOR);
             let why = || format!("a disk of {size} bytes, more than there are before it; the file is cut short");
             Ok(("fixed".to_owned(), disk.ok_or_else(|| wrong("footer", why()))?))

@@ -12,44 +12,46 @@ use super::{CONVERT, Form, Opened, corrupt, disk, read, unsupported};
 use crate::read::{Bytes, ReadError, Window};
 
 /// What a file of this form starts with.
-pub(super) const MAGIC: &[u8] = b"vhdxfile";
+pub(crate) const MAGIC: &[u8] = b"vhdxfile";
 
 /// Where the two headers are.
-const HEADERS: [u64; 2] = [64 << 10, 128 << 10];
+pub(crate) const HEADERS: [u64; 2] = [64 << 10, 128 << 10];
 /// Their size.
-const HEADER: usize = 4096;
+pub(crate) const HEADER: usize = 4096;
 /// Where the two copies of the table of regions are.
-const REGIONS: [u64; 2] = [192 << 10, 256 << 10];
+pub(crate) const REGIONS: [u64; 2] = [192 << 10, 256 << 10];
 /// The size of that table, and of that of what is known.
-const TABLE: usize = 64 << 10;
+pub(crate) const TABLE: usize = 64 << 10;
 /// Entries of both are of this size.
-const ENTRY: usize = 32;
+pub(crate) const ENTRY: usize = 32;
 /// The unit of offsets of blocks.
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// The largest disk: 64 TiB.
-const SIZE_MAX: u64 = 64 << 40;
+pub(crate) const SIZE_MAX: u64 = 64 << 40;
 /// The entries that are read at once.
 const PAGE: u64 = 512;
 
-const BLOCKS: Uuid = uuid!("2dc27766-f623-4200-9d64-115e9bfd4a08");
-const METADATA: Uuid = uuid!("8b7ca206-4790-4b9a-b8fe-575f050f886e");
+pub(crate) const BLOCKS: Uuid = uuid!("2dc27766-f623-4200-9d64-115e9bfd4a08");
+pub(crate) const METADATA: Uuid = uuid!("8b7ca206-4790-4b9a-b8fe-575f050f886e");
 
-const PARAMETERS: Uuid = uuid!("caa16737-fa36-4d43-b3b6-33f0aa44e76b");
-const DISK_SIZE: Uuid = uuid!("2fa54224-cd1b-4876-b211-5dbed83bf4b8");
-const LOGICAL_SECTOR: Uuid = uuid!("8141bf1d-a96f-4709-ba47-f233a8faab5f");
-const PHYSICAL_SECTOR: Uuid = uuid!("cda348c7-445d-4471-9cc9-e9885251c556");
-const IDENTITY: Uuid = uuid!("beca12ab-b2e6-4523-93ef-c309e000c746");
+pub(crate) const PARAMETERS: Uuid = uuid!("caa16737-fa36-4d43-b3b6-33f0aa44e76b");
+pub(crate) const DISK_SIZE: Uuid = uuid!("2fa54224-cd1b-4876-b211-5dbed83bf4b8");
+pub(crate) const LOGICAL_SECTOR: Uuid = uuid!("8141bf1d-a96f-4709-ba47-f233a8faab5f");
+pub(crate) const PHYSICAL_SECTOR: Uuid = uuid!("cda348c7-445d-4471-9cc9-e9885251c556");
+pub(crate) const IDENTITY: Uuid = uuid!("beca12ab-b2e6-4523-93ef-c309e000c746");
 
 /// Of the parameters' flags.
 const LEAVE_ALLOCATED: u32 = 1;
 const HAS_PARENT: u32 = 1 << 1;
 /// Of a region's flags.
-const REGION_REQUIRED: u32 = 1;
-/// Of an item's flags.
-const ITEM_REQUIRED: u32 = 1 << 2;
+pub(crate) const REGION_REQUIRED: u32 = 1;
+/// Of an item's flags: it tells of the disk, not of the file; it must be understood.
+pub(crate) const OF_DISK: u32 = 1 << 1;
+pub(crate) const ITEM_REQUIRED: u32 = 1 << 2;
 
 /// States of a block.
-const PRESENT: u64 = 6;
+pub(crate) const ZERO: u64 = 2;
+pub(crate) const PRESENT: u64 = 6;
 const PARTLY_PRESENT: u64 = 7;
 
 /// Opens a file with this magic.
@@ -119,6 +121,11 @@ fn regions(file: &Window) -> Result<(Region, Region), ReadError> {
         }
     }
     blocks.zip(metadata).ok_or_else(|| wrong("region table", "no region of the block table, or none of the metadata"))
+}
+
+/// The blocks of which one bitmap of sectors would tell; in the table an entry for that follows theirs.
+pub(crate) fn chunk(sector: u64, block: u64) -> u64 {
+    (sector << 23) / block
 }
 
 /// Where the blocks are.
@@ -194,7 +201,7 @@ impl Vhdx {
         if !matches!(sector, 512 | 4096) || size > SIZE_MAX {
             return Err(wrong("metadata", format!("a disk of {size} bytes in sectors of {sector}")));
         }
-        let chunk = (sector << 23) / block;
+        let chunk = chunk(sector, block);
         let blocks = size.div_ceil(block);
         let entries = blocks + blocks.saturating_sub(1) / chunk;
         let end = table.checked_add(entries * 8);

@@ -10,24 +10,24 @@ use super::{CONVERT, Form, Opened, corrupt, disk, read, unsupported};
 use crate::read::{Bytes, ReadError, Window, escape};
 
 /// What a sparse extent starts with.
-pub(super) const MAGIC: &[u8] = b"KDMV";
+pub(crate) const MAGIC: &[u8] = b"KDMV";
 /// What a descriptor in a file of its own starts with.
 pub(super) const DESCRIPTOR: &[u8] = b"# Disk Descript";
 /// What an extent of ESX starts with.
 pub(super) const ESX: &[u8] = b"COWD\x01\0\0\0";
 
 /// The unit of all offsets.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 /// Of the flags: an entry of 1 is a grain of zeros.
 const ZERO_GRAINS: u32 = 1 << 2;
 /// Of the flags: grains are compressed.
-const COMPRESSED: u32 = 1 << 16;
+pub(crate) const COMPRESSED: u32 = 1 << 16;
 /// The offset of a directory that the footer knows.
-const AT_END: u64 = u64::MAX;
+pub(crate) const AT_END: u64 = u64::MAX;
 /// What an end of line is turned into by who takes the file for text.
-const LINE_ENDS: &[u8] = b"\n \r\n";
+pub(crate) const LINE_ENDS: &[u8] = b"\n \r\n";
 /// A grain's marker: its first sector and the length of the compressed bytes.
-const MARKER: u64 = 12;
+pub(crate) const MARKER: u64 = 12;
 /// Sectors of a compressed grain; VMware's have 128.
 const PACKED_GRAIN_MAX: u64 = 2048;
 /// Sectors of any grain.

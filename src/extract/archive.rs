@@ -8,6 +8,7 @@ use tar::{Builder, EntryType, Header};
 mod sparse;
 
 use super::{ExtractError, Item, Plan};
+use crate::gnu_sparse::{self, Piece};
 use crate::progress::{Cancel, Progress};
 use crate::read::{Contents, FileSystem, Kind, Metadata, ReadError};
 
@@ -86,10 +87,10 @@ fn append_file<W: Write>(
     let len = item.metadata.len;
     let pieces = sparse::pieces(contents.as_ref(), len);
     let mut header = match &pieces {
-        Some(pieces) => header(&item.metadata, EntryType::GNUSparse, sparse::stored(pieces)),
+        Some(pieces) => header(&item.metadata, EntryType::GNUSparse, gnu_sparse::stored(pieces)),
         None => header(&item.metadata, EntryType::Regular, len),
     };
-    let map = pieces.as_ref().map_or(Vec::new(), |pieces| sparse::describe(&mut header, pieces, len));
+    let map = pieces.as_ref().map_or(Vec::new(), |pieces| gnu_sparse::describe(&mut header, pieces, len));
     let pieces = pieces.unwrap_or_else(|| vec![Piece { at: 0, len }]).into_iter();
     let mut reader = Reader { contents, pieces, at: 0, left: 0, progress, error: None };
     let appended = tar.append_data(&mut header, &item.path, map.as_slice().chain(&mut reader));
@@ -99,12 +100,6 @@ fn append_file<W: Write>(
     appended.map_err(ExtractError::Tar)?;
     progress.advance(1, 0);
     Ok(())
-}
-
-/// A part of a file.
-struct Piece {
-    at: u64,
-    len: u64,
 }
 
 /// Exactly as many bytes as the header has promised.

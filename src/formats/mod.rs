@@ -6,7 +6,6 @@
 //!
 //! The bytes of a file depend on nothing but the disk: not on threads, not on a clock. `container` reads them again.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -19,105 +18,26 @@ use crate::copy::{CopyError, Means};
 use crate::map::ImageMap;
 use crate::progress::Cancelled;
 use crate::read::ReadError;
-use crate::units::MIB;
 
 pub mod bmap;
+mod deflate;
 mod existing;
+mod format;
+mod gce;
+mod limits;
 mod ordered;
 mod qcow2;
 mod raw;
+#[cfg(test)]
+mod sample;
+mod vhd;
+mod vhdx;
+mod vmdk;
 mod zst;
 
 pub use existing::Existing;
 
-/// The form of a file with a disk in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Format {
-    /// The disk's bytes one after another.
-    Raw,
-    /// The same, compressed: zstd's seekable format.
-    Zst,
-    /// That of QEMU.
-    Qcow2,
-    /// The same, with clusters that are compressed by zstd.
-    Qcow2Zstd,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Zst, Self::Qcow2, Self::Qcow2Zstd];
-
-    /// As users call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Zst => "zst",
-            Self::Qcow2 => "qcow2",
-            Self::Qcow2Zstd => "qcow2+zstd",
-        }
-    }
-
-    /// What the name of such a file ends with.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Raw => ".img",
-            Self::Zst => ".img.zst",
-            Self::Qcow2 | Self::Qcow2Zstd => ".qcow2",
-        }
-    }
-
-    /// The bytes of which the size of the disk has to be a multiple.
-    pub fn size_multiple(self) -> u64 {
-        match self {
-            Self::Raw | Self::Zst | Self::Qcow2 | Self::Qcow2Zstd => MIB,
-        }
-    }
-
-    /// The bytes of which the size of any disk in such a file is a multiple, whoever made that disk.
-    pub fn unit(self) -> u64 {
-        match self {
-            Self::Raw | Self::Zst => 1,
-            // A sector, which QEMU counts in.
-            Self::Qcow2 | Self::Qcow2Zstd => 512,
-        }
-    }
-
-    /// Whether such a file can be written from its first byte to its last one, so that a pipe will do.
-    pub fn is_stream(self) -> bool {
-        match self {
-            Self::Raw | Self::Zst => true,
-            Self::Qcow2 | Self::Qcow2Zstd => false,
-        }
-    }
-
-    /// Whether what such a file unpacks to can be written to a device by a [block map](bmap).
-    pub fn has_block_map(self) -> bool {
-        match self {
-            Self::Raw | Self::Zst => true,
-        }
-    }
-
-    /// The levels of compression that it has, if it is compressed and has a choice.
-    pub fn levels(self) -> Option<std::ops::RangeInclusive<i32>> {
-        match self {
-            Self::Zst | Self::Qcow2Zstd => Some(1..=22),
-            Self::Raw | Self::Qcow2 => None,
-        }
-    }
-
-    /// The level of compression unless another is asked for; any number where there is no choice.
-    pub fn default_level(self) -> i32 {
-        match self {
-            Self::Raw | Self::Zst | Self::Qcow2 | Self::Qcow2Zstd => 3,
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use format::Format;
 
 /// How to make a file of some form.
 #[derive(Clone, Copy)]
@@ -126,6 +46,8 @@ pub struct Making<'a> {
     pub level: i32,
     /// What tells the disk from all others: identities that a form wants are derived from it.
     pub identity: Uuid,
+    /// The size of the disk's sectors in bytes, where the form tells it.
+    pub sector_size: u32,
     /// How to move bytes, whom to tell, and whether to stop.
     pub means: Means<'a>,
 }
@@ -143,7 +65,11 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
         }
         Format::Qcow2 => qcow2::plain::write(source, to, making),
         Format::Qcow2Zstd => qcow2::packed::write(source, to, making),
-        Format::Zst => stream(format, source, &mut BufWriter::with_capacity(MIB as usize, to), making),
+        Format::Zst | Format::Vmdk | Format::Gce => {
+            stream(format, source, &mut BufWriter::with_capacity(1 << 20, to), making)
+        }
+        Format::Vhd => vhd::write(source, to, making),
+        Format::Vhdx => vhdx::write(source, to, making),
     }
 }
 
@@ -160,9 +86,10 @@ pub fn stream(
     match format {
         Format::Raw => raw::stream(source, to, making)?,
         Format::Zst => zst::stream(source, to, making)?,
-        Format::Qcow2 | Format::Qcow2Zstd => {
-            let why = "cannot be written from its first byte to its last one; write it to a file".to_owned();
-            return Err(FormatError::Impossible { form: format, why });
+        Format::Vmdk => vmdk::stream(source, to, making)?,
+        Format::Gce => gce::stream(source, to, making)?,
+        Format::Qcow2 | Format::Qcow2Zstd | Format::Vhd | Format::Vhdx => {
+            return Err(limits::impossible(format, "it is not written from its first byte to its last one"));
         }
     }
     to.flush().map_err(FormatError::Write)

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sane_image::disk::holes::{self, Before};
 use sane_image::formats::Format;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -34,6 +35,8 @@ fn closure(change: impl FnOnce(&mut Value, &str) + 'static) -> Closure {
     let firmware = builder.store_path("firmware").to_owned();
     builder
         .spec(move |spec| {
+            // Of what one form wants, so that all have the same disk.
+            spec["diskSize"] = (1 << 30).into();
             spec["populateCmd"] = json!("mkdir -p files/boot; seq 300000 > files/boot/kernel; true");
             change(spec, &firmware);
         })
@@ -76,21 +79,37 @@ fn build(closure: &Closure, out: &Path, formats: &[Format], more: &[&str]) -> Ru
     run(&mut build_command(&closure.spec_path(), closure.root(), out, &arguments))
 }
 
-/// All forms, in sets that can lie in one directory.
-fn sets() -> Vec<Vec<Format>> {
-    let (packed, others): (Vec<_>, Vec<_>) = Format::ALL.into_iter().partition(|format| *format == Format::Qcow2Zstd);
+/// All forms that have sectors of this size, in sets that can lie in one directory.
+fn sets(sector_size: &Value) -> Vec<Vec<Format>> {
+    let has =
+        |format: &Format| *sector_size != json!(4096) || !matches!(format, Format::Vmdk | Format::Vhd | Format::Gce);
+    let all = Format::ALL.into_iter().filter(has);
+    let (packed, others): (Vec<_>, Vec<_>) = all.partition(|format| *format == Format::Qcow2Zstd);
     vec![others, packed]
 }
 
 /// That a file has the raw image's disk, as other programs read it.
 #[track_caller]
-fn assert_holds(format: Format, file: &Path, raw: &Path) {
+fn assert_holds(format: Format, file: &Path, raw: &Path, sector_size: &Value) {
     match format {
         Format::Raw => assert_eq!(file, raw),
         Format::Zst => oracle::zstd(file, raw).expect_clean().map_or((), drop),
-        Format::Qcow2 | Format::Qcow2Zstd => {
-            oracle::qemu_img_check(file, "qcow2").expect_clean();
-            oracle::qemu_img_compare(raw, file, "qcow2").expect_clean();
+        Format::Gce => oracle::gce(file, raw).expect_clean().map_or((), drop),
+        _ => {
+            let name = match format {
+                Format::Vhd => "vpc",
+                Format::Vhdx => "vhdx",
+                Format::Vmdk => "vmdk",
+                _ => "qcow2",
+            };
+            // QEMU has no check of fixed VHDs, and no VHDX with sectors of 4096 bytes.
+            if format == Format::Vhdx && *sector_size == 4096 {
+                return;
+            }
+            if format != Format::Vhd {
+                oracle::qemu_img_check(file, name).expect_clean();
+            }
+            oracle::qemu_img_compare(raw, file, name).expect_clean();
         }
     }
 }
@@ -108,12 +127,14 @@ fn every_form_holds_the_disk() {
         let closure = closure(move |spec, firmware| change(spec, firmware));
         let dir = TempDir::new().unwrap();
         let (together, alone) = (dir.path().join("together"), dir.path().join("alone"));
-        for set in sets() {
+        for set in sets(&closure.spec["sectorSize"]) {
             build(&closure, &together, &[&[Format::Raw], &set[..]].concat(), &["--verify"]).expect_success();
             for format in set {
                 let made = file(&together, format);
-                assert_holds(format, &made, &file(&together, Format::Raw));
-                run(sane_image().arg("verify").arg(&made)).expect_success();
+                assert_holds(format, &made, &file(&together, Format::Raw), &closure.spec["sectorSize"]);
+                if format.is_readable() {
+                    run(sane_image().arg("verify").arg(&made)).expect_success();
+                }
                 // Made from the plan or from an image, by one thread or by four.
                 for jobs in ["1", "4"] {
                     let said = build(&closure, &alone, &[format], &["--jobs", jobs]).expect_success();
@@ -131,7 +152,9 @@ fn every_form_holds_the_disk() {
 }
 
 fn same(one: &Path, other: &Path) -> bool {
-    fs::read(one).unwrap() == fs::read(other).unwrap()
+    let [one, other] = [one, other].map(|path| File::open(path).unwrap());
+    let len = one.metadata().unwrap().len();
+    len == other.metadata().unwrap().len() && holes::differences(Before::File(&one), &other, 0..len).unwrap().is_empty()
 }
 
 /// What the judges of this test are worth.

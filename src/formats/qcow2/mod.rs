@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use super::limits::impossible;
 use super::{Format, FormatError};
 use crate::container::qcow2::{COMPRESSED, COMPRESSION_TYPE, MAGIC};
 
@@ -92,7 +93,7 @@ fn l1_entries(format: Format, size: u64) -> Result<u64, FormatError> {
     if entries * 8 > L1_MAX {
         let most = L1_MAX / 8 * TABLE_BYTES;
         let why = format!("a disk of {size} bytes is larger than the {most} that QEMU takes; make another form");
-        return Err(FormatError::Impossible { form: format, why });
+        return Err(impossible(format, why));
     }
     Ok(entries)
 }

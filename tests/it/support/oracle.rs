@@ -127,6 +127,17 @@ pub(crate) fn zstd(file: &Path, raw: &Path) -> Verdict {
     Verdict::of(&mut script, Stdout::Judged, |_| false)
 }
 
+/// That GNU tar finds the raw image, and nothing else, in an archive.
+pub(crate) fn gce(file: &Path, raw: &Path) -> Verdict {
+    if !need("tar") || !need("gzip") {
+        return Verdict::Skipped;
+    }
+    let mut script = tool("bash");
+    let unpack = "set -o pipefail; gzip -t \"$0\" && test \"$(tar -tf \"$0\")\" = disk.raw && tar -xOSf \"$0\" disk.raw | cmp - \"$1\"";
+    script.args(["-c", unpack]).args([file, raw]);
+    Verdict::of(&mut script, Stdout::Judged, |_| false)
+}
+
 // ---- ext4
 
 /// `e2fsck -fn`: all of an ext4 filesystem's metadata; and that the filesystem fits its partition.

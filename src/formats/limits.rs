@@ -1,0 +1,35 @@
+//! Disks of which there is no file in a form.
+
+use super::{Format, FormatError, Making};
+
+/// The sectors of all disks in forms that say nothing of them.
+const SECTOR: u32 = 512;
+
+/// What is told of a disk that a form cannot hold.
+pub(super) fn impossible(form: Format, why: impl Into<String>) -> FormatError {
+    FormatError::Impossible { form, why: why.into() }
+}
+
+/// Refuses a disk that has not a whole number of units of `unit` bytes, one at least, or has more than `most` bytes.
+pub(super) fn check_size(form: Format, size: u64, unit: u64, most: u64) -> Result<(), FormatError> {
+    if size == 0 || !size.is_multiple_of(unit) {
+        let why = format!("the disk has {size} bytes, and must have a multiple of {unit}; give it such a size");
+        return Err(impossible(form, why));
+    }
+    if size > most {
+        let why = format!("the disk has {size} bytes, and there are none of more than {most}; make it smaller");
+        return Err(impossible(form, why));
+    }
+    Ok(())
+}
+
+/// Refuses a disk whose sectors are not those that every disk of the form has: nothing finds its partitions there.
+pub(super) fn check_sectors(form: Format, making: &Making<'_>) -> Result<(), FormatError> {
+    match making.sector_size {
+        SECTOR => Ok(()),
+        other => {
+            let why = format!("the disk has sectors of {other} bytes, and those of this form have {SECTOR}; use vhdx");
+            Err(impossible(form, why))
+        }
+    }
+}
