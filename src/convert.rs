@@ -108,7 +108,7 @@ impl Original {
         Ok(Self {
             path: path.to_owned(),
             identity: identity(image.as_ref(), disk.len()),
-            existing: Existing::new(disk, map),
+            existing: Existing::new(disk, map).with_known_zeros(),
             privacy: privacy(path)?,
         })
     }
