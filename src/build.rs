@@ -347,7 +347,7 @@ pub fn stream(
     if wants_image(prepared, install_bootloader) {
         let scratch = Scratch::temporary()?;
         let name = prepared.plan.name.clone();
-        let mut outputs = Outputs::open(scratch.path(), &name, &[], context.options.privacy())?;
+        let mut outputs = Outputs::open(scratch.path(), &name, &Forms::default(), context.options.privacy())?;
         write_image(prepared, &mut outputs, install_bootloader, context)?;
         image = Some((outputs, scratch));
     }

@@ -20,11 +20,24 @@ use crate::image::{self, Disk, Image};
 use crate::map::ImageMap;
 use crate::output::{OutputError, Privacy};
 use crate::progress::Progress;
-use crate::read::{Bytes, ReadError, escape};
+use crate::read::{Bytes, ReadError, Window, escape};
 use crate::spec::identity;
+use crate::units::ByteOffset;
 
 /// What files are counted in on their filesystem, in bytes.
 const BLOCK: u64 = 512;
+
+/// Forms of disks that are not read: where their magic stands, the magic, their name, and what reads them.
+const PACKED: [(usize, &[u8], &str, &str); 8] = [
+    (0, b"\x1f\x8b", "gzip", "gzip -d"),
+    (0, b"\xfd7zXZ\0", "xz", "xz -d"),
+    (0, b"BZh", "bzip2", "bzip2 -d"),
+    (0, b"\x04\x22\x4d\x18", "LZ4", "lz4 -d"),
+    (0, b"PK\x03\x04", "zip", "unzip"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z", "7z x"),
+    (0, b"QED\0", "QED", "qemu-img convert -O raw"),
+    (64, b"\x7f\x10\xda\xbe", "VDI", "qemu-img convert -O raw"),
+];
 
 /// Why an image is not converted.
 #[derive(Debug, Error)]
@@ -85,6 +98,9 @@ impl Original {
             return Err(ReadError::Unsupported("the image has no bytes".to_owned()));
         }
         let image = Image::find_on(disk.clone())?;
+        if image.is_none() {
+            refuse_packed(&disk)?;
+        }
         progress.stage("looking for free space", 0, 0);
         let map = match &image {
             Some(image) if !is_in_use(path, progress) => image::map(image),
@@ -94,7 +110,7 @@ impl Original {
             path: path.to_owned(),
             identity: identity(image.as_ref(), disk.len()),
             sector_size: sector_size(image.as_ref()),
-            existing: Existing::new(disk, map),
+            existing: Existing::new(disk, map).with_known_zeros(),
             privacy: privacy(path)?,
         })
     }
@@ -168,6 +184,18 @@ impl Original {
         }
         Ok(())
     }
+}
+
+/// Refuses what is a disk in a form that is not read here: on a disk on which nothing is known, its bytes would be taken
+/// for the disk's.
+fn refuse_packed(disk: &Window) -> Result<(), ReadError> {
+    let mut start = [0; 80];
+    let len = usize::try_from(disk.len()).map_or(start.len(), |len| len.min(start.len()));
+    disk.read_exact_at(ByteOffset(0), start.get_mut(..len).unwrap_or_default())?;
+    let found = PACKED.iter().find(|(at, magic, ..)| start.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
+    found.map_or(Ok(()), |(_, _, name, remedy)| {
+        Err(ReadError::Unsupported(format!("the image is in a {name} file; make a raw image of it with `{remedy}`")))
+    })
 }
 
 /// `FILE.bmap`, where bmaptool looks for it.

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::outputs::Outputs;
 use super::{BuildError, Context, Prepared};
-use crate::formats::{self, Format, FormatError, Making, Source};
+use crate::formats::{self, Format, FormatError, Making, Source, bmap};
 use crate::plan::SizeMultiple;
 
 /// Which forms are asked for.
@@ -15,6 +15,7 @@ pub struct Forms {
     /// In order, each once.
     formats: Vec<Format>,
     level: Option<i32>,
+    block_map: bool,
 }
 
 /// Forms that cannot be had.
@@ -38,17 +39,28 @@ pub enum BadForms {
         /// The second.
         other: Format,
     },
+    /// No file that a block map is for.
+    #[error("--bmap is for raw and zst, and neither is asked for; add one of them to --format")]
+    NothingToMap,
     /// Nothing is compressed.
     #[error("--level is for forms that are compressed, and no such one is asked for; leave it out, or see --format")]
     NothingCompressed,
 }
 
+/// The raw image.
+impl Default for Forms {
+    fn default() -> Self {
+        Self { formats: vec![Format::Raw], level: None, block_map: false }
+    }
+}
+
 impl Forms {
-    /// These forms, or the raw image if there are none; what is compressed, at this level if one is given.
+    /// These forms, or the raw image if there are none; what is compressed, at this level if one is given; and a block map
+    /// if that is asked for.
     ///
     /// # Errors
-    /// If a form does not have that level, or two of them cannot be in one directory.
-    pub fn new(formats: &[Format], level: Option<i32>) -> Result<Self, BadForms> {
+    /// If a form does not have that level, two of them cannot be in one directory, or none has a block map.
+    pub fn new(formats: &[Format], level: Option<i32>, block_map: bool) -> Result<Self, BadForms> {
         let mut formats = formats.to_vec();
         if formats.is_empty() {
             formats.push(Format::Raw);
@@ -68,12 +80,20 @@ impl Forms {
                 return Err(BadForms::OutOfRange { format, level, levels });
             }
         }
-        Ok(Self { formats, level })
+        if block_map && !formats.iter().any(|format| format.has_block_map()) {
+            return Err(BadForms::NothingToMap);
+        }
+        Ok(Self { formats, level, block_map })
     }
 
     /// The forms, in order.
     pub fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    /// Whether there is to be a block map.
+    pub fn block_map(&self) -> bool {
+        self.block_map
     }
 
     /// Of what the size of the disk is to be a multiple, so that each form can hold it.
@@ -105,7 +125,7 @@ impl Forms {
     }
 }
 
-/// Makes all forms but the raw image.
+/// Makes all forms but the raw image, and the block map.
 pub(super) fn make(
     source: &dyn Source,
     prepared: &Prepared,
@@ -116,6 +136,10 @@ pub(super) fn make(
     for (format, output) in outputs.forms() {
         let failed = |error| BuildError::Form { path: output.target().named().to_owned(), error };
         formats::write(*format, source, output.file(), forms.making(*format, prepared, context)).map_err(failed)?;
+    }
+    if let Some(output) = outputs.block_map() {
+        let failed = |error| BuildError::Form { path: output.target().named().to_owned(), error };
+        bmap::write(source, &mut output.file(), forms.making(Format::Raw, prepared, context)).map_err(failed)?;
     }
     Ok(())
 }

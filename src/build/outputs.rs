@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::LAYOUT_NAME;
+use super::{Forms, LAYOUT_NAME};
 use crate::formats::Format;
 use crate::output::{Directory, OutputError, Pending, Privacy, Scratch, Target, publish};
 
@@ -18,6 +18,7 @@ pub struct Outputs {
     with_image: bool,
     /// All other forms.
     forms: Vec<(Format, Pending)>,
+    block_map: Option<Pending>,
     layout: Pending,
     /// The directory that an installer saw, with what it left there.
     scratch: Option<Scratch>,
@@ -30,16 +31,17 @@ impl Outputs {
     ///
     /// # Errors
     /// If one of them is something there that is no regular file, or cannot be made.
-    pub fn open(out: &Path, name: &str, formats: &[Format], privacy: Privacy) -> Result<Self, OutputError> {
+    pub fn open(out: &Path, name: &str, forms: &Forms, privacy: Privacy) -> Result<Self, OutputError> {
         let directory = Directory::open(out)?;
-        let pending =
-            |format: Format| Pending::create(directory.target(format!("{name}{}", format.suffix()))?, privacy);
-        let others = formats.iter().filter(|format| **format != Format::Raw);
-        let forms = others.map(|&format| Ok((format, pending(format)?))).collect::<Result<_, OutputError>>()?;
-        let image = pending(Format::Raw)?;
+        let pending = |suffix: &str| Pending::create(directory.target(format!("{name}{suffix}"))?, privacy);
+        let with_image = forms.formats().contains(&Format::Raw);
+        let block_map = forms.block_map().then(|| pending(".img.bmap")).transpose()?;
+        let others = forms.formats().iter().filter(|format| **format != Format::Raw);
+        let forms =
+            others.map(|&format| Ok((format, pending(format.suffix())?))).collect::<Result<_, OutputError>>()?;
+        let image = pending(Format::Raw.suffix())?;
         let layout = Pending::create(directory.target(LAYOUT_NAME)?, Privacy::Usual)?;
-        let with_image = formats.contains(&Format::Raw);
-        Ok(Self { image, with_image, forms, layout, scratch: None, directory })
+        Ok(Self { image, with_image, forms, block_map, layout, scratch: None, directory })
     }
 
     /// The image.
@@ -55,6 +57,11 @@ impl Outputs {
     /// The files of all other forms.
     pub(super) fn forms(&self) -> &[(Format, Pending)] {
         &self.forms
+    }
+
+    /// The block map, if one is asked for.
+    pub(super) fn block_map(&self) -> Option<&Pending> {
+        self.block_map.as_ref()
     }
 
     /// All files with the disk in them.
@@ -105,13 +112,15 @@ impl Outputs {
     /// Gives everything its final name, the plan first.
     pub(super) fn publish(self) -> Result<(), OutputError> {
         // What is declared first goes last, should this fail.
-        let Self { directory, scratch, image, with_image, forms, layout } = self;
+        let Self { directory, scratch, image, with_image, forms, block_map, layout } = self;
         if let Some(scratch) = &scratch {
             let shown = [&image, &layout].map(|file| file.shown_as().unwrap_or_default().to_owned());
             directory.adopt(scratch, &shown)?;
         }
         let image = with_image.then_some(image);
-        publish([layout].into_iter().chain(forms.into_iter().map(|(_, file)| file)).chain(image).collect())?;
+        publish(
+            [layout].into_iter().chain(block_map).chain(forms.into_iter().map(|(_, file)| file)).chain(image).collect(),
+        )?;
         directory.keep()
     }
 }

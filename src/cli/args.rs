@@ -67,15 +67,19 @@ pub(super) struct BuildArgs {
     pub(super) input: InputArgs,
     #[command(flatten)]
     pub(super) own: OwnArgs,
-    /// Write the image and layout.json into this directory; with --only, write the partition to this file
+    /// Write the image and layout.json into this directory; with --only, write the partition to this file; `-` is
+    /// standard output, to which raw and zst can go
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
     /// Make files of these forms, all with the same disk [default: raw]
     #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats(), conflicts_with = "only")]
     pub(super) format: Vec<Format>,
-    /// Compress at this level: zst from 1 to 22 [default: 3]
+    /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
     #[arg(long, value_name = "N", requires = "format", allow_negative_numbers = true)]
     pub(super) level: Option<i32>,
+    /// Write <name>.img.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
+    #[arg(long, conflicts_with = "only")]
+    pub(super) bmap: bool,
     /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
     #[arg(long, value_enum, value_name = "PART")]
     pub(super) only: Option<Part>,

@@ -25,7 +25,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::CopyFileRange => copy::Engine::CopyFileRange,
         Io::Buffered => copy::Engine::Buffered,
     };
-    let forms = Forms::new(&args.format, args.level).map_err(|error| BadInput(error.to_string()))?;
+    let forms = Forms::new(&args.format, args.level, args.bmap).map_err(|error| BadInput(error.to_string()))?;
     check_stream(args, &forms)?;
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
@@ -51,8 +51,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         }
         None => {
             // Before anything is done, so that what is in the way is told at once.
-            let outputs =
-                Outputs::open(&args.out, &spec.name, forms.formats(), options.privacy()).map_err(BuildError::from)?;
+            let outputs = Outputs::open(&args.out, &spec.name, &forms, options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let built = build::build(&mut prepared, outputs, &forms, bootloader, context)?;
             drop(progress);
@@ -72,6 +71,9 @@ fn check_stream(args: &BuildArgs, forms: &Forms) -> Result<()> {
     match (forms.formats(), args.only) {
         (&[format], None) => stream::check(format)?,
         _ => look::bad_usage("--out - takes one form of the whole disk; name a directory for anything else"),
+    }
+    if args.bmap {
+        look::bad_usage("--bmap writes a file beside the image, of which --out - has none; use one of them");
     }
     if args.verify {
         look::bad_usage("--verify proves an image before anybody has it, which --out - cannot; use one of them");

@@ -7,7 +7,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 use super::args::{Cli, EXIT_CODES};
 
 /// The day of the last change that a reader of the pages would notice.
-const DATE: &str = "2026-11-25";
+const DATE: &str = "2026-11-26";
 const SECTION: &str = "1";
 /// Bytes in a line of text, before what has to be escaped.
 const LINE: usize = 60;

@@ -7,7 +7,7 @@ use super::ordered::{THREADS_MAX, is_zero};
 use super::{FormatError, Places, Reader, Source};
 use crate::copy::{self, Means, Span};
 use crate::disk::pages::PAGE;
-use crate::map::{Extent, ImageMap};
+use crate::map::{Extent, Held, ImageMap, MapBuilder};
 use crate::progress::Progress;
 use crate::read::{Bytes, Window};
 use crate::threads;
@@ -15,6 +15,9 @@ use crate::units::ByteOffset;
 
 /// The bytes that are read at once where the kernel does not copy.
 const AT_ONCE: u64 = 4 << 20;
+
+/// After data, zeros are looked for from the next multiple of these bytes on.
+const LOOK: u64 = 1 << 20;
 
 /// A disk and what is known of it.
 #[derive(Clone, Debug)]
@@ -27,6 +30,22 @@ impl Existing {
     /// The disk with these bytes, of which `map` is true. What is free is taken for zeros, whatever is there.
     pub fn new(bytes: Window, map: ImageMap) -> Self {
         Self { bytes, map }
+    }
+
+    /// The same, after a look at which of its data are holes, or zeros in a container: these are not read any more.
+    pub fn with_known_zeros(self) -> Self {
+        let mut builder = MapBuilder::default();
+        for Extent { range, held } in self.map.extents() {
+            let mut at = range.start;
+            while at < range.end && held.is_data() {
+                let data = self.bytes.data_from(at).min(range.end);
+                builder.add(at..data, Held::Zeros);
+                at = range.end.min((data / LOOK + 1).saturating_mul(LOOK));
+                builder.add(data..at, *held);
+            }
+            builder.add(at..range.end, *held);
+        }
+        Self { map: builder.finish(self.map.size()), bytes: self.bytes }
     }
 
     /// Where the disk's bytes lie in the file as they are, the ranges of it that have data.
@@ -110,5 +129,35 @@ impl Reader for &Existing {
             self.bytes.read_exact_at(ByteOffset(data.start), part)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn holes_are_zeros_that_somebody_reads() {
+        const MIB: u64 = 1 << 20;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 * MIB).unwrap();
+        file.write_all_at(&[7; 10], 10 * MIB + 5000).unwrap();
+        file.write_all_at(&[7; 4096], 40 * MIB).unwrap();
+        let mut builder = MapBuilder::default();
+        builder.add(MIB..20 * MIB, Held::Contents);
+        builder.add(30 * MIB..31 * MIB, Held::Zeros);
+        builder.add(40 * MIB + 1..41 * MIB, Held::Metadata);
+        let map = builder.finish(64 * MIB);
+        let existing = Existing::new(Window::new(file, 64 * MIB), map.clone()).with_known_zeros();
+        let found = existing.map();
+        assert_eq!(found.read_units(1), map.read_units(1));
+        // Where the filesystem of these tests tells no holes, all of it is data.
+        let data = found.data_units(1);
+        assert!(data == map.data_units(1) || data == [10 * MIB + 4096..11 * MIB, 40 * MIB + 1..41 * MIB], "{data:?}");
+        let mut buffer = vec![1; 10_001];
+        (&existing).read(10 * MIB..10 * MIB + 10_000, &mut buffer).unwrap();
+        assert_eq!(buffer[4999..5011], [0, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
     }
 }

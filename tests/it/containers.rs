@@ -14,7 +14,7 @@ use crate::support::oracle;
 use crate::support::tool::{need, run as run_tool, tool};
 
 /// Arguments of `qemu-img convert`, QEMU's name of the format, and ours with its variant.
-const FORMS: [(&[&str], &str, &str, &str); 14] = [
+pub(crate) const FORMS: [(&[&str], &str, &str, &str); 14] = [
     (&["-O", "qcow2"], "qcow2", "qcow2", "version 3"),
     (&["-O", "qcow2", "-c"], "qcow2", "qcow2", "version 3"),
     (&["-O", "qcow2", "-c", "-o", "compat=0.10"], "qcow2", "qcow2", "version 2"),
@@ -34,7 +34,7 @@ const FORMS: [(&[&str], &str, &str, &str); 14] = [
 /// A file of the system's top level in the example.
 const ETC: &str = "/nix/store/slsdgsvg4546q02is22pr0nxna3l2qsn-etc";
 
-fn example() -> Built {
+pub(crate) fn example() -> Built {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/example");
     Built::from_spec(&example.join("spec.json"), &example, &[])
 }

@@ -198,9 +198,8 @@ fn the_next_multiple_is_filled() {
         let spec = spec(&closure, format, |_| ());
         let out = closure.root().join("out");
         let built = build_with(&spec, &closure, gib(), |mut prepared, context| {
-            let forms = build::Forms::new(&[], None).unwrap();
-            let outputs =
-                build::Outputs::open(&out, "nixos", forms.formats(), sane_image::output::Privacy::Usual).unwrap();
+            let forms = build::Forms::default();
+            let outputs = build::Outputs::open(&out, "nixos", &forms, sane_image::output::Privacy::Usual).unwrap();
             build::build(&mut prepared, outputs, &forms, None, context).unwrap();
             prepared.plan
         });

@@ -11,8 +11,9 @@ use sane_image::formats::Format;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::convert::bmap_copy;
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::{Run, build_command, run};
+use crate::support::image::{Built, Run, build_command, run, sane_image};
 use crate::support::mount::MountPoint;
 use crate::support::oracle;
 use crate::support::tool::{need, need_root, tool};
@@ -169,6 +170,48 @@ fn same(one: &Path, other: &Path) -> bool {
     len == other.metadata().unwrap().len() && holes::differences(Before::File(&one), &other, 0..len).unwrap().is_empty()
 }
 
+/// A card that is full of something else is right after `bmaptool copy`, which writes nothing where the disk is free.
+#[test]
+fn old_bytes_of_a_card_do_not_show() {
+    if !need_root() || !need("bmaptool") {
+        return;
+    }
+    let hosts: [(&str, Box<dyn Fn(&mut Value, &str)>); 4] = [
+        ("ext4", Box::new(of_type("ext4", "noatime"))),
+        ("btrfs", Box::new(of_type("btrfs", "compress=zstd:1"))),
+        ("ext4", Box::new(with_bootloader)),
+        (
+            "ext4",
+            Box::new(|spec, firmware| {
+                with_more_partitions(spec, firmware);
+                spec["sectorSize"] = 512.into();
+            }),
+        ),
+    ];
+    for (fs_type, host) in hosts {
+        let closure = closure(move |spec, firmware| host(spec, firmware));
+        let built = Built::new(&closure, &["--format", "raw,zst", "--bmap", "--verify"]);
+        let map = built.image.with_extension("img.bmap");
+        let size = fs::metadata(&built.image).unwrap().len();
+        for format in [Format::Raw, Format::Zst] {
+            let Some((copied, disk)) = bmap_copy(&file(built.image.parent().unwrap(), format), &map, size) else {
+                return;
+            };
+            assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+            let card = disk.path().join("disk");
+            assert!(!same(&card, &built.image), "nothing was left alone");
+            oracle::sgdisk(&card, 512).expect_clean();
+            oracle::fsck_fat(&card, built.boot()).expect_clean();
+            match fs_type {
+                "ext4" => oracle::e2fsck(&card, built.nix()).expect_clean(),
+                _ => oracle::btrfs_check(&card, built.nix()).expect_clean(),
+            };
+            run(sane_image().arg("verify").arg(&card)).expect_success();
+            run(sane_image().arg("diff").arg(&built.image).arg(&card)).expect_success();
+        }
+    }
+}
+
 /// What the judges of this test are worth.
 #[test]
 fn a_wrong_byte_is_seen() {
@@ -242,6 +285,8 @@ fn what_cannot_be_is_told() {
     refused(out, &["--format", "qcow2", "--only", "nix"], "--only");
     refused(stream, &["--format", "qcow2"], "raw and zst");
     refused(stream, &["--format", "raw,zst"], "--out - takes one form");
+    refused(out, &["--format", "qcow2", "--bmap"], "--bmap is for raw and zst");
+    refused(stream, &["--bmap"], "--bmap writes a file beside the image");
     refused(stream, &["--verify"], "--verify");
     refused(stream, &["--only", "nix"], "--out - takes one form of the whole disk");
 }

@@ -8,6 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use sane_image::image::{self, Image};
 use sane_image::read::FileSystem;
 use tempfile::NamedTempFile;
@@ -201,6 +204,86 @@ fn a_journal_that_waits_leaves_nothing_free() {
     drop(mount);
     assert_eq!(open(copy.path()).free().unwrap(), []);
     assert!(!open(image.path()).free().unwrap().is_empty());
+}
+
+/// Bytes are changed all over filesystems that guard few of them: what is then still called free is still nobody's.
+#[test]
+fn damage_frees_nothing_that_is_used() {
+    let ext = read_ext4::mkfs(read_vfat::tree().path(), &["-t", "ext2", "-b", "1024"]);
+    let fat = read_vfat::mkfs(read_vfat::tree().path(), read_vfat::MKFS[0].0, read_vfat::MKFS[0].1);
+    let mut freed = 0;
+    for (number, image) in [ext, fat].into_iter().flatten().enumerate() {
+        let len = whole(image.path()).size;
+        let map = image::map(&Image::open(image.path()).unwrap());
+        let used: Vec<u64> = map.data_units(512).into_iter().flat_map(|units| units.step_by(512)).collect();
+        let file = File::options().read(true).write(true).open(image.path()).unwrap();
+        let damage = |runner: &mut TestRunner| {
+            let strategy = (prop::sample::select(used.clone()), 0..512_u64, 1..=255_u8);
+            let (at, within, bits) = strategy.new_tree(runner).unwrap().current();
+            // Half of it where structures are.
+            let at = if bits & 1 == 0 { at } else { at % (256 << 10) / 512 * 512 };
+            (at + within, bits)
+        };
+        let mut runner = TestRunner::deterministic();
+        for _ in 0..100 {
+            let (at, bits) = damage(&mut runner);
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ bits], at).unwrap();
+            freed += u64::from(is_still_nobodys(image.path(), len));
+            file.write_all_at(&byte, at).unwrap();
+        }
+        assert!(freed > 5 * (number as u64 + 1), "{freed} of the changes left something free");
+    }
+}
+
+/// Whether anything is free, which then can be lost.
+fn is_still_nobodys(image: &Path, len: u64) -> bool {
+    let Ok(opened) = Image::open(image) else { return false };
+    let map = image::map(&opened);
+    let used: Vec<_> = map.read_units(1);
+    if used == [0..len] {
+        return false;
+    }
+    let copy = NamedTempFile::new().unwrap();
+    copy.as_file().set_len(len).unwrap();
+    fill(copy.as_file(), &(0..len));
+    let from = File::open(image).unwrap();
+    for range in used {
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+        from.read_exact_at(&mut bytes, range.start).unwrap();
+        copy.as_file().write_all_at(&bytes, range.start).unwrap();
+    }
+    expect_sound(copy.path(), whole(copy.path()));
+    assert_same(image, whole(image), copy.path());
+    true
+}
+
+/// A disk that may have filesystems besides those in its partitions is contents.
+#[test]
+fn disks_that_are_more_than_their_partitions() {
+    let built = crate::containers::example();
+    let is_all = |change: &dyn Fn(&File)| {
+        let copy = slice(&built.image, whole(&built.image));
+        change(copy.as_file());
+        let map = image::map(&Image::open(copy.path()).unwrap());
+        map.read_units(1) == [0..map.size()]
+    };
+    let end = whole(&built.image).size;
+    assert!(!is_all(&|_| {}));
+    // A damaged header, as long as the other is whole.
+    assert!(!is_all(&|disk| disk.write_all_at(&[0xff; 8], 512 + 24).unwrap()));
+    assert!(!is_all(&|disk| disk.write_all_at(&[0xff; 8], end - 512 + 24).unwrap()));
+    // A CD, a FAT around it all, and both headers damaged.
+    assert!(is_all(&|disk| disk.write_all_at(b"\x01CD001", 32 << 10).unwrap()));
+    assert!(is_all(&|disk| {
+        let mut sector = [0; 446];
+        File::open(&built.image).unwrap().read_exact_at(&mut sector, built.boot().offset).unwrap();
+        disk.write_all_at(&sector, 0).unwrap();
+    }));
+    assert!(is_all(&|disk| [512 + 24, end - 512 + 24]
+        .iter()
+        .for_each(|&at| disk.write_all_at(&[0xff; 8], at).unwrap())));
 }
 
 // ---- FAT

@@ -12,6 +12,7 @@ mod btrfs;
 mod command_line;
 mod completion;
 mod containers;
+mod convert;
 mod damage;
 mod database;
 mod determinism;
