@@ -305,15 +305,16 @@ pub fn build(
 ) -> Result<Vec<Built>, BuildError> {
     // What cannot be read again is proved by the image that it is made from.
     let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
-    let wants_image = proves_image || wants_image(prepared, install_bootloader);
-    let mut copied = None;
-    match outputs.with_image() || wants_image {
-        true => copied = write_image(prepared, &mut outputs, install_bootloader, context)?,
+    let by_image = proves_image || wants_image(prepared, install_bootloader);
+    let mut filled = Vec::new();
+    match by_image {
+        true => filled.push((Format::Raw, write_image(prepared, &mut outputs, install_bootloader, context)?)),
         false => outputs.write_layout(&prepared.plan.to_json())?,
     }
-    // The files of the closure are read faster than an image that has just been written past the page cache.
-    with_source(prepared, wants_image.then_some(&outputs), install_bootloader, context, &mut |source| {
-        forms::make(source, prepared, &outputs, forms, context)
+    with_source(prepared, by_image.then_some(&outputs), install_bootloader, context, &mut |source| {
+        let made = outputs.disks().filter(|(format, _)| !by_image || *format != Format::Raw);
+        filled.extend(forms::make(source, prepared, made, &outputs, forms, context)?);
+        Ok(())
     })?;
     let proved = outputs.disks().map(|(format, file)| {
         let file = if format.is_readable() { file } else { outputs.image() };
@@ -325,8 +326,8 @@ pub fn build(
     let paths: Vec<_> = outputs.disks().map(|(format, file)| (format, file.target().named().to_owned())).collect();
     outputs.publish()?;
     let built = paths.into_iter().zip(proved).map(|((format, path), proved)| {
-        let copied = copied.filter(|_| format == Format::Raw);
-        built(path, copied, proved)
+        let way = filled.iter().find(|(other, _)| *other == format).and_then(|(_, way)| *way);
+        built(path, way, proved)
     });
     built.collect()
 }

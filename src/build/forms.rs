@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::outputs::Outputs;
 use super::{BuildError, Context, Prepared};
-use crate::formats::{self, Format, FormatError, Making, Source, bmap};
+use crate::formats::{self, Filled, Format, FormatError, Making, Source, bmap};
+use crate::output::Pending;
 use crate::plan::SizeMultiple;
 
 /// Which forms are asked for.
@@ -125,21 +126,27 @@ impl Forms {
     }
 }
 
-/// Makes all forms but the raw image, and the block map.
-pub(super) fn make(
+/// Makes these forms and the block map. Tells which way the bytes of each took.
+pub(super) fn make<'a>(
     source: &dyn Source,
     prepared: &Prepared,
+    made: impl Iterator<Item = (Format, &'a Pending)>,
     outputs: &Outputs,
     forms: &Forms,
     context: Context<'_>,
-) -> Result<(), BuildError> {
-    for (format, output) in outputs.forms() {
-        let failed = |error| BuildError::Form { path: output.target().named().to_owned(), error };
-        formats::write(*format, source, output.file(), forms.making(*format, prepared, context)).map_err(failed)?;
-    }
+) -> Result<Vec<(Format, Filled)>, BuildError> {
+    let failed = |output: &Pending| {
+        let path = output.target().named().to_owned();
+        move |error| BuildError::Form { path, error }
+    };
+    let making = |format| forms.making(format, prepared, context);
+    let write = |(format, output): (Format, &Pending)| {
+        let filled = formats::write(format, source, output.file(), making(format));
+        Ok((format, filled.map_err(failed(output))?))
+    };
+    let filled = made.map(write).collect::<Result<_, BuildError>>()?;
     if let Some(output) = outputs.block_map() {
-        let failed = |error| BuildError::Form { path: output.target().named().to_owned(), error };
-        bmap::write(source, &mut output.file(), forms.making(Format::Raw, prepared, context)).map_err(failed)?;
+        bmap::write(source, &mut output.file(), making(Format::Raw)).map_err(failed(output))?;
     }
-    Ok(())
+    Ok(filled)
 }

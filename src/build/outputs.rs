@@ -49,16 +49,6 @@ impl Outputs {
         &self.image
     }
 
-    /// Whether the raw image is asked for, and not only a step to other forms.
-    pub(super) fn with_image(&self) -> bool {
-        self.with_image
-    }
-
-    /// The files of all other forms.
-    pub(super) fn forms(&self) -> &[(Format, Pending)] {
-        &self.forms
-    }
-
     /// The block map, if one is asked for.
     pub(super) fn block_map(&self) -> Option<&Pending> {
         self.block_map.as_ref()

@@ -12,13 +12,14 @@ use super::extra::swap_pages;
 use super::map::{self, Gaps};
 use super::nix::Ext4Part;
 use super::{BootPart, BuildError, Context, Prepared};
-use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, WantedAt};
+use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, Summary, WantedAt};
 use crate::disk::gpt;
 use crate::disk::memory::Memory;
 use crate::disk::region::Region;
-use crate::formats::{FormatError, Reader, Source};
+use crate::formats::{Filled, FormatError, Reader, Source};
 use crate::map::{Extent, Held, ImageMap};
 use crate::plan::Role;
+use crate::threads;
 use crate::units::ByteOffset;
 use crate::vfat;
 
@@ -108,6 +109,12 @@ impl<'a> PartFiles<'a> {
         wanted.filter(|wanted| !wanted.range.is_empty()).collect()
     }
 
+    /// Has the engines move them.
+    fn copy(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Summary, FormatError> {
+        let moved = Moved { jobs: self.jobs, to: places };
+        Ok(copy::run(&moved, to, means.options, means.progress, means.cancel)?)
+    }
+
     /// The range of the disk that they are in.
     fn range(&self) -> Range<u64> {
         let start = self.pieces.first().map_or(0, |piece| piece.disk.start);
@@ -125,19 +132,25 @@ impl Source for Planned<'_> {
         Ok(Box::new(PlannedReader { metadata: self.metadata, parts }))
     }
 
-    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError> {
         let by_hand = |held, range| fill_by_hand(self, held, range, to, places, means);
-        by_hand(Held::Metadata, 0..self.map.size())?;
-        for part in &self.parts {
-            match part.by_pages {
-                true => {
-                    let moved = Moved { jobs: part.jobs, to: places };
-                    copy::run(&moved, to, means.options, means.progress, means.cancel)?;
-                }
-                false => by_hand(Held::Contents, part.range())?,
-            }
-        }
-        Ok(())
+        // Every byte has its place, so that neither has to wait for the other.
+        let (copied, written) = threads::both(
+            means.options.threads,
+            || {
+                let whole = self.parts.iter().filter(|part| part.by_pages && !part.pieces.is_empty());
+                whole.map(|part| part.copy(to, places, means)).collect()
+            },
+            || {
+                let others = self.parts.iter().filter(|part| !part.by_pages);
+                others.map(PartFiles::range).try_for_each(|range| by_hand(Held::Contents, range))?;
+                by_hand(Held::Metadata, 0..self.map.size())
+            },
+        );
+        let copied: Result<Vec<Summary>, FormatError> = copied;
+        let copied = copied?;
+        written?;
+        Ok(copied.into_iter().reduce(Summary::and))
     }
 }
 

@@ -131,6 +131,18 @@ pub struct Summary {
     pub direct: bool,
 }
 
+impl Summary {
+    /// This and what went another way.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cloned_bytes: self.cloned_bytes + other.cloned_bytes,
+            kernel_bytes: self.kernel_bytes + other.kernel_bytes,
+            written_bytes: self.written_bytes + other.written_bytes,
+            direct: self.direct || other.direct,
+        }
+    }
+}
+
 /// A file could not be copied as it was laid out.
 #[derive(Debug, Error)]
 pub enum CopyError {

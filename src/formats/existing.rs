@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use super::ordered::{THREADS_MAX, is_zero};
-use super::{FormatError, Places, Reader, Source};
+use super::{Filled, FormatError, Places, Reader, Source};
 use crate::copy::{self, Means, Span};
 use crate::disk::pages::PAGE;
 use crate::map::{Extent, Held, ImageMap, MapBuilder};
@@ -109,14 +109,17 @@ impl Source for Existing {
         Ok(Box::new(self))
     }
 
-    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError> {
+    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError> {
         let bytes = self.spans(places).map(|span| span.from.end - span.from.start).sum();
         means.progress.stage("copying the disk", 0, bytes);
-        let Some((file, start)) = self.bytes.file() else { return self.fill_by_hand(to, places, means) };
+        let Some((file, start)) = self.bytes.file() else {
+            return self.fill_by_hand(to, places, means).map(|()| None);
+        };
         let moved = self
             .spans(places)
             .map(|span| Span { from: span.from.start + start.0..span.from.end + start.0, to: span.to });
-        Ok(copy::spans(file, &moved.collect::<Vec<_>>(), to, means.progress, means.cancel)?)
+        copy::spans(file, &moved.collect::<Vec<_>>(), to, means.progress, means.cancel)?;
+        Ok(None)
     }
 }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use crate::copy::Places;
-use crate::copy::{CopyError, Means};
+use crate::copy::{CopyError, Means, Summary};
 use crate::map::ImageMap;
 use crate::progress::Cancelled;
 use crate::read::ReadError;
@@ -52,11 +52,11 @@ pub struct Making<'a> {
     pub means: Means<'a>,
 }
 
-/// Writes the disk into `to`, an empty file.
+/// Writes the disk into `to`, an empty file, and tells which way its bytes took.
 ///
 /// # Errors
 /// If the disk cannot be read, the file cannot be written, or there is no such file of that form.
-pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>) -> Result<(), FormatError> {
+pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>) -> Result<Filled, FormatError> {
     match format {
         Format::Raw => {
             let size = source.map().size();
@@ -64,9 +64,9 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
             source.fill(to, &Places::same(size), making.means)
         }
         Format::Qcow2 => qcow2::plain::write(source, to, making),
-        Format::Qcow2Zstd => qcow2::packed::write(source, to, making),
+        Format::Qcow2Zstd => qcow2::packed::write(source, to, making).map(|()| None),
         Format::Zst | Format::Vmdk | Format::Gce => {
-            stream(format, source, &mut BufWriter::with_capacity(1 << 20, to), making)
+            stream(format, source, &mut BufWriter::with_capacity(1 << 20, to), making).map(|()| None)
         }
         Format::Vhd => vhd::write(source, to, making),
         Format::Vhdx => vhdx::write(source, to, making),
@@ -120,6 +120,9 @@ pub enum FormatError {
     Cancelled(#[from] Cancelled),
 }
 
+/// Which way bytes took that were moved to places known beforehand, as far as that is told.
+pub type Filled = Option<Summary>;
+
 /// A disk, or what a plan says of one.
 pub trait Source: Sync {
     /// What is where.
@@ -135,7 +138,7 @@ pub trait Source: Sync {
     ///
     /// # Errors
     /// If something cannot be read or written, or the user asked to stop.
-    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<(), FormatError>;
+    fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError>;
 }
 
 /// Reads a disk.

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use uuid::Uuid;
 
 use super::limits::{check_sectors, check_size};
-use super::{Format, FormatError, Making, Places, Source};
+use super::{Filled, Format, FormatError, Making, Places, Source};
 use crate::container::vhd::{COOKIE, FIXED, SECTOR, SUM, sum};
 use crate::units::MIB;
 
@@ -23,13 +23,14 @@ const SIZE_MAX: u64 = 2040 << 30;
 const GEOMETRY_MAX: u64 = 65535 * 16 * 255;
 
 /// Writes the disk and the footer.
-pub(super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<(), FormatError> {
+pub(super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<Filled, FormatError> {
     let size = source.map().size();
     check_sectors(Format::Vhd, &making)?;
     check_size(Format::Vhd, size, UNIT, SIZE_MAX)?;
     to.set_len(size + SECTOR).map_err(FormatError::Write)?;
-    source.fill(to, &Places::same(size), making.means)?;
-    to.write_all_at(&footer(size, making.identity), size).map_err(FormatError::Write)
+    let filled = source.fill(to, &Places::same(size), making.means)?;
+    to.write_all_at(&footer(size, making.identity), size).map_err(FormatError::Write)?;
+    Ok(filled)
 }
 
 fn footer(size: u64, identity: Uuid) -> Vec<u8> {

@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use uuid::Uuid;
 
 use super::limits::{check_size, impossible};
-use super::{Format, FormatError, Making, Places, Source};
+use super::{Filled, Format, FormatError, Making, Places, Source};
 use crate::container::vhdx as known;
 use crate::container::vhdx::MIB;
 use crate::map::ImageMap;
@@ -35,7 +35,7 @@ const BLOCKS: u64 = METADATA + REGION;
 const PHYSICAL_SECTOR: u32 = 4096;
 
 /// Writes the disk.
-pub(super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<(), FormatError> {
+pub(super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<Filled, FormatError> {
     let layout = Layout::new(source.map(), making.sector_size)?;
     to.set_len(layout.file_size()).map_err(FormatError::Write)?;
     let put = |at: u64, bytes: &[u8]| to.write_all_at(bytes, at).map_err(FormatError::Write);

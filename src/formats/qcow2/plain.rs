@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use super::super::{Format, FormatError, Making, Source};
+use super::super::{Filled, Format, FormatError, Making, Source};
 use super::{
     CLUSTER, CLUSTER_BITS, COPIED, COUNTS, ENTRIES, Header, TABLE_BYTES, Table, count_clusters, l1_entries, put,
     put_entries,
@@ -14,13 +14,14 @@ use crate::map::ImageMap;
 use crate::units::ByteOffset;
 
 /// Writes the disk into `to`, an empty file.
-pub(in super::super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<(), FormatError> {
+pub(in super::super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Result<Filled, FormatError> {
     let layout = Layout::new(source.map())?;
     to.set_len(layout.clusters * CLUSTER).map_err(FormatError::Write)?;
     layout.write_tables(to)?;
-    source.fill(to, &layout.places(), making.means)?;
+    let filled = source.fill(to, &layout.places(), making.means)?;
     let header = Header { size: layout.size, l1: layout.l1, counts: layout.counts, is_zstd: false };
-    put(to, 0, &header.encode())
+    put(to, 0, &header.encode())?;
+    Ok(filled)
 }
 
 /// Where everything is in the file.
