@@ -124,7 +124,7 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
             to.set_len(size).map_err(FormatError::Write)?;
             source.fill(to, &Places::same(size), making.means)
         }
-        Format::Zst => stream(format, source, &mut BufWriter::with_capacity(1 << 20, to), making),
+        Format::Zst => stream(format, source, &mut BufWriter::with_capacity(MIB as usize, to), making),
     }
 }
 
