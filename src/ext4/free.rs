@@ -93,7 +93,7 @@ fn check_count(group: u32, descriptor: &Descriptor, clear: u64) -> Result<(), Re
 /// The blocks of superblocks, descriptors, bitmaps and inode tables, and the one that guards against mounting twice.
 fn fixed(shape: &Shape, descriptors: &[Descriptor]) -> Vec<Range<u64>> {
     let at = |first: u64, blocks: u64| first..first.saturating_add(blocks);
-    let mut all = vec![at(0, u64::from(shape.first_block).saturating_add(1))];
+    let mut all = Vec::from([at(0, u64::from(shape.first_block).saturating_add(1))]);
     for (group, descriptor) in (0..shape.groups).zip(descriptors) {
         all.extend(head(shape, group));
         all.extend([at(descriptor.block_bitmap, 1), at(descriptor.inode_bitmap, 1)]);

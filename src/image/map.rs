@@ -1,17 +1,27 @@
 //! What the disk of an image that exists holds, as far as its filesystems tell.
 //!
 //! Whatever is not known to be free is contents: all that is outside of partitions, where boot code may be, all
-//! partitions without a filesystem that can be read, and all of a filesystem in which there is a single fault, for then
-//! it may use what it calls free, and whoever repairs it may want to look there.
+//! partitions without a filesystem or a swap area that can be read, and all of a filesystem in which there is a single
+//! fault, for then it may use what it calls free, and whoever repairs it may want to look there.
 
 use std::ops::Range;
 
+use uuid::Uuid;
+
+use super::foreign::is_ambiguous;
 use super::{Image, Partition, check_filesystem, recognise};
 use crate::disk::table::{Header, Table};
 use crate::map::{Held, ImageMap, MapBuilder};
 use crate::read::ranges::{self, gaps};
 use crate::read::{Bytes, ReadError, Window};
+use crate::swap;
 use crate::units::{ByteOffset, SectorSize};
+
+/// The type of a swap area in a GPT, and in an MBR.
+const SWAP: Uuid = Uuid::from_u128(0x0657fd6d_a4ab_43c4_84e5_0933c84b4f4f);
+const MBR_SWAP: u8 = 0x82;
+/// What is before the numbers of a swap area, which mkswap makes zeros.
+const BEFORE_SWAP: usize = 1024;
 
 /// Where an ISO 9660 or UDF filesystem names its standard, and the names.
 const VOLUME: ByteOffset = ByteOffset((32 << 10) + 1);
@@ -86,10 +96,22 @@ fn used(partition: &Partition) -> Vec<Range<u64>> {
 
 /// What is free of a partition, as far as that is certain.
 fn free(partition: &Partition, bytes: &Window) -> Result<Vec<Range<u64>>, ReadError> {
-    let Some(format) = partition.format() else { return Ok(Vec::new()) };
+    let Some(format) = partition.format() else { return Ok(free_of_swap(partition, bytes)) };
+    if is_ambiguous(format, bytes) {
+        return Ok(Vec::new());
+    }
     let filesystem = partition.open()?;
     if filesystem.waiting().is_some() || !check_filesystem(format, bytes)?.is_empty() {
         return Ok(Vec::new());
     }
     filesystem.free()
+}
+
+/// All of a swap area but its first page, in a partition of its type. A system that sleeps there has another magic.
+fn free_of_swap(partition: &Partition, bytes: &Window) -> Vec<Range<u64>> {
+    let is_swap = partition.type_guid == SWAP || partition.mbr.is_some_and(|entry| entry.kind == MBR_SWAP);
+    let mut start = [1; BEFORE_SWAP];
+    let is_blank = bytes.read_exact_at(ByteOffset(0), &mut start).is_ok() && start == [0; BEFORE_SWAP];
+    let area = swap::find(bytes).filter(|area| is_swap && is_blank && area.faults(bytes.len()).is_empty());
+    area.map(|area| area.page_size.bytes()..area.size).filter(|free| !free.is_empty()).into_iter().collect()
 }

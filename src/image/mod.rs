@@ -18,6 +18,7 @@ use crate::units::{ByteOffset, SectorSize};
 
 mod database;
 mod disk;
+mod foreign;
 mod format;
 pub mod known;
 mod map;

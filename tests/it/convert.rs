@@ -215,7 +215,7 @@ fn judge_block_map(image: &Path, judge: &dyn Fn(&Path)) {
     }
     assert_eq!(maps[0], maps[1]);
     // A changed byte of the last range, and another text.
-    let last = maps[0].lines().filter(|line| line.contains("<Range")).next_back().unwrap();
+    let last = maps[0].lines().rfind(|line| line.contains("<Range")).unwrap();
     let first = last.split_once("> ").unwrap().1.split(|c: char| !c.is_ascii_digit()).next().unwrap();
     let (raw, map) = (directory.path().join("disk.img"), directory.path().join("disk.img.bmap"));
     let file = File::options().read(true).write(true).open(&raw).unwrap();

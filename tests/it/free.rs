@@ -3,9 +3,11 @@
 //! Junk is written to all of it; the filesystem's own tools and the kernel must find nothing amiss, and the same files.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -28,6 +30,11 @@ const MIB: u64 = 1 << 20;
 
 fn open(image: &Path) -> Box<dyn FileSystem> {
     reading::open(Arc::new(window(image, whole(image)))).unwrap()
+}
+
+/// Whether this is all of so many bytes.
+fn is_all(ranges: &[Range<u64>], len: u64) -> bool {
+    ranges.iter().eq(std::iter::once(&(0..len)))
 }
 
 fn fill(file: &File, range: &Range<u64>) {
@@ -86,6 +93,9 @@ fn nobody_misses_it(
     judge(junk, whole(junk)).expect_clean();
     expect_sound(junk, whole(junk));
     assert_same(image, partition, junk);
+    if kind == "vfat" {
+        assert!(oracle::fat_files(image, partition) == oracle::fat_files(junk, whole(junk)));
+    }
     if let Some(mount) = Mount::with_options(junk, whole(junk), kind, Access::ReadOnly, options) {
         let original = reading::open(Arc::new(window(image, partition))).unwrap();
         assert_eq!(differences(&*original, mount.path()), [""; 0]);
@@ -242,7 +252,7 @@ fn is_still_nobodys(image: &Path, len: u64) -> bool {
     let Ok(opened) = Image::open(image) else { return false };
     let map = image::map(&opened);
     let used: Vec<_> = map.read_units(1);
-    if used == [0..len] {
+    if is_all(&used, len) {
         return false;
     }
     let copy = NamedTempFile::new().unwrap();
@@ -263,27 +273,52 @@ fn is_still_nobodys(image: &Path, len: u64) -> bool {
 #[test]
 fn disks_that_are_more_than_their_partitions() {
     let built = crate::containers::example();
-    let is_all = |change: &dyn Fn(&File)| {
+    let is_contents = |change: &dyn Fn(&File)| {
         let copy = slice(&built.image, whole(&built.image));
         change(copy.as_file());
         let map = image::map(&Image::open(copy.path()).unwrap());
-        map.read_units(1) == [0..map.size()]
+        is_all(&map.read_units(1), map.size())
     };
     let end = whole(&built.image).size;
-    assert!(!is_all(&|_| {}));
+    assert!(!is_contents(&|_| {}));
     // A damaged header, as long as the other is whole.
-    assert!(!is_all(&|disk| disk.write_all_at(&[0xff; 8], 512 + 24).unwrap()));
-    assert!(!is_all(&|disk| disk.write_all_at(&[0xff; 8], end - 512 + 24).unwrap()));
+    assert!(!is_contents(&|disk| disk.write_all_at(&[0xff; 8], 512 + 24).unwrap()));
+    assert!(!is_contents(&|disk| disk.write_all_at(&[0xff; 8], end - 512 + 24).unwrap()));
     // A CD, a FAT around it all, and both headers damaged.
-    assert!(is_all(&|disk| disk.write_all_at(b"\x01CD001", 32 << 10).unwrap()));
-    assert!(is_all(&|disk| {
+    assert!(is_contents(&|disk| disk.write_all_at(b"\x01CD001", 32 << 10).unwrap()));
+    assert!(is_contents(&|disk| {
         let mut sector = [0; 446];
         File::open(&built.image).unwrap().read_exact_at(&mut sector, built.boot().offset).unwrap();
         disk.write_all_at(&sector, 0).unwrap();
     }));
-    assert!(is_all(&|disk| [512 + 24, end - 512 + 24]
+    assert!(is_contents(&|disk| [512 + 24, end - 512 + 24]
         .iter()
         .for_each(|&at| disk.write_all_at(&[0xff; 8], at).unwrap())));
+}
+
+/// A swap area keeps its first page alone, unless a system sleeps there.
+#[test]
+fn swap_areas_are_free() {
+    if !need("sfdisk") || !need("mkswap") {
+        return;
+    }
+    for (script, start) in
+        [("label: gpt\nstart=2048,size=16MiB,type=swap\n", MIB), ("label: dos\nstart=2048,size=16MiB,type=82\n", MIB)]
+    {
+        let disk = NamedTempFile::new().unwrap();
+        disk.as_file().set_len(32 * MIB).unwrap();
+        let mut sfdisk = tool("sfdisk").arg("-q").arg(disk.path()).stdin(Stdio::piped()).spawn().unwrap();
+        sfdisk.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(sfdisk.wait().unwrap().success());
+        let swap = NamedTempFile::new().unwrap();
+        swap.as_file().set_len(16 * MIB).unwrap();
+        run(tool("mkswap").args(["--pagesize", "4096"]).arg(swap.path()));
+        disk.as_file().write_all_at(&fs::read(swap.path()).unwrap(), start).unwrap();
+        let used = || image::map(&Image::open(disk.path()).unwrap()).read_units(1);
+        assert_eq!(used(), [0..start + 4096, start + 16 * MIB..32 * MIB]);
+        disk.as_file().write_all_at(b"S1SUSPEND\0", start + 4086).unwrap();
+        assert!(is_all(&used(), 32 * MIB));
+    }
 }
 
 // ---- FAT

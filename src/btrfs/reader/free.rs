@@ -23,8 +23,8 @@ impl<B: Bytes> Reader<B> {
         }
         let size = superblock.total_bytes.get().min(superblock.dev_item.total_bytes.get()).min(self.disk.bytes.len());
         let at = |start: u64, len: u64| start..start.saturating_add(len);
-        let mut used = vec![0..DEVICE_RESERVED];
-        used.extend(SUPERBLOCK_OFFSETS.map(|start| at(start, size_of::<Superblock>() as u64)));
+        let mut used = Vec::from(SUPERBLOCK_OFFSETS.map(|start| at(start, size_of::<Superblock>() as u64)));
+        used.push(0..DEVICE_RESERVED);
         let extents = self.extents()?;
         for chunk in &self.disk.chunks {
             let first = extents.list().partition_point(|extent| extent.end <= chunk.start);
