@@ -71,10 +71,8 @@ fn head(map: &ImageMap, data: &[Range<u64>]) -> Vec<u8> {
     let size = map.size();
     let piece = |range: &Range<u64>| Piece { at: range.start, len: range.end - range.start };
     let mut pieces: Vec<Piece> = data.iter().map(piece).collect();
-    if data.last().is_none_or(|last| last.end < size) {
-        // The file's end, so that a hole before it is one.
-        pieces.push(Piece { at: size, len: 0 });
-    }
+    // The file's end, so that a hole before it is one. GNU tar tells it in any case, if it asks the system for the holes.
+    pieces.push(Piece { at: size, len: 0 });
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..8].copy_from_slice(b"disk.raw");
     header.set_mode(0o644);
@@ -84,7 +82,7 @@ fn head(map: &ImageMap, data: &[Range<u64>]) -> Vec<u8> {
     header.set_size(stored(&pieces));
     header.set_entry_type(EntryType::Regular);
     let mut more = Vec::new();
-    let is_whole = matches!(pieces.as_slice(), [Piece { at: 0, len }] if *len == size);
+    let is_whole = matches!(pieces.as_slice(), [Piece { at: 0, len }, _] if *len == size);
     if !is_whole {
         header.set_entry_type(EntryType::GNUSparse);
         more = describe(&mut header, &pieces, size);
