@@ -18,6 +18,12 @@
     "qcow2+zstd"
   ];
 
+  # Those that have levels of their own, which a level for others in the same build would change.
+  withOtherLevels = [
+    "vmdk"
+    "gce"
+  ];
+
   # Those that a block map is for.
   withBlockMap = [
     "raw"

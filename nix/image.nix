@@ -143,7 +143,8 @@ let
         # Where in `$out` the image is; the first of them, if there are several.
         filePath = fileOf (lib.head formats);
 
-        # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image.
+        # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image in
+        # the host's formats.
         bootFsImg = build {
           name = "${name}-boot.img";
           flags = [
@@ -156,6 +157,11 @@ let
           flags = [
             "--only"
             "nix"
+          ]
+          # Its disk is larger, and the filesystem fills it.
+          ++ lib.optionals (lib.elem "gce" formats) [
+            "--format"
+            "gce"
           ];
         };
 

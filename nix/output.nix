@@ -3,7 +3,13 @@
 { config, lib }:
 let
   inherit (lib) literalExpression mkOption types;
-  inherit (import ./formats.nix) extensions toList withBlockMap;
+  inherit (import ./formats.nix)
+    extensions
+    toList
+    withBlockMap
+    withLevel
+    withOtherLevels
+    ;
 
   cfg = config.sane.image;
   formats = toList cfg.format;
@@ -46,6 +52,13 @@ in
     ++ lib.optional (has "qcow2" && has "qcow2+zstd") (
       ''sane.image.format has "qcow2" and "qcow2+zstd", whose files have the same name; remove one of them''
     )
+    ++ lib.optional
+      (cfg.compressionLevel != 3 && lib.any has withLevel && lib.any has withOtherLevels)
+      (
+        "sane.image.compressionLevel is for zst and qcow2+zstd, but sane.image.format has "
+        + lib.concatStringsSep " and " (lib.filter has withOtherLevels)
+        + ", too, whose levels are others; remove that from the list: the image has each format as an attribute"
+      )
     ++ (if has "gce" then sizeMistake GiB "GiB, as the format gce needs it" else sizeMistake MiB "MiB");
 
   # For `nixos-rebuild build-image --image-variant`: the image as the host has it, and in each format.
@@ -85,7 +98,8 @@ in
       example = 19;
       description = ''
         How hard zstd compresses where the format is `zst` or `qcow2+zstd`. It takes longer with each
-        level, from 10 on much longer; unpacking does not.
+        level, from 10 on much longer; unpacking does not. Not for a list with `vmdk` or `gce` in it, whose
+        levels are others.
       '';
     };
 

@@ -246,6 +246,17 @@ in
       };
     }
   );
+  forGoogle = imageOf (
+    example
+    // {
+      sane.image = example.sane.image // {
+        format = [
+          "raw"
+          "gce"
+        ];
+      };
+    }
+  );
   sized = imageOf (
     example
     // {

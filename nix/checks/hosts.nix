@@ -385,6 +385,13 @@ in
         "qcow2+zstd"
       ];
     };
+    compressionLevel-of-others = baseWith {
+      compressionLevel = 19;
+      format = [
+        "zst"
+        "vmdk"
+      ];
+    };
     diskSize-odd = baseWith { diskSize = 1000 * 1000 * 1000; };
     diskSize-of-gce = baseWith {
       diskSize = 1536 * 1024 * 1024;

@@ -53,15 +53,19 @@ pub(super) enum Command {
 
 /// Build the image that a spec describes.
 ///
-/// Writes DIR/<name>.img and DIR/layout.json, which tells where in the image everything is. Both appear only when
-/// they are whole.
+/// Writes DIR/<name>.img, or a file of each form that --format names, and DIR/layout.json, which tells where in the
+/// image everything is. All of them appear only when they are whole.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
   Build the image of the example closure, whose store is below the folder of the spec:
     sane-image build tests/fixtures/example/spec.json --store-root tests/fixtures/example --out result
   With keys that are not in the Nix store, in secrets/etc/ssh and secrets/home/alice/.ssh:
-    sane-image build spec.json --extra-files secrets --chown /home/alice 1000:100 --out result")]
+    sane-image build spec.json --extra-files secrets --chown /home/alice 1000:100 --out result
+  For a hypervisor and for cards, the same disk:
+    sane-image build spec.json --format qcow2,zst --bmap --out result
+  To a machine elsewhere, without a file in between:
+    sane-image build spec.json --format zst --out - | ssh host 'zstd -d | dd of=/dev/sdX bs=4M iflag=fullblock'")]
 pub(super) struct BuildArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
@@ -71,11 +75,12 @@ pub(super) struct BuildArgs {
     /// standard output, to which raw and zst can go
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
-    /// Make files of these forms, all with the same disk [default: raw]
-    #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats(), conflicts_with = "only")]
+    /// Make files of these forms, all with the same disk [default: raw]; --only takes gce alone, for the slice of its larger
+    /// disk
+    #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats())]
     pub(super) format: Vec<Format>,
     /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
-    #[arg(long, value_name = "N", requires = "format", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", requires = "format", conflicts_with = "only", allow_negative_numbers = true)]
     pub(super) level: Option<i32>,
     /// Write <name>.img.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
     #[arg(long, conflicts_with = "only")]

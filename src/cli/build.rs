@@ -7,6 +7,7 @@ use anyhow::Result;
 use sane_image::build::{self, BareFilesystem, BuildError, Context, Forms, Options, Outputs, Proof};
 use sane_image::copy;
 use sane_image::formats::FormatError;
+use sane_image::plan::SizeMultiple;
 use sane_image::progress::Cancel;
 
 use super::args::{BuildArgs, Io, Part};
@@ -26,6 +27,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::Buffered => copy::Engine::Buffered,
     };
     let forms = Forms::new(&args.format, args.level, args.bmap).map_err(|error| BadInput(error.to_string()))?;
+    check_slice(args);
     check_stream(args, &forms)?;
     let progress = progress::for_stderr();
     let proof = if args.verify { Proof::Verify } else { Proof::None };
@@ -61,6 +63,15 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let built = build::build_partition(&spec, which, &args.out, context)?;
     drop(progress);
     report::partition(&built, started.elapsed())
+}
+
+/// Refuses a form of a bare filesystem, which has none. One whose disk is larger than usual says whose slice it is.
+fn check_slice(args: &BuildArgs) {
+    let usual = SizeMultiple::default().bytes;
+    let useless = args.format.iter().find(|format| format.size_multiple() == usual);
+    if let (Some(format), Some(_)) = (useless, args.only) {
+        look::bad_usage(&format!("--only writes a bare filesystem, not {format}; leave --format out, or convert FILE"));
+    }
 }
 
 /// Refuses standard output for what cannot go there.

@@ -18,9 +18,6 @@ use super::input::BadInput;
 use super::stream::{self, BrokenStream};
 use super::{progress, report, signals, threads};
 
-/// The level of compression if none is asked for, where that is among the levels.
-const LEVEL: i32 = 3;
-
 /// Write an image in another form.
 ///
 /// Reads what all other commands read, whoever made it, and any other disk. FILE appears when it is whole, and has the
@@ -47,7 +44,7 @@ pub(super) struct ConvertArgs {
     /// Write to FILE; `-` is standard output, to which raw and zst can go
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     out: PathBuf,
-    /// How hard to compress: 1 to 22 for zst [default: 3]
+    /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     level: Option<i32>,
     /// Write FILE.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
@@ -92,11 +89,11 @@ pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
 fn level(format: Format, asked: Option<i32>) -> Result<i32> {
     let Some(levels) = format.levels() else {
         return match asked {
-            None => Ok(LEVEL),
+            None => Ok(format.default_level()),
             Some(level) => Err(BadInput(format!("--level {level}: {format} has no levels; leave --level out")).into()),
         };
     };
-    let level = asked.unwrap_or(LEVEL.clamp(*levels.start(), *levels.end()));
+    let level = asked.unwrap_or_else(|| format.default_level());
     if levels.contains(&level) {
         return Ok(level);
     }

@@ -13,7 +13,11 @@ const SECTION: &str = "1";
 const LINE: usize = 60;
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("NO_COLOR", "If set to anything, output to a terminal has no colours."),
-    ("TMPDIR", "Where boot files are gathered before they are written into the image. The default is /tmp."),
+    (
+        "TMPDIR",
+        "Where boot files are gathered before they are written into the image, and where build --out - has the raw image \
+         that it needs first for a btrfs or an installBootloader. The default is /tmp.",
+    ),
     (
         "SANE_IMAGE_REHEARSAL",
         "Set for the spec's installBootloader: 1 in the first of its two runs, on an image without the store; empty in \
@@ -21,7 +25,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ),
 ];
 const FILES: &[(&str, &str)] = &[
-    ("DIR/<name>.img", "The image that build makes; the spec gives its name."),
+    ("DIR/<name>.img", "The image that build makes; the spec gives its name. Other forms have other endings."),
+    ("DIR/<name>.img.bmap", "With --bmap, the blocks of it that a device needs, for bmaptool copy."),
     ("DIR/layout.json", "Where everything is in the image, in bytes, beside it."),
     (
         "nix-path-registration",

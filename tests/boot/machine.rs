@@ -25,6 +25,25 @@ pub(crate) enum Bus {
     Nvme,
 }
 
+/// What a machine's disk is the contents of. QEMU is told and does not guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Raw,
+    Qcow2,
+    Vmdk,
+}
+
+impl Form {
+    /// What QEMU calls it, and `build --format`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+        }
+    }
+}
+
 /// Whether what a machine writes lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
@@ -38,14 +57,15 @@ pub(crate) struct Machine {
     pub(crate) arch: Arch,
     pub(crate) firmware: Firmware,
     pub(crate) bus: Bus,
+    pub(crate) form: Form,
     /// Of the disk, in bytes.
     pub(crate) sector_size: u32,
 }
 
 impl Machine {
-    /// A machine whose disk has 512-byte sectors.
+    /// A machine whose disk is a raw image and has 512-byte sectors.
     pub(crate) fn new(arch: Arch, firmware: Firmware) -> Self {
-        Self { arch, firmware, bus: Bus::Virtio, sector_size: 512 }
+        Self { arch, firmware, bus: Bus::Virtio, form: Form::Raw, sector_size: 512 }
     }
 
     /// Whether such a machine can be had. If not, says that the test skips what needs it.
@@ -71,7 +91,10 @@ impl Machine {
         };
         // A comma in a file's name would end it.
         let file = disk.to_str().unwrap().replace(',', ",,");
-        command.arg("-drive").arg(format!("if=none,id=disk,format=raw,cache=unsafe,snapshot={snapshot},file={file}"));
+        let form = self.form.name();
+        command
+            .arg("-drive")
+            .arg(format!("if=none,id=disk,format={form},cache=unsafe,snapshot={snapshot},file={file}"));
         let device = match self.bus {
             Bus::Virtio => "virtio-blk-pci",
             Bus::Nvme => "nvme,serial=disk",

@@ -13,6 +13,7 @@ mod damage;
 mod disk;
 mod extlinux;
 mod first_boot;
+mod forms;
 mod growth;
 mod grub;
 mod guest;

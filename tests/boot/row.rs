@@ -1,5 +1,7 @@
 //! A row of the matrix: an image and a machine that boots it.
 
+use std::path::Path;
+
 use crate::console::watch;
 use crate::machine::{Machine, Writes};
 use crate::support::closure::{Closure, ClosureBuilder};
@@ -12,17 +14,27 @@ pub(crate) fn boot(row: &str, machine: Machine, closure: ClosureBuilder) -> Opti
         return None;
     }
     let (closure, built) = build(closure);
-    let run = watch(row, &mut machine.command(&built.image, Writes::Forgotten));
+    judge(row, machine, &closure, &built.image);
+    Some((closure, built))
+}
+
+/// Has a machine boot this image of a closure to a good verdict.
+pub(crate) fn judge(row: &str, machine: Machine, closure: &Closure, image: &Path) {
+    let run = watch(row, &mut machine.command(image, Writes::Forgotten));
     run.expect_good(closure.paths.len());
     // Not one of its specialisations.
     run.expect_said(&[&format!("stage 1: {}/init\n", closure.toplevel)]);
-    Some((closure, built))
 }
 
 /// Builds the image of a closure.
 pub(crate) fn build(closure: ClosureBuilder) -> (Closure, Built) {
+    build_as(closure, &[])
+}
+
+/// The same, with more arguments.
+pub(crate) fn build_as(closure: ClosureBuilder, arguments: &[&str]) -> (Closure, Built) {
     let closure = closure.write();
-    let built = Built::new(&closure, &[]);
+    let built = Built::new(&closure, arguments);
     (closure, built)
 }
 

@@ -359,9 +359,14 @@ fn a_full_disk_leaves_nothing() {
     let noise = noise(directory.path(), 4 * MIB);
     let point = tempfile::tempdir().unwrap();
     let _mounted = MountPoint::new(["-t", "tmpfs", "-o", "size=1m", "none"], point.path());
-    for format in Format::ALL.map(Format::name) {
+    // A gce of such a disk there is none.
+    for format in Format::ALL.into_iter().filter(|format| (4 * MIB).is_multiple_of(format.unit())) {
         let out = point.path().join("a/out");
-        assert_refused(&mut convert_command(&noise, format, &out, &[]), 1, &["No space left on device", "a/out: "]);
+        assert_refused(
+            &mut convert_command(&noise, format.name(), &out, &[]),
+            1,
+            &["No space left on device", "a/out: "],
+        );
         assert_eq!(names(point.path()), [""; 0], "{format}");
     }
 }

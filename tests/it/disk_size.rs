@@ -57,9 +57,9 @@ fn judge(built: &Built, size: u64, fs_type: &str) {
 }
 
 /// Builds the bare nix filesystem, which is what the image has in its place.
-fn assert_slice(built: &Built, spec: &Path, closure: &Closure) {
+fn assert_slice(built: &Built, spec: &Path, closure: &Closure, arguments: &[&str]) {
     let bare = built.scratch().join("nix.img");
-    run(&mut build_command(spec, closure.root(), &bare, &["--only", "nix"])).expect_success();
+    run(&mut build_command(spec, closure.root(), &bare, &[&["--only", "nix"], arguments].concat())).expect_success();
     assert_eq!(fs::metadata(&bare).unwrap().len(), built.nix().size);
     oracle::qemu_img_compare(slice(&built.image, built.nix()).path(), &bare, "raw").expect_clean();
 }
@@ -79,10 +79,22 @@ fn the_nix_filesystem_fills_the_disk() {
         let spec = spec(&closure, format, |spec| spec["diskSize"] = size.into());
         let built = Built::from_spec(&spec, closure.root(), &[]);
         judge(&built, size, format.0);
-        assert_slice(&built, &spec, &closure);
+        assert_slice(&built, &spec, &closure, &[]);
         let (grown, gained) = (built.nix().size - least.nix().size, free(&built) - free(&least));
         // Bitmaps, inode tables and a larger journal take their part of an ext4.
         assert!(gained <= grown && gained > grown - 32 * MIB, "{format:?}: {gained} of {grown}");
+    }
+}
+
+/// The form makes the disk larger, and so the slice of it.
+#[test]
+fn the_nix_filesystem_fills_the_disk_of_a_form() {
+    let closure = closure();
+    for format in FORMATS {
+        let spec = spec(&closure, format, |_| ());
+        let built = Built::from_spec(&spec, closure.root(), &["--format", "raw,gce"]);
+        judge(&built, 1 << 30, format.0);
+        assert_slice(&built, &spec, &closure, &["--format", "gce"]);
     }
 }
 
@@ -95,7 +107,7 @@ fn a_group_that_ext4_leaves_out_is_in_the_partition() {
     let spec = spec(&closure, FORMATS[0], |spec| spec["diskSize"] = size.into());
     let built = Built::from_spec(&spec, closure.root(), &[]);
     judge(&built, size, "ext4");
-    assert_slice(&built, &spec, &closure);
+    assert_slice(&built, &spec, &closure, &[]);
     if let Some(said) = oracle::dumpe2fs(&built.image, built.nix()).expect_clean() {
         assert_eq!(oracle::field(&said, "Block count") * 4096, 16 * 128 * MIB);
     }
@@ -186,7 +198,7 @@ fn a_disk_that_only_compression_makes_large_enough() {
     assert_eq!(serde_json::from_str::<Value>(&planned.stdout).unwrap()["size"], size);
     let built = Built::from_spec(&spec, closure.root(), &[]);
     judge(&built, size, "btrfs");
-    assert_slice(&built, &spec, &closure);
+    assert_slice(&built, &spec, &closure, &[]);
     assert_eq!(free(&built), free(&least) + 3 * MIB);
 }
 

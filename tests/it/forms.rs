@@ -282,7 +282,8 @@ fn what_cannot_be_is_told() {
     refused(out, &["--format", "zst", "--level", "23"], "zst has levels from 1 to 22");
     refused(out, &["--format", "raw", "--level", "3"], "leave it out");
     refused(out, &["--format", "qcow2,qcow2+zstd"], "both files would be called <name>.qcow2");
-    refused(out, &["--format", "qcow2", "--only", "nix"], "--only");
+    refused(out, &["--format", "gce,qcow2", "--only", "nix"], "--only writes a bare filesystem, not qcow2");
+    refused(out, &["--format", "gce", "--level", "9", "--only", "nix"], "--level");
     refused(stream, &["--format", "qcow2"], "raw and zst");
     refused(stream, &["--format", "raw,zst"], "--out - takes one form");
     refused(out, &["--format", "qcow2", "--bmap"], "--bmap is for raw and zst");
