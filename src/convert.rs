@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::read::{Bytes, ReadError, Window, escape};
 use crate::spec::identity;
 use crate::units::ByteOffset;
+use crate::units::SectorSize;
 
 /// What files are counted in on their filesystem, in bytes.
 const BLOCK: u64 = 512;
@@ -83,7 +84,7 @@ pub struct Original {
     path: PathBuf,
     existing: Existing,
     identity: Uuid,
-    sector_size: u32,
+    sector_size: SectorSize,
     privacy: Privacy,
 }
 
@@ -226,11 +227,10 @@ fn privacy(path: &Path) -> Result<Privacy, ReadError> {
 }
 
 /// That in which the disk's table counts.
-fn sector_size(image: Option<&Image>) -> u32 {
+fn sector_size(image: Option<&Image>) -> SectorSize {
     let of_gpt = || Some(image?.table()?.sector_size);
     let of_mbr = || Some(image?.mbr()?.sector_size);
-    let size = of_gpt().or_else(of_mbr).unwrap_or_default();
-    u32::try_from(size.bytes()).expect("512 or 4096")
+    of_gpt().or_else(of_mbr).unwrap_or_default()
 }
 
 /// What tells a disk from all others: its GUID, or what its filesystems are known by, or its size.

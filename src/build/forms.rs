@@ -9,6 +9,7 @@ use super::{BuildError, Context, Prepared};
 use crate::formats::{self, Filled, Format, FormatError, Making, Source, bmap};
 use crate::output::Pending;
 use crate::plan::SizeMultiple;
+use crate::units::SectorSize;
 
 /// Which forms are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,11 @@ pub enum BadForms {
         /// The second.
         other: Format,
     },
+    /// The sectors of the spec are not those of the form.
+    #[error(
+        "--format {0}: {0} has sectors of 512 bytes only, and the spec's sectorSize is 4096; choose raw, zst, qcow2 or vhdx"
+    )]
+    Sectors(Format),
     /// No file that a block map is for.
     #[error("--bmap is for raw and zst, and neither is asked for; add one of them to --format")]
     NothingToMap,
@@ -87,6 +93,15 @@ impl Forms {
         Ok(Self { formats, level, block_map })
     }
 
+    /// Whether a disk with these sectors can be in all of them.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check_sectors(&self, size: SectorSize) -> Result<(), BadForms> {
+        let other = self.formats.iter().find(|format| !format.has_sectors(size));
+        other.map_or(Ok(()), |format| Err(BadForms::Sectors(*format)))
+    }
+
     /// The forms, in order.
     pub fn formats(&self) -> &[Format] {
         &self.formats
@@ -121,7 +136,7 @@ impl Forms {
 
     fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
         let level = self.level.unwrap_or_else(|| format.default_level());
-        let sector_size = u32::try_from(prepared.plan.sector_size).expect("512 or 4096");
+        let sector_size = prepared.plan.gpt.sector_size;
         Making { level, identity: prepared.plan.disk_guid, sector_size, means: context.means() }
     }
 }

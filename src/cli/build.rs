@@ -27,6 +27,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::Buffered => copy::Engine::Buffered,
     };
     let forms = Forms::new(&args.format, args.level, args.bmap).map_err(|error| BadInput(error.to_string()))?;
+    forms.check_sectors(spec.sector_size).map_err(|error| BadInput(error.to_string()))?;
     check_slice(args);
     check_stream(args, &forms)?;
     let progress = progress::for_stderr();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::gce;
-use crate::units::MIB;
+use crate::units::{MIB, SectorSize};
 
 /// The form of a file with a disk in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,8 @@ struct Traits {
     size_multiple: u64,
     /// Of what the size of any disk in such a file is a multiple, in bytes.
     unit: u64,
+    /// Whether a disk in such a file can have sectors of 4096 bytes.
+    has_large_sectors: bool,
     is_stream: bool,
     has_block_map: bool,
     levels: Levels,
@@ -58,22 +60,24 @@ impl Format {
             size_multiple: MIB,
             // A sector.
             unit: 512,
+            has_large_sectors: true,
             is_stream: false,
             has_block_map: false,
             levels: None,
         };
+        let small = Traits { has_large_sectors: false, ..usual };
         let bytes = Traits { unit: 1, is_stream: true, has_block_map: true, ..usual };
         match self {
             Self::Raw => Traits { name: "raw", suffix: ".img", ..bytes },
             Self::Zst => Traits { name: "zst", suffix: ".img.zst", levels: ZSTD, ..bytes },
             Self::Qcow2 => Traits { name: "qcow2", suffix: ".qcow2", ..usual },
             Self::Qcow2Zstd => Traits { name: "qcow2+zstd", suffix: ".qcow2", levels: ZSTD, ..usual },
-            Self::Vmdk => Traits { name: "vmdk", suffix: ".vmdk", levels: DEFLATE, ..usual },
-            Self::Vhd => Traits { name: "vhd", suffix: ".vhd", unit: MIB, ..usual },
+            Self::Vmdk => Traits { name: "vmdk", suffix: ".vmdk", levels: DEFLATE, ..small },
+            Self::Vhd => Traits { name: "vhd", suffix: ".vhd", unit: MIB, ..small },
             Self::Vhdx => Traits { name: "vhdx", suffix: ".vhdx", unit: MIB, ..usual },
             Self::Gce => {
                 let size = gce::SIZE_UNIT;
-                Traits { name: "gce", suffix: ".tar.gz", size_multiple: size, unit: size, levels: DEFLATE, ..usual }
+                Traits { name: "gce", suffix: ".tar.gz", size_multiple: size, unit: size, levels: DEFLATE, ..small }
             }
         }
     }
@@ -96,6 +100,11 @@ impl Format {
     /// The bytes of which the size of any disk in such a file is a multiple, whoever made that disk.
     pub fn unit(self) -> u64 {
         self.traits().unit
+    }
+
+    /// Whether a disk in such a file can have these sectors. Where it cannot, nothing finds its partitions.
+    pub fn has_sectors(self, size: SectorSize) -> bool {
+        size == SectorSize::B512 || self.traits().has_large_sectors
     }
 
     /// Whether such a file can be written from its first byte to its last one, so that a pipe will do.

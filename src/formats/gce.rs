@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::disk::oracle;
     use crate::formats::sample::{GIB, KIB, MIB, Sample, broken, judge};
+    use crate::units::SectorSize;
 
     /// A disk with this many pieces of noise, some of which share a unit.
     fn sample(size: u64, pieces: u64) -> Sample {
@@ -279,9 +280,9 @@ mod tests {
     fn other_disks_are_refused() {
         let file = tempfile::tempfile().unwrap();
         for (size, level, sector, part) in [
-            (GIB + MIB, 6, 512, "multiple of 1073741824"),
-            (GIB, 0, 512, "level 0 is not one of 1 to 9"),
-            (GIB, 6, 4096, "sectors of 4096 bytes"),
+            (GIB + MIB, 6, SectorSize::B512, "multiple of 1073741824"),
+            (GIB, 0, SectorSize::B512, "level 0 is not one of 1 to 9"),
+            (GIB, 6, SectorSize::B4096, "sectors of 4096 bytes"),
         ] {
             let error =
                 Sample::new(size, &[], 0..0).write(Format::Gce, &file, level, sector, 1).unwrap_err().to_string();

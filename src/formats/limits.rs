@@ -2,9 +2,6 @@
 
 use super::{Format, FormatError, Making};
 
-/// The sectors of all disks in forms that say nothing of them.
-const SECTOR: u32 = 512;
-
 /// What is told of a disk that a form cannot hold.
 pub(super) fn impossible(form: Format, why: impl Into<String>) -> FormatError {
     FormatError::Impossible { form, why: why.into() }
@@ -23,13 +20,13 @@ pub(super) fn check_size(form: Format, size: u64, unit: u64, most: u64) -> Resul
     Ok(())
 }
 
-/// Refuses a disk whose sectors are not those that every disk of the form has: nothing finds its partitions there.
+/// Refuses a disk whose sectors are not those that every disk of the form has.
 pub(super) fn check_sectors(form: Format, making: &Making<'_>) -> Result<(), FormatError> {
-    match making.sector_size {
-        SECTOR => Ok(()),
-        other => {
-            let why = format!("the disk has sectors of {other} bytes, and those of this form have {SECTOR}; use vhdx");
-            Err(impossible(form, why))
-        }
+    let sectors = making.sector_size;
+    if form.has_sectors(sectors) {
+        return Ok(());
     }
+    let bytes = sectors.bytes();
+    let why = format!("the disk has sectors of {bytes} bytes, and those of this form have 512; choose vhdx");
+    Err(impossible(form, why))
 }

@@ -18,6 +18,7 @@ use crate::copy::{CopyError, Means, Summary};
 use crate::map::ImageMap;
 use crate::progress::Cancelled;
 use crate::read::ReadError;
+use crate::units::SectorSize;
 
 pub mod bmap;
 mod deflate;
@@ -46,8 +47,8 @@ pub struct Making<'a> {
     pub level: i32,
     /// What tells the disk from all others: identities that a form wants are derived from it.
     pub identity: Uuid,
-    /// The size of the disk's sectors in bytes, where the form tells it.
-    pub sector_size: u32,
+    /// The size of the disk's sectors, where the form tells it.
+    pub sector_size: SectorSize,
     /// How to move bytes, whom to tell, and whether to stop.
     pub means: Means<'a>,
 }

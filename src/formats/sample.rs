@@ -17,7 +17,7 @@ use crate::disk::oracle;
 use crate::map::{Held, ImageMap, MapBuilder};
 use crate::progress::{Cancel, Silent};
 use crate::read::{Bytes, Window};
-use crate::units::ByteOffset;
+use crate::units::{ByteOffset, SectorSize};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -81,7 +81,7 @@ impl Sample {
     pub(super) fn make(&self, format: Format, threads: usize) -> Result<PathBuf, FormatError> {
         let path = self.path(&format!("{threads}{}", format.suffix()));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-        self.write(format, &file, 6, 512, threads).map(|()| path)
+        self.write(format, &file, 6, SectorSize::B512, threads).map(|()| path)
     }
 
     pub(super) fn write(
@@ -89,11 +89,11 @@ impl Sample {
         format: Format,
         to: &File,
         level: i32,
-        sector_size: u32,
+        sector_size: SectorSize,
         threads: usize,
     ) -> Result<(), FormatError> {
         self.with_means(threads, |disk, means| {
-            write(format, disk, to, Making { level, identity: IDENTITY, sector_size, means })
+            write(format, disk, to, Making { level, identity: IDENTITY, sector_size, means }).map(drop)
         })
     }
 
@@ -110,7 +110,7 @@ impl Sample {
         let [one, many] = [1, 5].map(|threads| self.make(format, threads).unwrap());
         assert!(fs::read(&one).unwrap() == fs::read(&many).unwrap(), "it depends on the number of threads");
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = self.write(format, &full, 6, 512, 2).unwrap_err().to_string();
+        let error = self.write(format, &full, 6, SectorSize::B512, 2).unwrap_err().to_string();
         assert!(error.starts_with("cannot be written: "), "{error}");
         many
     }

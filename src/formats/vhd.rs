@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::disk::oracle;
     use crate::formats::sample::{KIB, Sample, broken, bytes, qemu_compare};
+    use crate::units::SectorSize;
 
     #[test]
     fn geometries_are_those_of_the_specification() {
@@ -149,7 +150,7 @@ mod tests {
         let error = refused(Sample::new(SIZE_MAX + MIB, &[], 0..0));
         assert!(error.contains("none of more than 2190433320960"), "{error}");
         let file = tempfile::tempfile().unwrap();
-        let error = sample().write(Format::Vhd, &file, 6, 4096, 1).unwrap_err().to_string();
+        let error = sample().write(Format::Vhd, &file, 6, SectorSize::B4096, 1).unwrap_err().to_string();
         assert!(error.contains("sectors of 4096 bytes"), "{error}");
     }
 }

@@ -16,12 +16,12 @@ use std::os::unix::fs::FileExt;
 
 use uuid::Uuid;
 
-use super::limits::{check_size, impossible};
+use super::limits::check_size;
 use super::{Filled, Format, FormatError, Making, Places, Source};
 use crate::container::vhdx as known;
 use crate::container::vhdx::MIB;
 use crate::map::ImageMap;
-use crate::units::ByteOffset;
+use crate::units::{ByteOffset, SectorSize};
 
 /// The bytes of a block. Microsoft tells to take these, the fewest there can be, for Linux: ext4 has something in each of
 /// its groups, and larger blocks would be full of space that is free. A table of them has 8 KiB for each GiB.
@@ -54,20 +54,14 @@ pub(super) fn write(source: &dyn Source, to: &File, making: Making<'_>) -> Resul
 /// Where everything is.
 struct Layout {
     size: u64,
-    sector: u32,
+    sector: SectorSize,
     /// The blocks that have data, by their numbers.
     data: Vec<Range<u64>>,
 }
 
 impl Layout {
-    fn new(map: &ImageMap, sector: u32) -> Result<Self, FormatError> {
-        if !matches!(sector, 512 | 4096) {
-            return Err(impossible(
-                Format::Vhdx,
-                format!("there are no sectors of {sector} bytes, but of 512 and 4096"),
-            ));
-        }
-        check_size(Format::Vhdx, map.size(), sector.into(), known::SIZE_MAX)?;
+    fn new(map: &ImageMap, sector: SectorSize) -> Result<Self, FormatError> {
+        check_size(Format::Vhdx, map.size(), sector.bytes(), known::SIZE_MAX)?;
         let data = map.data_units(BLOCK).into_iter().map(|range| range.start / BLOCK..range.end / BLOCK);
         Ok(Self { size: map.size(), sector, data: data.collect() })
     }
@@ -79,7 +73,7 @@ impl Layout {
 
     /// The blocks of which one bitmap would tell.
     fn chunk(&self) -> u64 {
-        known::chunk(self.sector.into(), BLOCK)
+        known::chunk(self.sector.bytes(), BLOCK)
     }
 
     /// The bytes of the region of the table of blocks.
@@ -167,10 +161,11 @@ impl Layout {
     fn metadata(&self, identity: Uuid) -> Vec<u8> {
         // No flags: blocks are added as they are written, and there is no parent.
         let parameters = u32::try_from(BLOCK).expect("a MiB").to_le_bytes().into_iter().chain([0; 4]).collect();
+        let sector = u32::try_from(self.sector.bytes()).expect("512 or 4096");
         let items: [(Uuid, u32, Vec<u8>); 5] = [
             (known::PARAMETERS, 0, parameters),
             (known::DISK_SIZE, known::OF_DISK, self.size.to_le_bytes().into()),
-            (known::LOGICAL_SECTOR, known::OF_DISK, self.sector.to_le_bytes().into()),
+            (known::LOGICAL_SECTOR, known::OF_DISK, sector.to_le_bytes().into()),
             (known::PHYSICAL_SECTOR, known::OF_DISK, PHYSICAL_SECTOR.to_le_bytes().into()),
             (known::IDENTITY, known::OF_DISK, derive(&identity, "disk").to_bytes_le().into()),
         ];
@@ -292,13 +287,11 @@ mod tests {
         let sample = sample(4 * GIB + 2 * MIB);
         let path = sample.path("disk.vhdx");
         let file = File::create_new(&path).unwrap();
-        sample.write(Format::Vhdx, &file, 6, 4096, 1).unwrap();
+        sample.write(Format::Vhdx, &file, 6, SectorSize::B4096, 1).unwrap();
         assert!(sample.reads_back(&path));
-        for (size, sector, part) in [(GIB + 512, 4096, "multiple of 4096"), (MIB, 520, "no sectors of 520 bytes")] {
-            let sample = Sample::new(size, &[], 0..0);
-            let error = sample.write(Format::Vhdx, &file, 6, sector, 1).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
+        let error = Sample::new(GIB + 512, &[], 0..0).write(Format::Vhdx, &file, 6, SectorSize::B4096, 1);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("multiple of 4096"), "{error}");
     }
 
     proptest! {

@@ -70,13 +70,16 @@ pub(super) fn stream(source: &dyn Source, to: &mut (dyn Write + Send), making: M
 
 struct Packer {
     deflater: Deflater,
+    /// Puts a stream's frame around what cannot be compressed.
+    frame: Deflater,
     /// A grain that the disk's end has cut off, with zeros behind it.
     whole: Vec<u8>,
 }
 
 impl Packer {
     fn new(level: Compression) -> Self {
-        Self { deflater: Deflater::zlib(level), whole: Vec::new() }
+        let (deflater, frame) = (Deflater::zlib(level), Deflater::zlib(Compression::none()));
+        Self { deflater, frame, whole: Vec::new() }
     }
 
     /// Appends a grain of the disk with its marker, in whole sectors, and returns how many.
@@ -85,13 +88,18 @@ impl Packer {
         output.extend((at / SECTOR).to_le_bytes());
         output.extend([0; 4]);
         let packed = output.len();
-        if grain.len() == GRAIN {
-            self.deflater.stream(grain, output)?;
-        } else {
+        let mut grain = grain;
+        if grain.len() < GRAIN {
             self.whole.clear();
             self.whole.extend_from_slice(grain);
             self.whole.resize(GRAIN, 0);
-            self.deflater.stream(&self.whole, output)?;
+            grain = &self.whole;
+        }
+        self.deflater.stream(grain, output)?;
+        // Readers have room for a grain that grew by a sector, and a low level can make more of it.
+        if output.len() - packed > GRAIN {
+            output.truncate(packed);
+            self.frame.stream(grain, output)?;
         }
         let len = length(output.len() - packed);
         output[packed - 4..packed].copy_from_slice(&len.to_le_bytes());
@@ -278,6 +286,7 @@ mod tests {
     use crate::container::fields::{le32, le64};
     use crate::disk::oracle;
     use crate::formats::sample::{KIB, MIB, Sample, broken, bytes, noise, qemu_check, qemu_compare};
+    use crate::units::SectorSize;
 
     /// A disk whose third table has no grains, and whose last grain is cut off.
     fn sample() -> Sample {
@@ -366,10 +375,10 @@ mod tests {
             let error = sample.write(Format::Vmdk, &file, level, sector, 1).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         };
-        refused(MIB + 1, 6, 512, "multiple of 512");
-        refused(0, 6, 512, "has 0 bytes");
-        refused(MIB, 10, 512, "level 10 is not one of 1 to 9");
-        refused(MIB, 6, 4096, "sectors of 4096 bytes");
+        refused(MIB + 1, 6, SectorSize::B512, "multiple of 512");
+        refused(0, 6, SectorSize::B512, "has 0 bytes");
+        refused(MIB, 10, SectorSize::B512, "level 10 is not one of 1 to 9");
+        refused(MIB, 6, SectorSize::B4096, "sectors of 4096 bytes");
         let mut vmdk = Vmdk { to: &mut Vec::new(), sectors: 1, at: 1 << 32, table: Vec::new(), directory: Vec::new() };
         let error = vmdk.add(&[1], &[0; 512]).unwrap_err().to_string();
         assert!(error.contains("more than 2 TiB"), "{error}");

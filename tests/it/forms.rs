@@ -170,13 +170,16 @@ fn same(one: &Path, other: &Path) -> bool {
     len == other.metadata().unwrap().len() && holes::differences(Before::File(&one), &other, 0..len).unwrap().is_empty()
 }
 
+/// What a test makes of a spec, and the firmware's store path.
+type Change = Box<dyn Fn(&mut Value, &str)>;
+
 /// A card that is full of something else is right after `bmaptool copy`, which writes nothing where the disk is free.
 #[test]
 fn old_bytes_of_a_card_do_not_show() {
     if !need_root() || !need("bmaptool") {
         return;
     }
-    let hosts: [(&str, Box<dyn Fn(&mut Value, &str)>); 4] = [
+    let hosts: [(&str, Change); 4] = [
         ("ext4", Box::new(of_type("ext4", "noatime"))),
         ("btrfs", Box::new(of_type("btrfs", "compress=zstd:1"))),
         ("ext4", Box::new(with_bootloader)),
@@ -286,6 +289,13 @@ fn what_cannot_be_is_told() {
     refused(out, &["--format", "gce", "--level", "9", "--only", "nix"], "--level");
     refused(stream, &["--format", "qcow2"], "raw and zst");
     refused(stream, &["--format", "raw,zst"], "--out - takes one form");
+    let large = dir.path().join("large.json");
+    let mut spec = closure.spec.clone();
+    spec["sectorSize"] = 4096.into();
+    fs::write(&large, spec.to_string()).unwrap();
+    let run_large = run(&mut build_command(&large, closure.root(), out, &["--format", "raw,vmdk"])).expect_failure(2);
+    assert!(run_large.stderr.contains("vmdk has sectors of 512 bytes only") && !out.exists(), "{}", run_large.stderr);
+    fs::remove_file(&large).unwrap();
     refused(out, &["--format", "qcow2", "--bmap"], "--bmap is for raw and zst");
     refused(stream, &["--bmap"], "--bmap writes a file beside the image");
     refused(stream, &["--verify"], "--verify");

@@ -14,7 +14,7 @@ use super::{
     CLUSTER, CLUSTER_BITS, COMPRESSED, COPIED, COUNTS, ENTRIES, Header, TABLE_BYTES, Table, count_clusters, l1_entries,
     put, put_entries,
 };
-use crate::units::{ByteOffset, MIB};
+use crate::units::ByteOffset;
 
 /// The bytes of the disk that a thread takes at once: whole clusters.
 const UNIT: usize = 4 << 20;
@@ -30,7 +30,7 @@ pub(in super::super) fn write(source: &dyn Source, to: &File, making: Making<'_>
     let l1_entries = l1_entries(Format::Qcow2Zstd, size)?;
     means.progress.stage("compressing", 0, size);
     let mut file = Clusters::new(to, l1_entries);
-    file.out.write_all(&[0; CLUSTER as usize]).map_err(FormatError::Write)?;
+    file.out.write_all(&[0; 1 << CLUSTER_BITS]).map_err(FormatError::Write)?;
     in_order(source, UNIT, means, || Packer::new(level), |at, forms, bytes| file.put(at, &forms, bytes))?;
     file.finish(size)
 }
@@ -76,11 +76,12 @@ impl Packer {
         self.packed.reserve(compress_bound(bytes.len()));
         let len = self.compressor.compress_to_buffer(bytes, &mut self.packed).map_err(FormatError::Write)?;
         // One that became no shorter by a sector is not worth unpacking.
-        match (len as u64).next_multiple_of(SECTOR) < CLUSTER {
-            true => output.extend_from_slice(&self.packed),
-            false => output.extend_from_slice(bytes),
+        if (len as u64).next_multiple_of(SECTOR) < CLUSTER {
+            output.extend_from_slice(&self.packed);
+            return Ok(Form::Packed(len));
         }
-        Ok(if (len as u64).next_multiple_of(SECTOR) < CLUSTER { Form::Packed(len) } else { Form::Plain })
+        output.extend_from_slice(bytes);
+        Ok(Form::Plain)
     }
 }
 
@@ -112,7 +113,7 @@ struct Clusters<'a> {
 impl<'a> Clusters<'a> {
     /// A file whose header, a cluster, is there.
     fn new(file: &'a File, l1_entries: u64) -> Self {
-        let out = BufWriter::with_capacity(MIB as usize, file);
+        let out = BufWriter::with_capacity(1 << 20, file);
         Self { file, out, at: CLUSTER, counts: vec![1], l1_entries, tables: BTreeMap::new() }
     }
 
@@ -171,7 +172,7 @@ impl<'a> Clusters<'a> {
         let first_l2 = self.at / CLUSTER;
         let mut l1 = vec![0; usize::try_from(self.l1_entries).expect("it was checked")];
         for (l2, (&number, table)) in (first_l2..).zip(&self.tables) {
-            l1[usize::try_from(number).expect("it is in L1")] = l2 * CLUSTER | COPIED;
+            l1[usize::try_from(number).expect("it is in L1")] = (l2 * CLUSTER) | COPIED;
             put_entries(to, l2, table.iter().copied())?;
         }
         let l1_table = Table { cluster: first_l2 + self.tables.len() as u64, entries: self.l1_entries };

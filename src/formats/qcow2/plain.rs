@@ -71,11 +71,9 @@ impl Layout {
             let ones: Vec<u8> = (0..used).flat_map(|_| 1_u16.to_be_bytes()).collect();
             put(to, block * CLUSTER, &ones)?;
         }
-        let mut l2 = self.first_l2;
         let mut l1 = vec![0; usize::try_from(self.l1.entries).expect("it was checked")];
-        for &table in &self.tables {
-            l1[usize::try_from(table).expect("it is in L1")] = l2 * CLUSTER | COPIED;
-            l2 += 1;
+        for (l2, &table) in (self.first_l2..).zip(&self.tables) {
+            l1[usize::try_from(table).expect("it is in L1")] = (l2 * CLUSTER) | COPIED;
         }
         put_entries(to, self.l1.cluster, l1)?;
         self.write_l2(to)
@@ -90,7 +88,7 @@ impl Layout {
             for range in self.data[first..].iter().take_while(|range| range.start < told.end) {
                 for guest in (range.start.max(told.start)..range.end.min(told.end)).step_by(1 << CLUSTER_BITS) {
                     entries[usize::try_from((guest - told.start) / CLUSTER).expect("less than the entries")] =
-                        at * CLUSTER | COPIED;
+                        (at * CLUSTER) | COPIED;
                     at += 1;
                 }
             }
