@@ -9,8 +9,9 @@
 //! Spec ─ source ─▶ FileTree (×2)          boot files and store files
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
-//! ImagePlan ─ copy ─▶ contents of files to their final offsets, in parallel, once
-//! ImagePlan ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata, GPT ─▶ <name>.img + layout.json
+//! ImagePlan + Layouts ─ map ─▶ ImageMap   what every byte is: metadata, contents, zeros that somebody reads, free; pure
+//! Layouts ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata
+//! ImageMap + metadata + files of the closure ─ formats, copy ─▶ <name>.img, .img.zst, .qcow2, … + layout.json
 //! ```
 //!
 //! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
@@ -26,6 +27,9 @@
 //! image ─ add ─▶ image                    with more files, laid out again
 //! image ─ convert ─▶ image                in another form, see formats
 //! ```
+//!
+//! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
+//! that its raw image is written first, and is the source of all other forms.
 //!
 //! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`], [`mounts`] and
 //! [`read`] are the vocabulary of all.
@@ -60,11 +64,11 @@ pub mod disk;
 
 pub mod copy;
 
+pub mod container;
+
 pub mod map;
 
 pub mod formats;
-
-pub mod container;
 
 pub mod vfat;
 

@@ -36,10 +36,12 @@ impl Outputs {
         let pending = |suffix: &str| Pending::create(directory.target(format!("{name}{suffix}"))?, privacy);
         let with_image = forms.formats().contains(&Format::Raw);
         let block_map = forms.block_map().then(|| pending(".img.bmap")).transpose()?;
+        let first = forms.formats().first().copied().unwrap_or(Format::Raw);
         let others = forms.formats().iter().filter(|format| **format != Format::Raw);
         let forms =
             others.map(|&format| Ok((format, pending(format.suffix())?))).collect::<Result<_, OutputError>>()?;
-        let image = pending(Format::Raw.suffix())?;
+        // Under a name that is not wanted there may be anything.
+        let image = pending(if with_image { Format::Raw } else { first }.suffix())?;
         let layout = Pending::create(directory.target(LAYOUT_NAME)?, Privacy::Usual)?;
         Ok(Self { image, with_image, forms, block_map, layout, scratch: None, directory })
     }

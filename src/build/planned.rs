@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use super::extra::swap_pages;
 use super::map::{self, Gaps};
@@ -16,7 +15,7 @@ use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, Summary, Wan
 use crate::disk::gpt;
 use crate::disk::memory::Memory;
 use crate::disk::region::Region;
-use crate::formats::{Filled, FormatError, Reader, Source};
+use crate::formats::{Filled, FormatError, Reader, Source, write_data};
 use crate::map::{Extent, Held, ImageMap};
 use crate::plan::Role;
 use crate::threads;
@@ -174,11 +173,7 @@ fn fill_by_hand(
                 let len = usize::try_from(end - at).unwrap_or_default();
                 buffer.resize(len + 1, 0);
                 reader.read(at..end, &mut buffer)?;
-                let bytes = buffer.get(..len).unwrap_or_default();
-                // Where all is zeros, a hole does.
-                if bytes.iter().any(|&byte| byte != 0) {
-                    to.write_all_at(bytes, into + (at - part.start)).map_err(FormatError::Write)?;
-                }
+                write_data(to, into + (at - part.start), &buffer[..len])?;
                 at = end;
             }
         }

@@ -141,7 +141,7 @@ impl<'a> Image<'a> {
 }
 
 /// The ranges of `pages` that are not zero, in whole pages.
-fn data_runs(pages: &[u8]) -> Vec<Range<usize>> {
+pub(crate) fn data_runs(pages: &[u8]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for (number, page) in pages.chunks(PAGE).enumerate() {
         if *page == [0; PAGE][..page.len()] {

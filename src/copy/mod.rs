@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use self::image::Image;
+pub(crate) use self::image::data_runs;
 pub use self::jobs::{CopyJobs, Files, Form, Observer, PackJobs, Packer, Piece, Unit};
 pub use self::moved::Moved;
 use self::packing::PackWorker;

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
-use super::ordered::{THREADS_MAX, is_zero};
+use super::ordered::THREADS_MAX;
 use super::{Filled, FormatError, Places, Reader, Source};
-use crate::copy::{self, Means, Span};
-use crate::disk::pages::PAGE;
+use crate::copy::{self, Means, Span, data_runs};
 use crate::map::{Extent, Held, ImageMap, MapBuilder};
 use crate::progress::Progress;
 use crate::read::{Bytes, Window};
@@ -90,12 +90,10 @@ impl Existing {
 }
 
 /// Writes what is not zero, by pages.
-fn write_data(to: &File, at: u64, bytes: &[u8]) -> Result<(), FormatError> {
-    use std::os::unix::fs::FileExt;
-    for (number, page) in (0..).zip(bytes.chunks(PAGE)) {
-        if !is_zero(page) {
-            to.write_all_at(page, at + number * PAGE as u64).map_err(FormatError::Write)?;
-        }
+pub(crate) fn write_data(to: &File, at: u64, bytes: &[u8]) -> Result<(), FormatError> {
+    for run in data_runs(bytes) {
+        let place = at + run.start as u64;
+        to.write_all_at(&bytes[run], place).map_err(FormatError::Write)?;
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ mod vmdk;
 mod zst;
 
 pub use existing::Existing;
+pub(crate) use existing::write_data;
 
 pub use format::Format;
 
