@@ -31,6 +31,8 @@ mod qcow2;
 mod raw;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
 mod vhd;
 mod vhdx;
 mod vmdk;

@@ -126,6 +126,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn larger_disks_than_qemu_takes_are_refused() {
+        let most = 2 << 50;
+        assert_eq!(l1_entries(Format::Qcow2, most).unwrap() * 8, L1_MAX);
+        let error = l1_entries(Format::Qcow2, most + 512).unwrap_err().to_string();
+        assert!(error.contains("larger than the 2251799813685248"), "{error}");
+    }
+
+    #[test]
     fn counts_count_themselves() {
         for others in [1, 100, 32_765, 32_766, 32_767, 65_531, 1 << 28, (1 << 28) + 8000, 1 << 33] {
             let (blocks, table) = count_clusters(others);
