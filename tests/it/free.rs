@@ -94,7 +94,9 @@ fn nobody_misses_it(
     expect_sound(junk, whole(junk));
     assert_same(image, partition, junk);
     if kind == "vfat" {
+        // Not every kernel has it.
         assert!(oracle::fat_files(image, partition) == oracle::fat_files(junk, whole(junk)));
+        return;
     }
     if let Some(mount) = Mount::with_options(junk, whole(junk), kind, Access::ReadOnly, options) {
         let original = reading::open(Arc::new(window(image, partition))).unwrap();
