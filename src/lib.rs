@@ -26,6 +26,7 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! image ─ add ─▶ image                    with more files, laid out again
 //! image ─ convert ─▶ image                in another form, see formats
+//! image ─ flash ─▶ a device               what somebody reads of it, the table last, read back
 //! ```
 //!
 //! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
@@ -41,6 +42,8 @@ pub mod times;
 pub mod progress;
 
 mod threads;
+
+mod ioctl;
 
 pub mod output;
 
@@ -95,6 +98,8 @@ pub mod build;
 pub mod add;
 
 pub mod convert;
+
+pub mod flash;
 
 #[doc(hidden)]
 pub mod fuzzing;

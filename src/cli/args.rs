@@ -13,6 +13,7 @@ use super::cat::CatArgs;
 use super::convert::ConvertArgs;
 use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
+use super::flash::FlashArgs;
 use super::inspect::InspectArgs;
 use super::ls::LsArgs;
 use super::threads;
@@ -41,6 +42,7 @@ pub(super) enum Command {
     Plan(PlanArgs),
     Add(AddArgs),
     Convert(ConvertArgs),
+    Flash(FlashArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),

@@ -26,6 +26,7 @@ mod complete;
 mod convert;
 mod diff;
 mod extract;
+mod flash;
 mod input;
 mod inspect;
 mod look;
@@ -82,6 +83,7 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
         Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Add(args) => signals::watch(cancel).and_then(|()| add::run(args, cancel)),
         Command::Convert(args) => convert::run(args, cancel),
+        Command::Flash(args) => flash::run(args, cancel),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount};
 use sane_image::build::Built;
 use sane_image::convert::Converted;
+use sane_image::flash::Flashed;
 use sane_image::formats::Format;
 use sane_image::plan::{ImagePlan, Partition, Role};
 
@@ -42,6 +43,27 @@ pub(super) fn converted(out: &Path, format: Format, converted: &Converted, elaps
     if let Some((path, mapped)) = &converted.block_map {
         writeln!(io::stdout().lock(), "{}: block map, {} of the disk", path.display(), BinaryBytes(*mapped))?;
     }
+    Ok(())
+}
+
+/// One line about a device that was written.
+pub(super) fn flashed(device: &str, flashed: &Flashed, elapsed: Duration) -> Result<()> {
+    let Flashed { written, zeros, free, discarded, is_compared, .. } = *flashed;
+    let seconds = elapsed.as_secs_f64();
+    let free = match free {
+        0 => String::new(),
+        _ if discarded == 0 => format!(", {} of free space left as it was", BinaryBytes(free)),
+        _ => format!(", {} of {} of free space discarded", BinaryBytes(discarded), BinaryBytes(free)),
+    };
+    let rate = written.saturating_mul(1000).checked_div(u64::try_from(elapsed.as_millis())?).unwrap_or(written);
+    let compared = if is_compared { "compared" } else { "not compared" };
+    writeln!(
+        io::stdout().lock(),
+        "{device}: {} written ({} of it zeros){free}, in {seconds:.1} s ({}/s), {compared}",
+        BinaryBytes(written),
+        BinaryBytes(zeros),
+        BinaryBytes(rate),
+    )?;
     Ok(())
 }
 
