@@ -96,5 +96,7 @@ pub mod add;
 
 pub mod convert;
 
+pub mod flash;
+
 #[doc(hidden)]
 pub mod fuzzing;
