@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use sane_image::build::BuildError;
+use sane_image::flash::device::Refused;
 use sane_image::output::{Directory, OutputError, Scratch};
 use sane_image::progress::{Cancel, Cancelled};
 use sane_image::spec::SpecErrors;
@@ -24,6 +25,8 @@ mod build;
 mod cat;
 mod complete;
 mod convert;
+#[allow(dead_code, reason = "until flash is a command")]
+mod device;
 mod diff;
 mod extract;
 mod flash;
@@ -103,11 +106,12 @@ fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode
         return ExitCode::SUCCESS;
     }
     let bad_spec = error.is::<SpecErrors>() || error.downcast_ref().is_some_and(BuildError::is_bad_spec);
-    let is_a_line_each = error.is::<SpecErrors>() || matches!(error.downcast_ref(), Some(BuildError::Spec(_)));
+    let is_a_line_each =
+        error.is::<SpecErrors>() || error.is::<Refused>() || matches!(error.downcast_ref(), Some(BuildError::Spec(_)));
     let place = spec.filter(|_| bad_spec).map_or_else(String::new, |spec| format!("{}: ", input::name(spec)));
     let mut stderr = io::stderr().lock();
     for (i, line) in describe(error).lines().enumerate() {
-        // A spec has an error a line; of any other error the later lines are details.
+        // A spec has an error a line, a device a reason; of any other error the later lines are details.
         match i == 0 || is_a_line_each {
             true => drop(writeln!(stderr, "sane-image: error: {place}{line}")),
             false => drop(writeln!(stderr, "{line}")),

@@ -25,6 +25,7 @@ use crate::formats::{FormatError, Source};
 use crate::progress::Cancelled;
 
 mod comparing;
+pub mod device;
 mod difference;
 mod fitted;
 mod gate;

@@ -1,0 +1,100 @@
+//! What is on a device: its table, its partitions, their filesystems.
+
+use std::fs::File;
+
+use super::udev::Properties;
+use crate::image::{Image, Partition};
+use crate::read::{Bytes, Window};
+use crate::swap;
+use crate::units::ByteOffset;
+
+/// A filesystem, or something in the place of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    /// `ext4`, `LUKS`.
+    pub kind: String,
+    /// Its label, or nothing. To be escaped.
+    pub label: String,
+}
+
+/// A partition as the device itself tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) number: u32,
+    pub(super) size: u64,
+    pub(super) name: String,
+    pub(super) filesystem: Option<Filesystem>,
+}
+
+/// What there is on a device that could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// GPT or MBR.
+    pub(super) table: Option<&'static str>,
+    pub(super) entries: Vec<Entry>,
+    /// Where there is no table.
+    pub(super) filesystem: Option<Filesystem>,
+}
+
+/// Looks at all that there is; what cannot be read is not there.
+pub(super) fn read(file: File, size: u64) -> Contents {
+    let disk = Window::new(file, size);
+    let Ok(Some(image)) = Image::find_on(disk.clone()) else {
+        return Contents { filesystem: by_magic(&disk), ..Contents::default() };
+    };
+    if image.is_bare() {
+        let filesystem = image.partitions().first().and_then(filesystem);
+        return Contents { filesystem, ..Contents::default() };
+    }
+    let entries = image.partitions().iter().map(|partition| Entry {
+        number: partition.number,
+        size: partition.size,
+        name: partition.name.clone(),
+        filesystem: filesystem(partition),
+    });
+    let table = if image.table().is_some() { "GPT" } else { "MBR" };
+    // A boot sector of others looks like an MBR without partitions.
+    if let Some(filesystem) = by_magic(&disk).filter(|_| image.partitions().is_empty()) {
+        return Contents { filesystem: Some(filesystem), ..Contents::default() };
+    }
+    Contents { table: Some(table), entries: entries.collect(), filesystem: None }
+}
+
+/// What udev says of a disk or a partition by itself.
+pub(super) fn of_udev(udev: &Properties) -> Option<Filesystem> {
+    let kind = udev.get("ID_FS_TYPE")?;
+    Some(Filesystem { kind, label: udev.text("ID_FS_LABEL").unwrap_or_default() })
+}
+
+fn filesystem(partition: &Partition) -> Option<Filesystem> {
+    let Some(format) = partition.format() else { return by_magic(&partition.bytes()) };
+    let label = partition.open().map(|fs| fs.summary().label.clone()).unwrap_or_default();
+    Some(Filesystem { kind: format.name().to_owned(), label })
+}
+
+/// Formats that nothing here can read, but whose owner would miss them: what is at which byte.
+const MAGICS: [(&str, u64, &[u8]); 11] = [
+    ("NTFS", 3, b"NTFS    "),
+    ("exFAT", 3, b"EXFAT   "),
+    ("BitLocker", 3, b"-FVE-FS-"),
+    ("LUKS", 0, b"LUKS\xba\xbe"),
+    ("LVM", 536, b"LVM2 001"),
+    ("XFS", 0, b"XFSB"),
+    ("F2FS", 1024, b"\x10\x20\xf5\xf2"),
+    ("bcachefs", 4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9"),
+    ("squashfs", 0, b"hsqs"),
+    ("EROFS", 1024, b"\xe2\xe1\xf5\xe0"),
+    ("ISO 9660", 32769, b"CD001"),
+];
+
+fn by_magic(bytes: &Window) -> Option<Filesystem> {
+    if let Some(area) = swap::find(bytes) {
+        return Some(Filesystem { kind: "swap".to_owned(), label: area.label });
+    }
+    let is_there = |at: u64, magic: &[u8]| {
+        let mut found = vec![0; magic.len()];
+        bytes.read_exact_at(ByteOffset(at), &mut found).is_ok() && found == magic
+    };
+    let (kind, ..) = MAGICS.iter().find(|(_, at, magic)| is_there(*at, magic))?;
+    Some(Filesystem { kind: (*kind).to_owned(), label: String::new() })
+}
