@@ -244,7 +244,8 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn means(&self) -> Means<'a> {
+    /// How to move bytes, whom to tell, and whether to stop.
+    pub fn means(&self) -> Means<'a> {
         Means { options: self.options.copy, progress: self.progress, cancel: self.cancel }
     }
 }

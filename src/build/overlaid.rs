@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use crate::copy::Means;
 use crate::formats::{Filled, FormatError, Places, Reader, Source};
@@ -59,6 +60,11 @@ impl Source for Overlaid<'_> {
             }
         }
         Ok(filled)
+    }
+
+    fn file_at(&self, at: u64) -> Option<PathBuf> {
+        let is_over = self.ranges.iter().any(|range| range.contains(&at));
+        if is_over { None } else { self.disk.file_at(at) }
     }
 }
 

@@ -25,8 +25,6 @@ mod build;
 mod cat;
 mod complete;
 mod convert;
-#[allow(dead_code, reason = "until flash is a command")]
-mod device;
 mod diff;
 mod extract;
 mod flash;

@@ -18,10 +18,12 @@ use super::verify;
 pub(super) fn images(built: &[Built], plan: &ImagePlan, elapsed: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
     built.iter().try_for_each(|built| partition_line(&mut out, built, elapsed))?;
-    for partition in &plan.partitions {
-        writeln!(out, "{}", describe(partition, plan))?;
-    }
-    Ok(())
+    partitions(plan).try_for_each(|line| Ok(writeln!(out, "{line}")?))
+}
+
+/// A line about each partition.
+pub(super) fn partitions(plan: &ImagePlan) -> impl Iterator<Item = String> + '_ {
+    plan.partitions.iter().map(|partition| describe(partition, plan))
 }
 
 /// One line about a finished bare partition.

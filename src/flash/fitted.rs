@@ -2,6 +2,7 @@
 //! before it, and what used to be in the way is free.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -175,6 +176,12 @@ impl Source for Fitted<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn file_at(&self, at: u64) -> Option<PathBuf> {
+        let is_written =
+            self.fit.writes.iter().any(|(start, bytes)| at >= start.0 && at - start.0 < bytes.len() as u64);
+        if is_written || at >= self.inner.map().size() { None } else { self.inner.file_at(at) }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use super::device::human;
 use super::difference::Locate;
 use super::fitted::{FitError, Fitted, Space, Tables};
 use crate::convert::Original;
 use crate::formats::Source;
 use crate::image::{Image, Partition};
 use crate::progress::Progress;
-use crate::read::{self, Contents, FileSystem, Kind, ReadError, escape, walk};
+use crate::read::{Contents, FileSystem, Format, Kind, ReadError, escape, walk};
 use crate::units::ByteOffset;
 
 /// The attribute of a partition in a GPT that says that nobody writes to it (UAPI group, Discoverable Partitions).
@@ -39,6 +40,21 @@ impl ImageSource {
         self.original.is_private()
     }
 
+    /// A line about each of its partitions.
+    pub fn partitions(&self) -> Vec<String> {
+        let image = self.original.image();
+        let bare = image.filter(|image| image.is_bare()).and_then(|image| image.partitions().first());
+        if let Some(bare) = bare {
+            return vec![format!("no partitions, a bare {}", format_name(bare))];
+        }
+        let partitions = image.map(Image::partitions).unwrap_or_default();
+        let describe = |partition: &Partition| {
+            let (number, size, name) = (partition.number, human(partition.size), escape::text(&partition.name));
+            format!("partition {number}, {size} {}, \"{name}\"", format_name(partition))
+        };
+        partitions.iter().map(describe).collect()
+    }
+
     /// Lays it out for a device.
     ///
     /// # Errors
@@ -52,10 +68,14 @@ impl ImageSource {
     }
 }
 
+fn format_name(partition: &Partition) -> &'static str {
+    partition.format().map_or("of unknown contents", Format::name)
+}
+
 /// The partition that gets more room: the last of the disk, if its filesystem can be made larger where it is.
 fn growing(image: &Image) -> Option<u32> {
     let last = image.partitions().iter().max_by_key(|partition| partition.offset.0.saturating_add(partition.size))?;
-    let grows = matches!(last.format(), Some(read::Format::Ext4 | read::Format::Btrfs));
+    let grows = matches!(last.format(), Some(Format::Ext4 | Format::Btrfs));
     (grows && !image.is_bare() && last.attributes & READ_ONLY == 0).then_some(last.number)
 }
 
