@@ -359,6 +359,24 @@ pub fn stream(
     })
 }
 
+/// Builds the raw image as a file on the filesystem of `directory` that has no name in the end, for whoever wants it only
+/// for a while. It is not written out. Only its owner may read it.
+///
+/// # Errors
+/// As of [`build`].
+pub fn nameless(
+    prepared: &mut Prepared,
+    directory: &Path,
+    install_bootloader: Option<&str>,
+    context: Context<'_>,
+) -> Result<File, BuildError> {
+    let scratch = Scratch::beside(directory)?;
+    let name = prepared.plan.name.clone();
+    let mut outputs = Outputs::open(scratch.path(), &name, &Forms::default(), Privacy::Owner)?;
+    write_image(prepared, &mut outputs, install_bootloader, context)?;
+    Ok(outputs.image().file().try_clone()?)
+}
+
 /// Whether there has to be a raw image before anything else can be made.
 fn wants_image(prepared: &Prepared, install_bootloader: Option<&str>) -> bool {
     install_bootloader.is_some() || prepared.nix.known().is_none()

@@ -26,6 +26,7 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! image ─ add ─▶ image                    with more files, laid out again
 //! image ─ convert ─▶ image                in another form, see formats
+//! image ─ vm ─▶ QEMU's command line        that boots it
 //! ```
 //!
 //! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
@@ -95,6 +96,8 @@ pub mod build;
 pub mod add;
 
 pub mod convert;
+
+pub mod vm;
 
 #[doc(hidden)]
 pub mod fuzzing;

@@ -17,6 +17,7 @@ use super::inspect::InspectArgs;
 use super::ls::LsArgs;
 use super::threads;
 use super::verify::VerifyArgs;
+use super::vm::VmArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
@@ -41,6 +42,7 @@ pub(super) enum Command {
     Plan(PlanArgs),
     Add(AddArgs),
     Convert(ConvertArgs),
+    Vm(VmArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),
