@@ -36,7 +36,7 @@ use self::extra::ExtraParts;
 pub use self::forms::{BadForms, Forms};
 use self::nix::NixPart;
 pub use self::outputs::{OutputFile, Outputs};
-pub use self::shown::{show, stream};
+pub use self::shown::{nameless, show, stream};
 use self::shown::{wants_image, with_source};
 
 pub mod bootloader;

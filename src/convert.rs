@@ -179,6 +179,16 @@ impl Original {
         Ok(to.flush().map_err(FormatError::Write)?)
     }
 
+    /// Writes the disk's own bytes to an empty file that is open to be read and written.
+    ///
+    /// # Errors
+    /// If the image cannot be read, or the file cannot be written.
+    pub fn to_raw(&self, file: &fs::File, means: Means<'_>) -> Result<(), ConvertError> {
+        let form = Form { format: Format::Raw, level: Format::Raw.default_level(), block_map: false };
+        formats::write(form.format, &self.existing, file, self.making(form, means))?;
+        Ok(())
+    }
+
     fn making<'a>(&self, form: Form, means: Means<'a>) -> Making<'a> {
         Making { level: form.level, identity: self.identity, sector_size: self.sector_size, means }
     }

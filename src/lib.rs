@@ -27,6 +27,7 @@
 //! image ─ add ─▶ image                    with more files, laid out again
 //! image ─ convert ─▶ image                in another form, see formats
 //! image ─ flash ─▶ a device               what somebody reads of it, the table last, read back
+//! image ─ vm ─▶ QEMU's command line        that boots it
 //! ```
 //!
 //! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
@@ -100,6 +101,7 @@ pub mod add;
 pub mod convert;
 
 pub mod flash;
+pub mod vm;
 
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,7 +1,8 @@
 //! The disk of a spec, shown to whoever takes its bytes elsewhere: with no image of it, as far as that goes.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::bootloader::{BootloaderError, Installer};
 use super::map::{self, Gaps};
@@ -9,7 +10,7 @@ use super::nix::Ext4Part;
 use super::overlaid::Overlaid;
 use super::{BuildError, Context, Forms, Outputs, Prepared, planned, write_image};
 use crate::formats::{Existing, Source};
-use crate::output::Scratch;
+use crate::output::{Privacy, Scratch};
 use crate::plan::Role;
 use crate::read::Window;
 use crate::units::ByteOffset;
@@ -84,6 +85,24 @@ fn show_planned<T>(
     }
     let rehearsed = Window::new(rehearsed.try_clone()?, plan.size);
     planned::with(prepared, nix, context, |disk| Ok(see(&Overlaid::new(disk, rehearsed, written))))
+}
+
+/// Builds the raw image as a file on the filesystem of `directory` that has no name in the end, for whoever wants it only
+/// for a while. It is not written out. Only its owner may read it.
+///
+/// # Errors
+/// As of [`build`](super::build).
+pub fn nameless(
+    prepared: &mut Prepared,
+    directory: &Path,
+    install_bootloader: Option<&str>,
+    context: Context<'_>,
+) -> Result<File, BuildError> {
+    let scratch = Scratch::beside(directory)?;
+    let name = prepared.plan.name.clone();
+    let mut outputs = Outputs::open(scratch.path(), &name, &Forms::default(), Privacy::Owner)?;
+    write_image(prepared, &mut outputs, install_bootloader, context)?;
+    Ok(outputs.image().file().try_clone()?)
 }
 
 /// Whether there has to be a raw image before anything else can be made.

@@ -18,6 +18,7 @@ use super::inspect::InspectArgs;
 use super::ls::LsArgs;
 use super::threads;
 use super::verify::VerifyArgs;
+use super::vm::VmArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
@@ -43,6 +44,7 @@ pub(super) enum Command {
     Add(AddArgs),
     Convert(ConvertArgs),
     Flash(FlashArgs),
+    Vm(VmArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),
