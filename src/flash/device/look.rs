@@ -36,6 +36,9 @@ pub struct RegularFile {
     pub is_permitted: bool,
 }
 
+/// What stands in /dev where a program wrote to a device that was not there.
+const LEFT_OVER: &str = "regular file in memory, left by a program that found no device there (`rm` removes it)";
+
 /// All that is read once for all devices of a machine.
 pub(super) struct Machine<'a> {
     pub(super) host: &'a Host,
@@ -81,6 +84,9 @@ fn look_by(host: &Host, path: &Path, ask: Ask) -> Result<Found, Refusal> {
         }
         Node::File(size) => {
             let (in_use, real) = (InUse::read(host), host.resolve(path).unwrap_or_else(|_| path.to_owned()));
+            if real.starts_with("/dev") && !real.starts_with("/dev/shm") {
+                return Err(Refusal::NotADevice { path: path.to_owned(), kind: LEFT_OVER });
+            }
             let (loops, is_swap) = (in_use.loops_of(&real), in_use.is_swap(&real));
             let is_permitted = host.may_write(path);
             Ok(Found::File(RegularFile { path: path.to_owned(), size, loops, is_swap, is_permitted }))
