@@ -24,9 +24,6 @@ mod image;
 mod place;
 mod spec;
 
-/// The permission bits of a new file before the umask, and those of one that not everybody may read.
-const MODE: u32 = 0o666;
-const PRIVATE: u32 = 0o600;
 
 /// Write a spec or an image to a card, a stick or a disk.
 ///
