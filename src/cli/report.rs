@@ -50,21 +50,21 @@ pub(super) fn converted(out: &Path, format: Format, converted: &Converted, elaps
 
 /// One line about a device that was written.
 pub(super) fn flashed(device: &str, flashed: &Flashed, elapsed: Duration) -> Result<()> {
-    let Flashed { written, zeros, free, discarded, is_compared, .. } = *flashed;
+    let Flashed { written, zeros, free, discarded, writing, is_compared, .. } = *flashed;
     let seconds = elapsed.as_secs_f64();
     let free = match free {
         0 => String::new(),
         _ if discarded == 0 => format!(", {} of free space left as it was", BinaryBytes(free)),
-        _ => format!(", {} of {} of free space discarded", BinaryBytes(discarded), BinaryBytes(free)),
+        _ => format!(", {} of free space discarded", BinaryBytes(discarded)),
     };
-    let rate = written.saturating_mul(1000).checked_div(u64::try_from(elapsed.as_millis())?).unwrap_or(written);
-    let compared = if is_compared { "compared" } else { "not compared" };
+    let rate = written.saturating_mul(1000).checked_div(u64::try_from(writing.as_millis())?).unwrap_or(written);
+    let compared = if is_compared { "read back and compared" } else { "not read back" };
     writeln!(
         io::stdout().lock(),
-        "{device}: {} written ({} of it zeros){free}, in {seconds:.1} s ({}/s), {compared}",
+        "{device}: {} written at {}/s ({} of it zeros){free}, {compared}, in {seconds:.1} s",
         BinaryBytes(written),
-        BinaryBytes(zeros),
         BinaryBytes(rate),
+        BinaryBytes(zeros),
     )?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::units::ByteOffset;
 
 /// Tells what a byte of a disk is part of.
 pub trait Locate: Sync {
-    /// A phrase such as `partition 2 ("nix"), byte 4096 of it, in nix/store/…/bin/x`; `None` if nothing is known of it.
+    /// A phrase such as `byte 4096 of partition 2 ("nix"), in nix/store/…/bin/x`; `None` if nothing is known of it.
     fn locate(&self, at: ByteOffset) -> Option<String>;
 }
 
@@ -49,19 +49,18 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.as_ref().map(|place| format!(", {place},")).unwrap_or_default();
+        let place = self.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
         match self.found {
             Some(Found { at, wanted, found }) => {
                 write!(f, "byte {at}{place} is {found:#04x}, but {wanted:#04x} was written")?;
             }
             None => write!(
                 f,
-                "bytes {} to {}{place} were not the same when they were read back, and are now; the device, its reader or \
-                 the source is not to be trusted",
+                "bytes {} to {}{place} were not the same when they were read back, and are now",
                 self.window.start,
                 self.window.end.saturating_sub(1)
             )?,
         }
-        write!(f, " (the device or its reader is broken, or smaller than it says; use another)")
+        write!(f, "; the device or its reader is broken, or smaller than it says: use another")
     }
 }

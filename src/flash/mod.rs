@@ -17,6 +17,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -72,6 +73,8 @@ pub struct Flashed {
     pub free: u64,
     /// How many of these were discarded; the others have what was there before.
     pub discarded: u64,
+    /// How long it took until all was written.
+    pub writing: Duration,
     /// Whether all was read back and is right.
     pub is_compared: bool,
     /// Whether the kernel knows the new partitions.
@@ -97,6 +100,7 @@ pub fn flash(
     let writing = Writing::new(source, medium, &plan, means);
     means.cancel.check().map_err(|why| error(why.into(), State::Untouched))?;
     let at = |state| move |why| error(why, state);
+    let started = Instant::now();
     writing.wipe_ends().map_err(at(State::Unusable))?;
     let discarded = writing.discard().map_err(at(State::Unusable))?;
     writing.write_most().map_err(at(State::Unusable))?;
@@ -105,6 +109,7 @@ pub fn flash(
         let is_wiped = writing.wipe_ends().is_ok();
         return Err(error(why, if is_wiped { State::Unusable } else { State::Doubtful }));
     }
+    let took = started.elapsed();
     if check == Check::ReadBack
         && let Err(why) = compare(source, medium, &plan, writing.sums(), locate, means)
     {
@@ -120,7 +125,7 @@ pub fn flash(
     let is_reread = medium.finish().is_ok();
     let (written, zeros) = plan.bytes(source.map());
     let is_compared = check == Check::ReadBack;
-    Ok(Flashed { written, zeros, free: plan.free_bytes(), discarded, is_compared, is_reread })
+    Ok(Flashed { written, zeros, free: plan.free_bytes(), discarded, writing: took, is_compared, is_reread })
 }
 
 /// A device that is not as it was wanted: why, and in which state it is.
