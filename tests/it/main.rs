@@ -16,6 +16,7 @@ mod convert;
 mod damage;
 mod database;
 mod determinism;
+mod devices;
 mod diff;
 mod disk_size;
 mod edge_cases;

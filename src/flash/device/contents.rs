@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::udev::Properties;
 use crate::image::{Image, Partition};
-use crate::read::{Bytes, Window};
+use crate::read::{Bytes, Format, Window};
 use crate::swap;
 use crate::units::ByteOffset;
 
@@ -68,8 +68,24 @@ pub(super) fn of_udev(udev: &Properties) -> Option<Filesystem> {
 
 fn filesystem(partition: &Partition) -> Option<Filesystem> {
     let Some(format) = partition.format() else { return by_magic(&partition.bytes()) };
-    let label = partition.open().map(|fs| fs.summary().label.clone()).unwrap_or_default();
+    let label = partition.open().map(|fs| fs.summary().label.clone());
+    // One that is damaged, or that the kernel is writing to just now, has a label all the same.
+    let label = label.unwrap_or_else(|_| bare_label(format, &partition.bytes()));
     Some(Filesystem { kind: format.name().to_owned(), label })
+}
+
+/// The label where each format has it.
+fn bare_label(format: Format, bytes: &Window) -> String {
+    let (at, len) = match format {
+        Format::Ext4 => (1024 + 120, 16),
+        Format::Btrfs => (65536 + 299, 256),
+        Format::Vfat => (71, 11),
+    };
+    let mut label = vec![0; len];
+    match bytes.read_exact_at(ByteOffset(at), &mut label) {
+        Ok(()) => String::from_utf8_lossy(&label).trim_end_matches(['\0', ' ']).to_owned(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Formats that nothing here can read, but whose owner would miss them: what is at which byte.
@@ -97,4 +113,39 @@ fn by_magic(bytes: &Window) -> Option<Filesystem> {
     };
     let (kind, ..) = MAGICS.iter().find(|(_, at, magic)| is_there(*at, magic))?;
     Some(Filesystem { kind: (*kind).to_owned(), label: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_of_what_cannot_be_read() {
+        for (format, at, label) in
+            [(Format::Ext4, 1144, "theirs"), (Format::Btrfs, 65835, "pool"), (Format::Vfat, 71, "STICK")]
+        {
+            let mut bytes = vec![0; 1 << 17];
+            bytes[at..][..label.len()].copy_from_slice(label.as_bytes());
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
+            assert_eq!(bare_label(format, &Window::new(file, 1 << 17)), label);
+        }
+    }
+
+    #[test]
+    fn what_nothing_here_reads() {
+        for (kind, at, magic) in MAGICS {
+            let mut bytes = vec![0; 1 << 16];
+            bytes[usize::try_from(at).unwrap()..][..magic.len()].copy_from_slice(magic);
+            // A boot sector, which could be an MBR.
+            bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
+            let found = read(file, 1 << 16);
+            assert_eq!(
+                (found.table, found.filesystem.map(|filesystem| filesystem.kind)),
+                (None, Some(kind.to_owned()))
+            );
+        }
+    }
 }

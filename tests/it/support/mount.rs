@@ -39,6 +39,19 @@ impl LoopDevice {
         Self::attach(image, access, [format!("--sector-size={sector_size}")])
     }
 
+    /// A whole disk of this sector size whose partitions the kernel knows, or `None` where that cannot be.
+    pub(crate) fn with_partitions(image: &Path, sector_size: u32) -> Option<Self> {
+        let device = Self::of_disk(image, sector_size, Access::ReadWrite).filter(|_| need("partx"))?;
+        // Not `--partscan`: a kernel can know partitions and no tables.
+        run(tool("partx").arg("--update").arg(device.path()));
+        Some(device)
+    }
+
+    /// The node of a partition.
+    pub(crate) fn partition(&self, number: u32) -> PathBuf {
+        PathBuf::from(format!("{}p{number}", self.0.display()))
+    }
+
     fn attach(image: &Path, access: Access, options: impl IntoIterator<Item = String>) -> Option<Self> {
         let control = Path::new("/dev/loop-control").exists();
         if !need_root() || !need("losetup") || !(control || skip(Lack::other("no loop devices"))) {
