@@ -24,7 +24,6 @@ mod image;
 mod place;
 mod spec;
 
-
 /// Write a spec or an image to a card, a stick or a disk.
 ///
 /// Shows the device and what will be on it, and asks first; without DEVICE, lists the disks that there are. The disk of a
