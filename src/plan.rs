@@ -1,7 +1,7 @@
 //! The whole image on paper: what lies where, before a byte is written. Pure.
 //!
 //! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image;
-//! `docs/layout-json.md` describes the keys.
+//! `docs/reference/layout-json.md` describes the keys.
 
 use serde::{Serialize, Serializer};
 use thiserror::Error;

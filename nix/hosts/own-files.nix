@@ -9,7 +9,7 @@
 #   nix build .#imgs.<host>.spec -o spec.json
 #   sane-image build spec.json --extra-files secrets --out result
 #
-# docs/files.md has more of this.
+# docs/how-to/own-files.md has more of this.
 {
   imports = [ ./common/base.nix ];
 

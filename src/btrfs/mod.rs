@@ -2,7 +2,7 @@
 //!
 //! Takes a [`FileTree`](crate::source::tree::FileTree); [`layout`] decides every block, purely, before the first byte
 //! is written; [`writer`] then writes the trees, sorted, bottom-up, once, while `copy` moves the contents.
-//! `docs/btrfs.md` draws the result and gives the reason for each choice.
+//! `docs/explanation/btrfs.md` draws the result and gives the reason for each choice.
 
 use std::fmt;
 

@@ -47,7 +47,7 @@ pub(super) struct DiffArgs {
     /// Compare file by file, contents included
     #[arg(long)]
     files: bool,
-    /// Print the differences as JSON; docs/diff-json.md explains it
+    /// Print the differences as JSON; docs/reference/diff-json.md explains it
     #[arg(long)]
     json: bool,
     /// Cores to use; what is found does not depend on it; more than four threads a core are not
@@ -341,7 +341,7 @@ fn table(rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
-// ---- for machines, as docs/diff-json.md has it
+// ---- for machines, as docs/reference/diff-json.md has it
 
 fn json(diff: &Diff) -> serde_json::Value {
     let disk = diff.disk.as_ref().map(|disk| {

@@ -30,7 +30,7 @@ pub(super) struct InspectArgs {
     /// A disk image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), a bare partition image, or a block device
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Print the report as JSON; docs/inspect-json.md describes it
+    /// Print the report as JSON; docs/reference/inspect-json.md describes it
     #[arg(long)]
     json: bool,
     /// Write the report as a page to this file, instead of printing it; with --json, do both. `-` is standard output

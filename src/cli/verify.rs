@@ -41,7 +41,7 @@ pub(super) struct VerifyArgs {
     /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     registration: Option<PathBuf>,
-    /// Print what was found as JSON; docs/verify-json.md explains it
+    /// Print what was found as JSON; docs/reference/verify-json.md explains it
     #[arg(long)]
     json: bool,
     /// Cores to use; what is found does not depend on it; more than four threads a core are not
@@ -128,7 +128,7 @@ fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
 }
 
-/// As docs/verify-json.md has it.
+/// As docs/reference/verify-json.md has it.
 fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
     let filesystems =
         report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": format.name() }));

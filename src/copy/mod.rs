@@ -53,7 +53,7 @@ const THREADS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// More threads than this do not copy faster, but each holds a window: 64 MiB in all, whatever the machine.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// Parts of files at least this long are left to the kernel if it can share or copy them, in bytes; shorter ones are
-/// as cheaply gathered (docs/performance.md has the figures).
+/// as cheaply gathered (docs/explanation/performance.md has the figures).
 const OFFLOAD_MIN: u64 = 64 << 10;
 
 /// Which way the bytes take.

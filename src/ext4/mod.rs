@@ -2,7 +2,7 @@
 //!
 //! Takes a [`FileTree`](crate::source::tree::FileTree); [`layout`] decides every block, purely, before
 //! the first byte is written; [`writer`] then writes the metadata, while `copy` moves the contents.
-//! `docs/ext4.md` draws the result and gives the reason for each choice.
+//! `docs/explanation/ext4.md` draws the result and gives the reason for each choice.
 //!
 //! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote. Both stand on `volume`, which shares with the
 //! writer only the on-disk structures in [`format`](mod@format), the checksum and the hash.

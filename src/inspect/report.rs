@@ -1,4 +1,4 @@
-//! What there is to know about an image, as data: the schema of `inspect --json`, see docs/inspect-json.md.
+//! What there is to know about an image, as data: the schema of `inspect --json`, see docs/reference/inspect-json.md.
 //!
 //! All names that come from the image are escaped for people already. Sizes and offsets are in bytes.
 
