@@ -33,6 +33,104 @@
 //! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
 //! that its raw image is written first, and is the source of all other forms.
 //!
+//! # From Rust
+//!
+//! Plan an image: [`build::prepare`] decides where every byte goes, and writes nothing.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::fs;
+//! use std::num::NonZeroUsize;
+//!
+//! use sane_image::build::{self, Context, Options, Proof};
+//! use sane_image::copy::{self, Engine};
+//! use sane_image::plan::SizeMultiple;
+//! use sane_image::progress::{Cancel, Silent};
+//! use sane_image::spec;
+//! use sane_image::store::StoreRoot;
+//!
+//! let spec = spec::parse(&fs::read_to_string("tests/fixtures/example/spec.json")?)?;
+//! // Where the store is on this machine: `None` for /nix/store itself.
+//! let root = fs::canonicalize("tests/fixtures/example")?;
+//! let store_root = StoreRoot::new(spec.store_dir.clone(), Some(root));
+//! let options = Options {
+//!     store_root: &store_root,
+//!     copy: copy::Options { threads: NonZeroUsize::MIN, engine: Engine::Auto },
+//!     proof: Proof::None,
+//!     extra_files: None,
+//!     size_multiple: SizeMultiple::default(),
+//! };
+//! let cancel = Cancel::new();
+//! let context = Context { options, progress: &Silent, cancel: &cancel };
+//!
+//! let prepared = build::prepare(&spec, context)?;
+//! for partition in &prepared.plan.partitions {
+//!     println!("{}: {} bytes from byte {}", partition.name, partition.size, partition.offset);
+//! }
+//! # assert_eq!(prepared.plan.partitions.len(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Build it, in one or more forms, then open it again, read a file of it and verify it. Nothing has its final name before it is whole.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::fs;
+//! # use std::num::NonZeroUsize;
+//! use std::path::Path;
+//!
+//! use sane_image::build::{self, Forms, Outputs};
+//! use sane_image::formats::Format;
+//! use sane_image::image::{Image, PartName};
+//! use sane_image::verify;
+//! # use sane_image::build::{Context, Options, Proof};
+//! # use sane_image::copy::{self, Engine};
+//! # use sane_image::plan::SizeMultiple;
+//! # use sane_image::progress::{Cancel, Silent};
+//! # use sane_image::store::StoreRoot;
+//! # let spec = sane_image::spec::parse(&fs::read_to_string("tests/fixtures/example/spec.json")?)?;
+//! # let store_root = StoreRoot::new(spec.store_dir.clone(), Some(fs::canonicalize("tests/fixtures/example")?));
+//! # let copy = copy::Options { threads: NonZeroUsize::MIN, engine: Engine::Auto };
+//! # let size_multiple = SizeMultiple::default();
+//! # let options = Options { store_root: &store_root, copy, proof: Proof::None, extra_files: None, size_multiple };
+//! # let cancel = Cancel::new();
+//! # let context = Context { options, progress: &Silent, cancel: &cancel };
+//! # let directory = tempfile::tempdir()?;
+//! # let out = directory.path().join("out");
+//!
+//! // `spec` and `context` as above; `out` is a directory.
+//! let forms = Forms::new(&[Format::Raw, Format::Qcow2], None, false)?;
+//! let outputs = Outputs::open(&out, &spec.name, &forms, context.options.privacy())?;
+//! let mut prepared = build::prepare(&spec, context)?;
+//! let bootloader = spec.install_bootloader.as_deref();
+//! for built in build::build(&mut prepared, outputs, &forms, bootloader, context)? {
+//!     println!("{}: {} bytes", built.path.display(), built.size);
+//! }
+//!
+//! // Images of any form, whoever made them.
+//! let image = Image::open(&out.join("nixos.qcow2"))?;
+//! let boot = image.find(&PartName::Boot)?.open()?;
+//! let mut text = [0; 100];
+//! let len = boot.open(Path::new("extlinux/extlinux.conf"))?.read_at(0, &mut text)?;
+//! println!("{}", String::from_utf8_lossy(&text[..len]));
+//! # assert!(text[..len].starts_with(b"# Generated file"));
+//!
+//! let jobs = NonZeroUsize::MIN;
+//! let report = verify::verify(&image, verify::Options { jobs, registration: None, progress: &Silent, cancel: &cancel })?;
+//! for fault in &report.faults {
+//!     println!("{fault}");
+//! }
+//! assert!(report.is_right());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The stages one by one, for programs that need only some of them: [`spec`], [`source`], [`ext4::layout`], [`plan`],
+//! [`formats`]. [`inspect::inspect`], [`extract`], [`diff`], [`convert`] and [`add`] are what the commands of these names do.
+//!
+//! # The order of the modules
+//!
 //! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`], [`mounts`] and
 //! [`read`] are the vocabulary of all.
 

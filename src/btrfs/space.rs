@@ -188,7 +188,7 @@ pub struct Chunks {
 impl Chunks {
     /// The chunks for so many nodes of the chunk tree and of all other trees, and so many sectors in each data chunk.
     ///
-    /// Metadata gets half as much again and [`METADATA_HEADROOM`], so that a system whose disk is full of data
+    /// Metadata gets half as much again and `METADATA_HEADROOM`, so that a system whose disk is full of data
     /// can still write.
     pub fn new(chunk_nodes: u64, metadata_nodes: u64, space: DataSpace, data_used: &[u64]) -> Self {
         let system = Chunk::two_copies(group::SYSTEM_DUP, SYSTEM_START, SYSTEM_BYTES);

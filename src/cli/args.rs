@@ -22,7 +22,7 @@ use super::vm::VmArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
-/// Needs no root, no VM, no loop device and no mkfs, and gives the same bytes on every machine.
+/// Needs no root, no VM, no loop device and no mkfs, and makes the same bytes on every machine.
 #[derive(Debug, Parser)]
 #[command(name = "sane-image", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub(super) struct Cli {
@@ -57,8 +57,8 @@ pub(super) enum Command {
 
 /// Build the image that a spec describes.
 ///
-/// Writes DIR/<name>.img, or a file of each form that --format names, and DIR/layout.json, which tells where in the
-/// image everything is. All of them appear only when they are whole.
+/// Writes DIR/<name>.img, or one file for each form of --format, and DIR/layout.json, which lists where everything is
+/// in the image. A file gets its name only when it is complete.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
@@ -79,37 +79,36 @@ pub(super) struct BuildArgs {
     /// standard output, to which raw and zst can go
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     pub(super) out: PathBuf,
-    /// Make files of these forms, all with the same disk [default: raw]; --only takes gce alone, for the slice of its larger
-    /// disk
+    /// Make a file of each of these forms, all with the same disk [default: raw]; with --only, only gce is allowed: its
+    /// disk is larger
     #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats())]
     pub(super) format: Vec<Format>,
     /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
     #[arg(long, value_name = "N", requires = "format", conflicts_with = "only", allow_negative_numbers = true)]
     pub(super) level: Option<i32>,
-    /// Write <name>.img.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
+    /// Also write <name>.img.bmap: the blocks that a device needs, and their checksums, for `bmaptool copy`
     #[arg(long, conflicts_with = "only")]
     pub(super) bmap: bool,
-    /// Write the bare filesystem of one partition, equal to the byte to its slice of the whole image
+    /// Write only the filesystem of one partition, the same bytes as in the whole image
     #[arg(long, value_enum, value_name = "PART")]
     pub(super) only: Option<Part>,
-    /// Do not run the spec's installBootloader, nor rehearse it
+    /// Do not run the spec's installBootloader, and do not rehearse it
     #[arg(long)]
     pub(super) no_bootloader: bool,
-    /// Cores to use; the image does not depend on it; more than four threads a core are not
-    /// started [default: all]
+    /// How many threads to use, at most four per core; the image is the same [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     pub(super) jobs: Option<NonZeroUsize>,
-    /// Prove the image, as `verify` does, before it gets its final name
+    /// Verify the image, as `verify` does, before it gets its final name
     #[arg(long)]
     pub(super) verify: bool,
-    /// How to move the contents of files; the image does not depend on it
+    /// How to copy the contents of files; the image is the same
     #[arg(long, value_enum, default_value_t = Io::Auto)]
     pub(super) io: Io,
 }
 
-/// Show what `build` would make, and where everything would lie, without writing an image.
+/// Show what `build` would make, and where everything would be, without writing an image.
 ///
-/// Scans the closure and runs populateCmd, as `build` does, so that what does not fit is told here too.
+/// Scans the closure and runs populateCmd, as `build` does, and so prints the same errors if something does not fit.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
@@ -127,38 +126,39 @@ pub(super) struct PlanArgs {
 
 /// Lay files over an image that exists.
 ///
-/// So one image serves many machines, each with keys of its own. Where a file goes follows from the mounts of the system
-/// in the image: /boot/x lands on the boot partition. All that is in the image stays; a file of the same name is
-/// replaced, but for store paths. Only the owner may read the new image. The old one is not touched before the new one is
-/// whole, and not at all with --out.
+/// With it, one image serves many machines, each with its own keys. Files go where the system in the image mounts its
+/// filesystems: /boot/x goes to the boot partition. Everything else in the image stays. A file of the same name is
+/// replaced, except in the store. Only the owner may read the new image. The old image stays as it is until the new one
+/// is complete, and with --out it is never changed.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
   A copy of an image for the machine called berta, with its host key in berta/etc/ssh:
     sane-image add nixos.img --extra-files berta --out berta.img")]
 pub(super) struct AddArgs {
-    /// The image: a disk or a bare filesystem, no matter who made it
+    /// The image: a disk or one filesystem, made by any program
     #[arg(value_name = "IMAGE", value_hint = ValueHint::FilePath)]
     pub(super) image: PathBuf,
-    /// Lay all that is in DIR over `/` of the image, with its modes, owned by root; directories that are there already
-    /// stay as they are
+    /// Copy everything in DIR to `/` of the image, with its modes, owned by root; directories that exist keep their
+    /// mode and owner
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) extra_files: PathBuf,
-    /// Give PATH of what is added, and all below it, to a user and a group; may be repeated, the last one counts
+    /// Set the owner of PATH, which is one of the new files, and of everything below it; may be repeated, the last one
+    /// counts
     #[arg(long, num_args = 2, value_names = ["PATH", "UID:GID"])]
     pub(super) chown: Vec<OsString>,
-    /// Write the new image to FILE [default: it takes the place of IMAGE]
+    /// Write the new image to FILE [default: it replaces IMAGE]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) out: Option<PathBuf>,
-    /// Cores to use; the image does not depend on it [default: all]
+    /// How many threads to use; the image is the same [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     pub(super) jobs: Option<NonZeroUsize>,
 }
 
 /// Print a completion script for a shell.
 ///
-/// It completes commands, options and their values, files, the partitions of an image, and the files in them. The script
-/// calls the `sane-image` on your PATH.
+/// It completes commands, options and their values, files, the partitions of an image, and the files in them. The
+/// script runs `sane-image` from your PATH.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -183,26 +183,25 @@ pub(super) struct ManArgs {
     pub(super) dir: PathBuf,
 }
 
-/// What is to become an image.
+/// The input of an image.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
     /// The JSON spec, as the NixOS module writes it; `-` reads it from standard input
     #[arg(value_name = "SPEC")]
     pub(super) spec: PathBuf,
-    /// Read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths in the image stay the same
+    /// Read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths in the image do not change
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) store_root: Option<PathBuf>,
 }
 
-/// What is laid over the image.
+/// Files that are added to the image.
 #[derive(Debug, Args)]
 pub(super) struct OwnArgs {
-    /// Lay all that is in DIR over `/` of the image, with its modes, owned by root; then only the owner may
-    /// read the image
+    /// Copy everything in DIR to `/` of the image, with its modes, owned by root; only you may read the image then
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) extra_files: Option<PathBuf>,
-    /// Give PATH of the image, as far as it is no store path, and all below it to a user and a group;
-    /// may be repeated, the last one counts
+    /// Set the owner of PATH in the image and of everything below it, except store paths; may be repeated, the last one
+    /// counts
     #[arg(long, num_args = 2, value_names = ["PATH", "UID:GID"], requires = "extra_files")]
     pub(super) chown: Vec<OsString>,
 }
@@ -223,13 +222,13 @@ pub(super) enum Part {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Io {
-    /// The best way that the filesystems allow
+    /// The fastest way that the filesystems allow
     Auto,
-    /// Let the image share the extents of large files; an error where the filesystem cannot
+    /// Share the extents of large files between store and image; an error if the filesystem cannot
     Reflink,
-    /// Write past the page cache; an error where the filesystem cannot
+    /// Write past the page cache; an error if the filesystem cannot
     Direct,
-    /// Let the kernel, or a file server, copy large files; an error where it cannot
+    /// Let the kernel or a file server copy large files; an error if it cannot
     #[value(name = "copy_file_range", alias = "copy-file-range")]
     CopyFileRange,
     /// Write through the page cache

@@ -15,8 +15,8 @@ const CHUNK: usize = 1 << 20;
 
 /// Print files in an image.
 ///
-/// Links are followed as far as they stay in the partition. A PATH is taken from the partition's root, or, if it is
-/// absolute and not found there, as the running system would see it.
+/// Links are followed inside the partition. PATH starts at the partition's root. An absolute PATH that is not found
+/// there is looked up as in the running system.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:

@@ -20,9 +20,9 @@ use super::{progress, report, signals, threads};
 
 /// Write an image in another form.
 ///
-/// Reads what all other commands read, whoever made it, and any other disk. FILE appears when it is whole, and has the
-/// same bytes whenever and wherever it is made. What the filesystems call free is left out of it, if there is no fault in
-/// them. On standard output, a reader that goes before the end makes the program die of SIGPIPE (141 in a shell).
+/// Reads every image that the other commands read, and any other disk. FILE gets its name only when it is complete, and
+/// has the same bytes on every machine. Free space is left out if the filesystems have no fault. If a reader of
+/// standard output ends early, the program ends by SIGPIPE (141 in a shell).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,10 +47,10 @@ pub(super) struct ConvertArgs {
     /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     level: Option<i32>,
-    /// Write FILE.bmap besides: the blocks that a device needs, and their checksums, for `bmaptool copy`
+    /// Also write FILE.bmap: the blocks that a device needs, and their checksums, for `bmaptool copy`
     #[arg(long)]
     bmap: bool,
-    /// Cores to use; the file does not depend on it [default: all]
+    /// How many threads to use; the file is the same [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }

@@ -26,10 +26,10 @@ const LONG: usize = 80;
 /// As many files outside the store as are named of each partition, unless all files are asked for.
 const OUTSIDE: usize = 100;
 
-/// Tell what changed from one image to the next, or from a closure to an image.
+/// Show what changed from one image to the next, or from a closure to an image.
 ///
-/// Compares partitions, filesystems, files outside the store, store paths by name and version, and what boots. Fails if
-/// anything differs.
+/// Compares partitions, filesystems, files outside the store, store paths by name and version, and what boots. Exits 1
+/// if anything differs.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -50,8 +50,7 @@ pub(super) struct DiffArgs {
     /// Print the differences as JSON; docs/reference/diff-json.md explains it
     #[arg(long)]
     json: bool,
-    /// Cores to use; what is found does not depend on it; more than four threads a core are not
-    /// started [default: all]
+    /// How many threads to use, at most four per core; the result is the same [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }

@@ -18,10 +18,11 @@ use super::{progress, signals};
 
 /// Copy files out of an image, into a directory or as a tar.
 ///
-/// Each file keeps its path: `nix/store/…-hello/bin/hello` becomes DIR/nix/store/…-hello/bin/hello. Modes, times
-/// and links are restored; owners, and the set-user-ID, set-group-ID and sticky bits, only in a tar. Nothing that exists is overwritten or written through, and nothing
-/// is written outside DIR; if a name or a link would lead out of DIR, nothing is extracted at all. Links of a NixOS system
-/// do, to /nix/store: say with --links what is to become of them. In a tar, links stay as they are.
+/// Each file keeps its path: `nix/store/…-hello/bin/hello` becomes DIR/nix/store/…-hello/bin/hello. Modes, times and
+/// links are restored; owners, and the set-user-ID, set-group-ID and sticky bits, only in a tar. Nothing that exists is
+/// overwritten, and nothing is written outside DIR. If a name or a link would lead out of DIR, nothing is extracted.
+/// The links of a NixOS system lead to /nix/store, so say with --links what to do with them. In a tar, links stay as
+/// they are.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("destination").required(true).args(["out", "tar"]), after_long_help = "\
 Examples:
@@ -34,16 +35,16 @@ Examples:
 pub(super) struct ExtractArgs {
     #[command(flatten)]
     part: PartArgs,
-    /// What to extract; directories with all that is in them [default: all]
+    /// What to extract; a directory with everything in it [default: everything]
     #[arg(value_name = "PATH", add = complete::path())]
     paths: Vec<PathBuf>,
-    /// Write the files below this directory, which is made if need be
+    /// Write the files to this directory; it is made if it does not exist
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Write a tar to standard output
     #[arg(long)]
     tar: bool,
-    /// What becomes of links that lead out of DIR
+    /// What to do with links that lead out of DIR
     #[arg(long, value_enum, default_value_t = LinksArg::Refuse, conflicts_with = "tar")]
     links: LinksArg,
 }

@@ -17,8 +17,8 @@ const WIDTH: u16 = 100;
 
 /// Show what is in an image: disk, filesystems, store, and what will boot.
 ///
-/// Reads the partition table and all directories, but contents of files only where they tell what boots and what is
-/// registered; `verify` reads everything. What cannot be read is told, with exit code 1, and the rest is shown.
+/// Reads the partition table and all directories, and the contents of the few files that say what boots and what is
+/// registered; `verify` reads everything. If something cannot be read, it prints that, shows the rest and exits 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -33,7 +33,7 @@ pub(super) struct InspectArgs {
     /// Print the report as JSON; docs/reference/inspect-json.md describes it
     #[arg(long)]
     json: bool,
-    /// Write the report as a page to this file, instead of printing it; with --json, do both. `-` is standard output
+    /// Write the report to this file as a web page instead of printing it; with --json, do both; `-` is standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }

@@ -14,10 +14,10 @@ use super::look::{self, Opened, Outcome, PartArgs};
 
 /// List files in an image.
 ///
-/// One name a line, sorted by bytes, nothing hidden. Control characters, bytes that are not UTF-8 and backslashes in
-/// names are written as \n, \xff and \\, so that no name can do anything to a terminal. A PATH is taken from the
-/// partition's root, or, if it is absolute and not found there, as the running system would see it: /nix/store/…
-/// works wherever the partition is mounted.
+/// Prints one name per line, sorted by bytes, hidden files too. Control characters, bytes that are not UTF-8 and
+/// backslashes in names are written as \n, \xff and \\, so that no name can change a terminal. PATH starts at the
+/// partition's root. An absolute PATH that is not found there is looked up as in the running system: /nix/store/… works
+/// wherever the partition is mounted.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,16 +28,16 @@ Examples:
 pub(super) struct LsArgs {
     #[command(flatten)]
     part: PartArgs,
-    /// What to list; the contents of directories, other files themselves [default: the root directory]
+    /// What to list: of a directory, the files in it [default: the root directory]
     #[arg(value_name = "PATH", add = complete::path())]
     paths: Vec<PathBuf>,
-    /// Tell mode, owner, group, size in bytes, time (UTC) and the targets of links
+    /// Print mode, owner, group, size in bytes, time (UTC) and the targets of links
     #[arg(short, long)]
     long: bool,
-    /// List what is in directories too, each file with its path
+    /// List subdirectories, too, each file with its path
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// End names with NUL instead of a newline, and write them as they are
+    /// End each name with NUL instead of a newline, and do not escape it
     #[arg(short = '0', long, conflicts_with = "long")]
     null: bool,
 }

@@ -20,10 +20,10 @@ use serde_json::json;
 use super::look::{self, Outcome};
 use super::{progress, threads};
 
-/// Prove an image: every store path's NAR hash, and the structures of all that it is made of.
+/// Prove an image: the NAR hash of every store path, the partition table, and every structure of its filesystems.
 ///
-/// Reads whole disks and bare partitions, in files and on block devices, whoever made them. Tells one line a fault, and
-/// fails if there are any; else one line in all.
+/// Prints one line per fault and exits 1; otherwise prints a summary. Reads whole disks and single partitions, in files
+/// and on block devices, made by any program.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -34,18 +34,17 @@ Examples:
   Does the disk hold what was built, whatever it says itself?
     sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
 pub(super) struct VerifyArgs {
-    /// The image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), or one partition's bare image
+    /// The image (raw, qcow2, VMDK, VHD, VHDX or seekable zst) of a disk or of one partition, or a block device
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Compare the store with what is registered here, and the image's own registration and Nix database too: a file for `nix-store
-    /// --load-db`, a closureInfo directory that holds one, or `-` for standard input
+    /// Compare the store, and the image's own registration and Nix database, with this registration: a file for
+    /// `nix-store --load-db`, a closureInfo directory, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     registration: Option<PathBuf>,
     /// Print what was found as JSON; docs/reference/verify-json.md explains it
     #[arg(long)]
     json: bool,
-    /// Cores to use; what is found does not depend on it; more than four threads a core are not
-    /// started [default: all]
+    /// How many threads to use, at most four per core; the result is the same [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }

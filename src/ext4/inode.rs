@@ -34,7 +34,7 @@ pub struct Description {
     pub mode: u16,
     /// The numbers of the owner and the group.
     pub owner: [u32; 2],
-    /// When it was made, changed and read; no time is out of [`clock`]'s range.
+    /// When it was made, changed and read; no time is out of `clock`'s range.
     pub times: Times,
     /// Names that lead here.
     pub links: u16,

@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] is a disk: its [`ImageMap`] tells what is where, and its readers give the bytes, zeros for what is free. A
 //! form whose places are known beforehand ([`Places`]) is laid out, and the source fills it by the engines of `copy`; one
-//! that compresses is made unit by unit in the order of the disk ([`ordered`]), on all cores.
+//! that compresses is made unit by unit in the order of the disk (`ordered`), on all cores.
 //!
 //! The bytes of a file depend on nothing but the disk: not on threads, not on a clock. `container` reads them again.
 

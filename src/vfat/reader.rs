@@ -176,7 +176,7 @@ impl FileSystem for Reader {
         Ok(entries)
     }
 
-    /// None: [`gate`] lets no cluster belong to two.
+    /// None: `gate` lets no cluster belong to two.
     fn id(&self, path: &Path) -> Result<Option<FileId>, ReadError> {
         self.find(path).map(|_| None)
     }
