@@ -75,7 +75,7 @@ in
   warnings = lib.optionals (!isPartitioned) (
     map (
       device:
-      ''the image has no "${device}", without which the machine does not boot (''
+      ''the image has no "${device}", and the machine does not boot without it (''
       + lib.concatMapStringsSep ", " (one: one.option) (lib.filter (one: one.device == device) needed)
       + ''); unless another disk has it, remove that or, for a filesystem, add "nofail" to its options''
     ) (lib.unique (map (one: one.device) needed))

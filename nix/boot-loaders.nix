@@ -94,7 +94,7 @@ in
   # Why nothing would boot the image, if so. A boot loader may come from elsewhere, so that is no error.
   unserved = lib.optional (!isInstallable) (
     if others == [ ] then
-      "the image holds nothing that could boot it; set boot.loader.systemd-boot.enable for UEFI or "
+      "the image has no boot loader; set boot.loader.systemd-boot.enable for UEFI or "
       + "boot.loader.generic-extlinux-compatible.enable for U-Boot, or sane.image.systemdBoot, populateCmd, "
       + "extraBootFiles or installBootloader"
     else

@@ -58,7 +58,7 @@ let
     if fs == null then
       [ "${option mountPoint} is missing; ${setAll mountPoint}" ]
     else if lib.elem "bind" fs.options || lib.elem "rbind" fs.options then
-      [ "${this} is a bind mount, which an image cannot have there; ${setAll own} and options" ]
+      [ "${this} is a bind mount, which an image does not support there; ${setAll own} and options" ]
     else if
       lib.elem fs.fsType [
         "overlay"
@@ -66,11 +66,11 @@ let
         "tmpfs"
       ]
     then
-      [ ''${this}.fsType is "${fs.fsType}", where an image cannot have the store; ${setAll own}'' ]
+      [ ''${this}.fsType is "${fs.fsType}", which cannot hold the store of an image; ${setAll own}'' ]
     else if !lib.elem fs.fsType fsTypes then
       [
         (
-          ''${this}.fsType is "${fs.fsType}", which an image cannot have there; set it to ${types}''
+          ''${this}.fsType is "${fs.fsType}", which an image does not support there; set it to ${types}''
           + lib.optionalString (wrong != null) ", and its device to ${setDevice}"
         )
       ]
@@ -99,7 +99,7 @@ let
       mapped = builtins.match "/dev/mapper/(.+)" device;
       opened = ''boot.initrd.luks.devices."${lib.head mapped}"'';
       generic = {
-        problem = "which names no identity that the image could have";
+        problem = "which is no UUID or label that the image could get";
         remedy = "a path in /dev/disk/by-uuid, /dev/disk/by-label, /dev/disk/by-partuuid or /dev/disk/by-partlabel";
       };
     in

@@ -69,7 +69,7 @@ let
       ++ bootLoaders.warnings
       ++ absentDevices.warnings
       ++ lib.optional (registers && lib.elem "ro" nixFs.options) (
-        ''fileSystems."${nixFs.mountPoint}".options has "ro", so that the first boot may not be able to tell ''
+        ''fileSystems."${nixFs.mountPoint}".options has "ro", so the first boot may not be able to tell ''
         + ''Nix of the store; remove "ro", or set sane.image.registerNixPaths to false''
       );
 
@@ -152,8 +152,8 @@ in
       default = true;
       example = false;
       description = ''
-        Whether this host has an image at {option}`system.build.img`, and the services of its first
-        boot. Nothing of the image is built, or even evaluated, before something asks for it.
+        Whether this host has an image at {option}`system.build.img`, and the services of its first boot. The
+        image is neither evaluated nor built until something asks for it.
       '';
     };
 
@@ -181,8 +181,8 @@ in
       defaultText = literalExpression "[ config.system.build.toplevel ]";
       example = literalExpression "[ config.system.build.toplevel pkgs.linuxPackages.kernel.dev ]";
       description = ''
-        The store paths in the image: these and all that they refer to. The system itself must be
-        among them; list it again when you add to the default.
+        The store paths in the image: these and everything that they refer to. The system itself must be one
+        of them, so repeat it when you add others.
       '';
     };
 
@@ -210,9 +210,9 @@ in
       defaultText = literalExpression "config.boot.loader.systemd-boot.enable";
       example = true;
       description = ''
-        Whether {file}`/boot` holds systemd-boot and its entries for this system, as the options in
-        {option}`boot.loader.systemd-boot` and {option}`boot.loader.timeout` say. The files are those
-        that {command}`nixos-rebuild` writes on the machine, which takes over from there.
+        Whether {file}`/boot` holds systemd-boot and its entries for this system. The options in
+        {option}`boot.loader.systemd-boot` and {option}`boot.loader.timeout` apply. The files are the ones
+        that {command}`nixos-rebuild` writes on the machine, so it goes on from there.
       '';
     };
 
@@ -221,9 +221,9 @@ in
       default = [ ];
       example = literalExpression "[ pkgs.raspberrypi-armstubs ]";
       description = ''
-        Packages (or directories) whose contents go into {file}`/boot`, besides what
-        {option}`sane.image.populateCmd` and {option}`sane.image.systemdBoot` put there. Symlinks are
-        followed, since FAT has none. Two different files of one name are an error.
+        Packages or directories whose contents are added to {file}`/boot`, beside the files of
+        {option}`sane.image.populateCmd` and {option}`sane.image.systemdBoot`. Links are followed, since FAT
+        has none. Two different files with one name are an error.
       '';
     };
 
@@ -232,9 +232,9 @@ in
       default = [ ];
       example = [ "/var/log" ];
       description = ''
-        Empty directories to make on the filesystem that holds the store, as absolute paths of the
-        running system. For what is needed before the system could make it itself, such as the mount
-        points of a read-only root.
+        Empty directories to make on the filesystem that holds the store, as absolute paths of the running
+        system. They are for what the system cannot make itself in time, such as the mount points of a
+        read-only root.
       '';
     };
 
@@ -246,44 +246,54 @@ in
               type = types.nullOr types.path;
               default = null;
               description = ''
-                The file, or a directory that is taken whole. It comes by way of the Nix store, which
-                everybody can read: see {command}`sane-image build --extra-files` for secrets.
+                The file, or a directory that is copied with everything in it. It goes through the Nix store,
+                which everybody can read. For secrets, see {command}`sane-image build --extra-files`.
               '';
             };
             text = mkOption {
               type = types.nullOr types.str;
               default = null;
-              description = "What the file holds.";
+              description = ''
+                The contents of the file.
+              '';
             };
             symlink = mkOption {
               type = types.nullOr types.str;
               default = null;
-              description = "Where the symbolic link leads.";
+              description = ''
+                The target of the symbolic link.
+              '';
             };
             directory = mkOption {
               type = types.bool;
               default = false;
-              description = "Whether it is a directory.";
+              description = ''
+                Whether to make a directory.
+              '';
             };
             mode = mkOption {
               type = types.nullOr (types.strMatching "[0-7]{3,4}");
               default = null;
               example = "0600";
               description = ''
-                Its permissions; null for 0755 if it is a directory or executable, else 0644. Those of a
-                {option}`source` that is a directory are given to its files; whoever may read one of its
-                directories may enter it, too. FAT has none.
+                The permissions; null means 0755 for directories and executable files, 0644 for others. If
+                {option}`source` is a directory, its files get this mode, and its directories can be entered
+                by everybody who may read them. FAT has no permissions.
               '';
             };
             user = mkOption {
               type = types.either types.ints.unsigned types.str;
               default = 0;
-              description = "The owner's number, or a name whose number {option}`users.users` fixes.";
+              description = ''
+                The owner: a number, or a user whose number {option}`users.users` sets.
+              '';
             };
             group = mkOption {
               type = types.either types.ints.unsigned types.str;
               default = 0;
-              description = "The group's number, or a name whose number {option}`users.groups` fixes.";
+              description = ''
+                The group: a number, or a group whose number {option}`users.groups` sets.
+              '';
             };
           };
         }
@@ -296,10 +306,10 @@ in
         }
       '';
       description = ''
-        The host's own files in the image, by the absolute paths that the running system has them at, with
-        one of `source`, `text`, `symlink` and `directory` each. They lie on the filesystem of
-        {option}`fileSystems` that the path is on, which must be one of the image's. Directories on the
-        way are made, root's and 0755. On {file}`/boot`, they replace what comes from elsewhere.
+        The host's own files in the image, each under the absolute path that it has in the running system,
+        with one of `source`, `text`, `symlink` and `directory`. The path must be on one of the image's
+        filesystems, as {option}`fileSystems` says. Missing parent directories are made; they belong to root
+        and have mode 0755. On {file}`/boot`, these files replace others of the same name.
       '';
     };
 
@@ -308,9 +318,9 @@ in
       default = 0;
       example = literalExpression "16 * 1024 * 1024 - 1024";
       description = ''
-        Bytes between the header of the partition table and its entries, for boards whose firmware
-        lies where the entries usually are, such as Allwinner's at 8 KiB. Never written to by
-        sane-image, so that {option}`sane.image.installBootloader` may. Must be whole sectors.
+        Bytes between the header of the partition table and its entries, for boards whose firmware is where
+        the entries usually are, such as Allwinner's at 8 KiB. sane-image never writes there,
+        {option}`sane.image.installBootloader` may. Must be a whole number of sectors.
       '';
     };
 
@@ -325,9 +335,9 @@ in
       defaultText = lib.literalMD "so that the first partition starts at 16 MiB, if it can";
       example = null;
       description = ''
-        Bytes that stay unallocated between the partition table and the first partition; null for
-        none. Never written to by sane-image: it is the place for boot loaders such as U-Boot.
-        Partitions start at whole MiB, whatever the gap.
+        Bytes that stay free between the partition table and the first partition; null for none. sane-image
+        never writes there: it is the place for boot loaders such as U-Boot. Partitions start at whole MiB in
+        any case.
       '';
     };
 
@@ -348,9 +358,9 @@ in
       defaultText = literalExpression "512 * 1024 * 1024";
       example = literalExpression "4 * 1024 * 1024 * 1024";
       description = ''
-        Bytes to be free on the filesystem that holds the store. They make the image longer, but stay
-        holes in its file. See {option}`sane.image.diskSize` for a disk of a certain size, and
-        {option}`sane.image.growNixPartition` for using whatever disk there is.
+        Bytes to leave free on the filesystem that holds the store. They make the image longer, but its file
+        has holes there. {option}`sane.image.diskSize` sets the size of the whole disk, and
+        {option}`sane.image.growNixPartition` uses the disk that there is.
       '';
     };
 
@@ -362,9 +372,9 @@ in
       default = 512;
       example = 4096;
       description = ''
-        The logical sector size of the disk that the image is written to. Most have 512 bytes; NVMe
-        and UFS disks may be formatted with 4096. An image made for the other size has no partitions
-        there. With 4096, {option}`sane.image.bootPartSize` must be over 257 MiB.
+        The logical sector size of the disk that the image is for. Most disks have 512 bytes; NVMe and UFS
+        disks may have 4096. A disk of the other size shows no partitions. With 4096,
+        {option}`sane.image.bootPartSize` must be over 257 MiB.
       '';
     };
 
@@ -377,13 +387,13 @@ in
         '''
       '';
       description = ''
-        Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or what
-        {option}`sane.image.name` makes of it); null for none. Pass `conv=notrunc` to {command}`dd`.
-        It runs on the machine that builds.
+        Shell code that runs last and may write to the image, {file}`$out/nixos.img` (or the name that
+        {option}`sane.image.name` gives it); null for none. Use `conv=notrunc` with {command}`dd`. It runs on
+        the machine that builds.
 
-        It runs twice, and must write the same both times: at first with `SANE_IMAGE_REHEARSAL=1`, on a
-        file with nothing but the partition table and the boot partition. A write into a partition or
-        the table is an error before the store is copied; gaps and the MBR's boot code are free.
+        It runs twice and must write the same both times: first with `SANE_IMAGE_REHEARSAL=1`, on a file that
+        has only the partition table and the boot partition. Writing into the table or a partition is an
+        error, before the store is copied. Gaps and the boot code of the MBR are free.
       '';
     };
 
@@ -392,8 +402,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the build reads the finished image again and proves it: the NAR hash of every store
-        path and the structures of all filesystems. An image that is not right makes the build fail.
+        Whether the build reads the finished image again and proves it: the NAR hash of every store path, and
+        the structures of all filesystems. The build fails if there is a fault.
       '';
     };
 
@@ -405,8 +415,7 @@ in
         "buffered"
       ];
       description = ''
-        More arguments for {command}`sane-image build`. They change how the image is made, never what
-        is in it.
+        More arguments for {command}`sane-image build`. They change how the image is made, not what is in it.
       '';
     };
 
@@ -415,9 +424,9 @@ in
       default = true;
       example = false;
       description = ''
-        Whether the first boot tells Nix of the store paths that came with the image, and makes the
-        running system the first generation of its profile. Without that, Nix takes the store for
-        empty, and {command}`nixos-rebuild` does not work.
+        Whether the first boot registers the store paths of the image in Nix's database, and makes the running
+        system generation 1 of the system profile. Without this, Nix believes that the store is empty, and
+        {command}`nixos-rebuild` does not work.
       '';
     };
 
@@ -426,9 +435,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether to grow the image's last partition, which holds the store, and its filesystem to the
-        end of the disk. Looked after at each boot, so that it follows a virtual disk that is made
-        bigger.
+        Whether the machine grows the last partition, which holds the store, and its filesystem to the end of
+        the disk. It looks at each boot, so a virtual disk may be made larger at any time.
       '';
     };
   };

@@ -97,9 +97,9 @@ in
       default = 3;
       example = 19;
       description = ''
-        How hard zstd compresses where the format is `zst` or `qcow2+zstd`. It takes longer with each
-        level, from 10 on much longer; unpacking does not. Not for a list with `vmdk` or `gce` in it, whose
-        levels are others.
+        How hard zstd compresses if the format is `zst` or `qcow2+zstd`. Higher levels take longer, above 10
+        much longer; unpacking takes the same time. Not for a list that has `vmdk` or `gce` in it: their
+        levels are different.
       '';
     };
 
@@ -108,8 +108,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether {file}`nixos.img.bmap` is made, too, for the formats `raw` and `zst`: the ranges of the
-        disk that have to be written, and their checksums. {command}`bmaptool copy` writes no others,
+        Whether to make {file}`nixos.img.bmap`, too, for the formats `raw` and `zst`. It lists the ranges of
+        the disk that must be written, and their checksums. {command}`bmaptool copy` writes only these,
         whatever the disk held before.
       '';
     };
@@ -119,9 +119,9 @@ in
       default = null;
       example = literalExpression "8 * 1024 * 1024 * 1024";
       description = ''
-        The size of the whole disk in bytes, in whole MiB; the filesystem that holds the store fills it.
-        Null for the least: what is in the image, and {option}`sane.image.nixFreeSpace`, which is what
-        has to be free in any case.
+        The size of the whole disk in bytes, a whole number of MiB; the filesystem that holds the store fills
+        it. Null for the smallest disk that holds the contents and {option}`sane.image.nixFreeSpace`. That
+        much must be free in any case.
       '';
     };
   };

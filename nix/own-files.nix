@@ -25,8 +25,8 @@ let
       option = ''sane.image.files."${target}"'';
       mistake =
         field: numbered:
-        ''${option}.${field} is "${file.${field}}", whose number nothing fixes; ''
-        + "set ${numbered}, or give the number";
+        ''${option}.${field} is "${file.${field}}", which has no fixed number; ''
+        + "set ${numbered}, or use a number";
     in
     lib.optional (uidOf file.user == null) (mistake "user" "users.users.${file.user}.uid")
     ++ lib.optional (gidOf file.group == null) (mistake "group" "users.groups.${file.group}.gid");

@@ -88,9 +88,8 @@ let
       default = null;
       example = false;
       description = ''
-        Whether it starts as a swap area, so that {command}`swapon` takes it; null for yes if it is of
-        the swap type (`0657fd6d-…`), has no contents, and is not one of {option}`swapDevices` with
-        `randomEncryption`.
+        Whether it is a swap area that {command}`swapon` takes. Null means yes if it has the swap type
+        (`0657fd6d-…`) and no contents, and is not one of {option}`swapDevices` with `randomEncryption`.
       '';
     };
     swapDevice = mkOption {
@@ -98,8 +97,8 @@ let
       default = null;
       example = "/dev/disk/by-label/swap";
       description = ''
-        By what path the host's {option}`swapDevices` know it. As with {option}`fileSystems`, it is given
-        the UUID, the label, the partition's UUID or the partition's name that the path tells.
+        The path of this partition in the host's {option}`swapDevices`. It gets the UUID, label, partition
+        UUID or partition name in this path, as with {option}`fileSystems`.
       '';
     };
     place = mkOption {
@@ -110,8 +109,8 @@ let
       default = "afterBoot";
       example = "beforeBoot";
       description = ''
-        Whether it lies before the partition of {file}`/boot` or after it. The partition that holds the
-        store is always the last, so that it can grow.
+        Whether it is before or after the partition of {file}`/boot`. The partition that holds the store is
+        always the last one, so that it can grow.
       '';
     };
   };
@@ -175,7 +174,7 @@ in
       '';
       description = ''
         More partitions, in this order. They start and end at whole MiB. A swap partition is ready for use;
-        what is in others beyond their contents is for the running system to make.
+        the running system must make the filesystems on others, unless they have contents.
       '';
     };
 
@@ -184,9 +183,10 @@ in
       default = null;
       example = literalExpression "4 * 1024 * 1024 * 1024";
       description = ''
-        The size in bytes of a partition for the one of {option}`swapDevices` that is a path in
-        {file}`/dev/disk/by-uuid`, `by-label`, `by-partuuid` or `by-partlabel`; null for none. It is ready
-        for {command}`swapon`, or left empty where the host encrypts it with a new key at each boot.
+        The size in bytes of a swap partition; null for none. The host's {option}`swapDevices` must have
+        exactly one path in {file}`/dev/disk/by-uuid`, `by-label`, `by-partuuid` or `by-partlabel`, which
+        decides its name. It is ready for {command}`swapon`, or empty if the host encrypts it with a new key
+        at each boot.
       '';
     };
 
@@ -201,9 +201,9 @@ in
       default = 4096;
       example = 16384;
       description = ''
-        The size in bytes of the pages of the host's kernel, as {command}`getconf PAGESIZE` tells it there: a
-        kernel takes no swap partition with others. 16384 on the Raspberry Pi 5 with the kernel of its makers,
-        and on Apple's processors.
+        The page size of the host's kernel in bytes, as {command}`getconf PAGESIZE` prints it there. A kernel
+        does not accept a swap partition made for another page size. 16384 on the Raspberry Pi 5 with the
+        kernel of its makers, and on Apple's processors.
       '';
     };
 
@@ -219,9 +219,8 @@ in
         ]
       '';
       description = ''
-        Up to three partitions that the MBR names, too, for firmware that cannot read the GPT, such as
-        that of the Raspberry Pi 3. Without any, the MBR merely protects the GPT, as it should where
-        nothing else is needed.
+        Up to three partitions that the MBR lists, too, for firmware that cannot read the GPT, such as that of
+        the Raspberry Pi 3. The empty list is the right setting unless your firmware needs an MBR.
       '';
     };
 
@@ -230,9 +229,8 @@ in
       default = null;
       example = literalExpression "64 * 1024 * 1024";
       description = ''
-        The size in bytes of a partition before that of {file}`/boot` from which depthcharge boots, the
-        firmware of ChromeOS machines; null for none. It holds the file
-        `config.system.build.platformPartition`.
+        The size in bytes of a partition before {file}`/boot` that depthcharge, the firmware of Chromebooks,
+        boots from; null for none. It holds the file `config.system.build.platformPartition`.
       '';
     };
   };

@@ -54,7 +54,7 @@ pub enum BootloaderError {
     Hit(#[from] Hit),
     /// The script wrote to a free place something else than in the rehearsal.
     #[error(
-        "wrote other bytes when it ran again, from byte {offset} of the image on; an image must come out the same \
+        "wrote different bytes when it ran again, from byte {offset} of the image on; an image must come out the same \
          each time, so leave out what is random or depends on the time"
     )]
     NotTheSame {

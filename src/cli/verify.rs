@@ -95,7 +95,7 @@ pub(super) fn read_registration(path: &Path) -> Result<Vec<Registration>> {
     };
     let store_dir = store_dir_of(&bytes).map_or_else(|| StoreDir::new("/nix/store"), Ok)?;
     parse_registration(&bytes, &store_dir)
-        .map_err(|error| anyhow!("{}: {error}; this is no registration of Nix", path.display()))
+        .map_err(|error| anyhow!("{}: {error}; this is not a registration of Nix", path.display()))
 }
 
 /// One line about an image in which nothing is wrong; with `elapsed`, how long it took to see that.

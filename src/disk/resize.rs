@@ -110,7 +110,7 @@ pub enum ResizeError {
         sector_size: u64,
     },
     /// More sectors than 32 bits can tell.
-    #[error("partition {number} would end past the {most} bytes that an MBR can tell; use a smaller size or a GPT")]
+    #[error("partition {number} would end past the {most} bytes that an MBR can describe; use a smaller size or a GPT")]
     Beyond {
         /// The partition.
         number: u32,

@@ -63,8 +63,8 @@ pub enum LayoutError {
     },
     /// A time that an inode cannot tell.
     #[error(
-        "{path}: a time of {seconds} seconds and {nanoseconds} nanoseconds since 1970 is none that ext4 can hold, which are \
-         those from the end of 1901 to 2446; set another"
+        "{path}: a time of {seconds} seconds and {nanoseconds} nanoseconds since 1970 cannot be stored by ext4, whose times run \
+         from the end of 1901 to 2446; set another"
     )]
     Time {
         /// The file, from the filesystem's root.

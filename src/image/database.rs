@@ -50,10 +50,10 @@ pub(super) struct Files {
 #[derive(Debug, Error)]
 pub(super) enum DatabaseError {
     /// SQLite cannot read it.
-    #[error("is no intact SQLite database: {0}")]
+    #[error("is not an intact SQLite database: {0}")]
     Corrupt(String),
     /// It is a database, but of something else.
-    #[error("is no database of Nix: {0}")]
+    #[error("is not a database of Nix: {0}")]
     Foreign(String),
     /// A row that Nix would not write.
     #[error("ValidPaths has the row {id}: {why}")]

@@ -158,7 +158,7 @@ pub enum VfatError {
     },
     /// The writer did otherwise than the layout foresaw: a mistake of this program.
     #[error(
-        "the boot partition came out otherwise than planned ({what}); this is a bug of sane-image, please report it"
+        "the boot partition is not as planned ({what}); this is a bug of sane-image, please report it"
     )]
     Unplanned {
         /// The difference.

@@ -296,7 +296,7 @@ fn what_is_random_is_refused() {
     for (at, len) in places {
         let script =
             format!("head -c {len} /dev/urandom | dd of=$out/nixos.img bs=1 seek={at} conv=notrunc status=none");
-        let error = refused(&board(&[], &script, |_| ()), &["wrote other bytes when it ran again, from byte "]);
+        let error = refused(&board(&[], &script, |_| ()), &["wrote different bytes when it ran again, from byte "]);
         let (_, rest) = error.split_once("from byte ").unwrap();
         let byte: u64 = rest.split_once(' ').unwrap().0.parse().unwrap();
         assert!((at..at + len).contains(&byte), "{error}");
@@ -309,7 +309,7 @@ fn runs_that_differ_are_refused() {
     let write = "printf x | dd of=$out/nixos.img bs=1 conv=notrunc status=none seek=";
     for word in ["-n", "-z"] {
         let script = format!("if [ {word} \"$SANE_IMAGE_REHEARSAL\" ]; then {write}9000000; fi");
-        refused(&board(&[], &script, |_| ()), &["wrote other bytes when it ran again, from byte 9000000 "]);
+        refused(&board(&[], &script, |_| ()), &["wrote different bytes when it ran again, from byte 9000000 "]);
     }
     for (at, what) in [(450, "MBR"), (2000, "entries"), (FIRST + 600, "partition 1")] {
         let script = format!("if [ -z \"$SANE_IMAGE_REHEARSAL\" ]; then {write}{at}; fi");

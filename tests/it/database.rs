@@ -209,13 +209,13 @@ fn a_database_that_cannot_be_read_is_one_fault() {
     let whole = fs::read(&database).unwrap();
     let damage = |at: u64| File::options().write(true).open(&database).unwrap().write_all_at(&[0x55; 64], at).unwrap();
     let cases: [(&dyn Fn(), &str); 3] = [
-        (&|| damage(0), "is no intact SQLite database: file is not a database"),
-        (&|| damage(4096), "is no intact SQLite database: "),
+        (&|| damage(0), "is not an intact SQLite database: file is not a database"),
+        (&|| damage(4096), "is not an intact SQLite database: "),
         (
             &|| {
                 python("import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nc.execute('drop table Refs')", &database)
             },
-            "is no database of Nix",
+            "is not a database of Nix",
         ),
     ];
     for (change, why) in cases {

@@ -261,7 +261,7 @@ fn what_cannot_be_is_told() {
     1000 bytes are not a size for partition 2; use a multiple of 512 bytes, more than none
     the disk would be larger than 9223372036854775807 bytes; use a smaller size
     the disk would be larger than 9223372036854775807 bytes; use a smaller size
-    partition 2 would end past the 2199023255552 bytes that an MBR can tell; use a smaller size or a GPT
+    partition 2 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
     the primary GPT header is missing; repair the table with sgdisk -e first
     the backup GPT header is missing; repair the table with sgdisk -e first
     the partition table is damaged (GPT entries at LBA 2: checksum 78e83812, but their bytes give abc9e4ab; 1 more); repair it first, with sgdisk or fdisk
@@ -335,8 +335,8 @@ fn what_an_mbr_cannot_be_is_told() {
     partition 2 is not the last one: partition 3 ends after it; only the last one can be resized
     there is no partition 1; name one that sane-image inspect shows
     100 bytes are not a size for partition 3; use a multiple of 512 bytes, more than none
-    partition 3 would end past the 2199023255552 bytes that an MBR can tell; use a smaller size or a GPT
-    partition 3 would end past the 2199023255552 bytes that an MBR can tell; use a smaller size or a GPT
+    partition 3 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
+    partition 3 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
     partition 5 is a logical one, whose size cannot be changed; use a disk with primary partitions or a GPT
     there is no partition 3; name one that sane-image inspect shows
     partition 2 is not the last one: partition 3 ends after it; only the last one can be resized

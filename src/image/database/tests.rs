@@ -66,15 +66,15 @@ fn the_first_path_tells_the_store() {
 
 #[test]
 fn a_database_of_something_else_says_so() {
-    let no_tables = "is no database of Nix: it has no tables ValidPaths and Refs";
+    let no_tables = "is not a database of Nix: it has no tables ValidPaths and Refs";
     assert_eq!(of(Vec::new()).unwrap_err(), no_tables);
     assert_eq!(error("CREATE TABLE t (x)"), no_tables);
     assert_eq!(
         of(b"no database at all".repeat(100)).unwrap_err(),
-        "is no intact SQLite database: file is not a database"
+        "is not an intact SQLite database: file is not a database"
     );
     let few = TABLES.replace("hash text not null", "h text");
-    assert_eq!(error(&few), "is no database of Nix: no such column: hash");
+    assert_eq!(error(&few), "is not a database of Nix: no such column: hash");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_schema_that_acts_is_refused() {
         "CREATE INDEX v ON Refs (referrer) WHERE referrer > 3;",
     ] {
         let said = error(&format!("{}{more}", two_paths()));
-        assert_eq!(said, "is no database of Nix: v is a view, or evaluates something", "{more}");
+        assert_eq!(said, "is not a database of Nix: v is a view, or evaluates something", "{more}");
     }
     // A trigger acts on changes only, and Nix has one.
     let trigger = "CREATE TRIGGER t BEFORE DELETE ON ValidPaths BEGIN DELETE FROM Refs; END;";

@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum SystemdBootError {
     /// There is no bootspec.
-    #[error("{}: cannot be read: {source}; systemd-boot's entries are made of it, so set boot.bootspec.enable = true", path.display())]
+    #[error("{}: cannot be read: {source}; it describes the system to systemd-boot; set boot.bootspec.enable = true", path.display())]
     NoBootspec {
         /// Where it should be.
         path: PathBuf,
@@ -17,7 +17,7 @@ pub enum SystemdBootError {
         source: io::Error,
     },
     /// The bootspec is not one.
-    #[error("{}: {problem}; it is no bootspec of version 1 that an entry can be made of", path.display())]
+    #[error("{}: {problem}; no boot entry can be made from it; it must be a bootspec of version 1", path.display())]
     Malformed {
         /// The bootspec.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum SystemdBootError {
         target: PathBuf,
     },
     /// A program that systemd-boot would not list.
-    #[error("{}: is no unified kernel image, a program for UEFI with a section .linux; name it otherwise than *.efi if it is not meant to be booted", path.display())]
+    #[error("{}: is not a unified kernel image (a program for UEFI with a section .linux); name it otherwise than *.efi if it is not meant to be booted", path.display())]
     NotUnified {
         /// The file.
         path: PathBuf,
