@@ -219,7 +219,7 @@ pub struct Prepared {
     nix: NixPart,
     /// Holds files that were made for the image.
     _own: OwnFiles,
-    /// The image on paper. Until it is built, its size is the most that it can become, where contents are compressed.
+    /// The plan of the image. Until it is built, its size is the largest possible, if contents are compressed.
     pub plan: ImagePlan,
 }
 

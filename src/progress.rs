@@ -1,4 +1,4 @@
-//! How the library tells of its work, and how it is told to stop.
+//! How the library reports progress, and how a caller stops it.
 //!
 //! Stands above the whole pipeline. The library never prints: `cli/` implements [`Progress`] with bars
 //! or plain lines, tests with [`Silent`].

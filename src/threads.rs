@@ -1,5 +1,5 @@
-//! Work on several threads: no more than there is work for, and as many as can be had. Where there are none to be had,
-//! the calling thread does all of it.
+//! Runs work on several threads: at most as many as there is work for. If the system gives none, the calling thread
+//! does everything.
 
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;

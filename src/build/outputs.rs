@@ -1,4 +1,4 @@
-//! The image and its plan on their way to their final names.
+//! The files of a build, until they get their final names.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! The same files on their way to other places.
+//! The same files, copied to other places.
 
 use super::Places;
 use super::jobs::{CopyJobs, Files, Observer, Piece};

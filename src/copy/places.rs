@@ -1,4 +1,4 @@
-//! Where the bytes of a disk lie in a file that is no compressed one.
+//! Where the bytes of a disk are in a file that is not compressed.
 
 use std::ops::Range;
 

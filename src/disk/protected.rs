@@ -1,4 +1,4 @@
-//! What of a disk a boot loader may be written to, and what not. Pure.
+//! Which bytes of a disk a boot loader's installer may write, and which not. Pure.
 //!
 //! The areas of a [`GptLayout`] cover the disk without a hole: those that nothing uses are firmware's, all others are
 //! protected.

@@ -1,4 +1,4 @@
-//! Which bytes of an ext4 nobody reads before writing them: the blocks that no bitmap has.
+//! The free bytes of an ext4, which nobody reads before writing them: the blocks that are in no bitmap.
 //!
 //! A group's own structures are never among them, whatever its bitmap says: of a group whose bitmap was never written
 //! (`GROUP_BLOCK_UNINIT`) the kernel counts them by itself. Inode tables are read in full, used or not.

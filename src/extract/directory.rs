@@ -1,4 +1,4 @@
-//! Files into a directory, none of them outside it.
+//! Extracts files into a directory, and never outside it.
 //!
 //! Every directory is opened by name from the one above it, links not followed, and every file is made anew: whatever
 //! the image, or somebody beside us, puts there, nothing is written through it. A directory gets its mode and its time

@@ -1,4 +1,4 @@
-//! Everything that is to be extracted, in order, before any of it is.
+//! Plans everything that will be extracted, in order.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! A disk that exists: an image in whatever form, or a file that has just been made.
+//! A disk that exists: an image in any form, or a file that has just been made.
 
 use std::fs::File;
 use std::ops::Range;

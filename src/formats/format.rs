@@ -1,4 +1,4 @@
-//! What is known of each form without making one.
+//! The properties of each form.
 
 use std::fmt;
 use std::ops::RangeInclusive;

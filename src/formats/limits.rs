@@ -1,4 +1,4 @@
-//! Disks of which there is no file in a form.
+//! The disks that a form cannot hold.
 
 use super::{Format, FormatError, Making};
 

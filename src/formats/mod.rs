@@ -1,4 +1,4 @@
-//! The forms in which a disk leaves the program: a file of each is made from what the disk holds, whoever knows that.
+//! Writes a disk as a file in one of several forms, from any source that knows what the disk holds.
 //!
 //! A [`Source`] is a disk: its [`ImageMap`] tells what is where, and its readers give the bytes, zeros for what is free. A
 //! form whose places are known beforehand ([`Places`]) is laid out, and the source fills it by the engines of `copy`; one

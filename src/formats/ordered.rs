@@ -1,4 +1,4 @@
-//! Units of a disk on their way into a file that grows: read and transformed side by side, put one after the other.
+//! Writes units of a disk to a file that grows: they are read and transformed in parallel, and written in order.
 
 use std::num::NonZeroUsize;
 

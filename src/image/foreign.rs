@@ -1,4 +1,4 @@
-//! What else may lie on a partition that bears the magic of a filesystem: whoever put it there may have left that magic.
+//! Recognises other contents on a partition that still has the magic number of a filesystem it held before.
 //!
 //! Most tools that format a partition wipe what was there. Those that do not leave the first kilobytes, where ext4 and FAT
 //! have their superblocks. To take the free space of such a filesystem for free would lose what lies there now.

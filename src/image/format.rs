@@ -1,4 +1,4 @@
-//! The readers and checkers of all formats behind one door.
+//! Picks the reader and the checker for the format of a partition.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the disk of an image that exists holds, as far as its filesystems tell.
+//! What the disk of an existing image holds, as its filesystems say.
 //!
 //! Whatever is not known to be free is contents: all that is outside of partitions, where boot code may be, all
 //! partitions without a filesystem or a swap area that can be read, and all of a filesystem in which there is a single

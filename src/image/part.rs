@@ -1,4 +1,4 @@
-//! The partition that a user means.
+//! How a user names a partition: boot, nix or a number.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Rectangles whose areas are to each other as given sizes, none of them thinner than need be. Pure.
+//! A treemap: rectangles with areas in proportion to given sizes, as near to squares as possible. Pure.
 //!
 //! The method is the squarified treemap of Bruls, Huizing and van Wijk (2000): rows are laid along the shorter side of
 //! what is left, and a row takes one more rectangle as long as that makes its worst one more like a square.

@@ -1,4 +1,4 @@
-//! Where results go: a file is made out of sight and gets its name when it is whole, whatever happens meanwhile.
+//! Writes results: a file is made without its final name, and gets that only when it is complete.
 //!
 //! First the destination is judged ([`Target`], [`Directory`]): what exists and is no regular file is refused before any
 //! work is done. Then a [`Pending`] file is written: one without a name where the filesystem can make such a file, so

@@ -1,4 +1,4 @@
-//! Files without a name: nobody sees them, and nothing is left of them when their process ends in whatever way.
+//! Files without a name: nobody sees them, and they are gone when their process ends, even by a kill.
 
 use std::ffi::OsStr;
 use std::fs::File;

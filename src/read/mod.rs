@@ -1,4 +1,4 @@
-//! What all readers of images have in common: bytes in, files out, and no trust in between.
+//! What all readers of images have in common. They trust nothing in an image.
 //!
 //! Each format's `reader` implements [`FileSystem`]; the commands that look into images know only this trait. Readers
 //! take any bytes at all: they return an error, they do not panic, loop for ever, or ask for memory that the image's

@@ -1,4 +1,4 @@
-//! What a file has besides contents and [`Metadata`](super::Metadata): what is kept when it is written again, and what
+//! What a file has beside contents and [`Metadata`](super::Metadata): what is kept if it is written again, and what
 //! would be lost.
 
 use super::escape;

@@ -1,4 +1,4 @@
-//! All files below a directory, in order, however the image may lie about its directories.
+//! All files below a directory, in order, even if the image is damaged on purpose.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Takes the members of a JSON object one by one and notes every mistake, so that all are told at once.
+//! Takes the members of a JSON object one by one and collects every mistake, so that all are printed at once.
 
 use std::convert::Infallible;
 use std::fmt::Display;

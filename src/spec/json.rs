@@ -1,4 +1,4 @@
-//! Text to JSON values, refusing what a map would hide: a key that comes twice.
+//! Parses JSON, and refuses a key that comes twice, which a map would hide.
 
 use std::fmt;
 

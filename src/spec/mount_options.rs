@@ -1,4 +1,4 @@
-//! The options with which the system will mount the image's filesystems: those with which it would not.
+//! Checks the mount options of the image's filesystems: finds those with which the system could not mount them.
 //!
 //! A kernel that does not take an option does not mount, and a system whose `/boot` or store is not mounted ends in its
 //! emergency shell. So what the kernel is known to refuse is a mistake: an option of another filesystem, one that was

@@ -1,4 +1,4 @@
-//! Checks and hashes on all cores.
+//! Runs the checks and hashes on all cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

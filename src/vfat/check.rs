@@ -1,4 +1,4 @@
-//! Whether a FAT filesystem is well: what `fsck.fat -n` would ask, answered anew.
+//! Checks the structures of a FAT filesystem, as `fsck.fat -n` does.
 //!
 //! Independent of fatfs and of the layout code. The boot sector is held against its copy, the tables against each
 //! other, every chain of clusters against the file that it belongs to, and what nothing belongs to is looked for.

@@ -1,4 +1,4 @@
-//! What can be wrong with an ESP, in words that name the file and the remedy.
+//! The errors of an ESP. Each names the file and the remedy.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -157,9 +157,7 @@ pub enum VfatError {
         source: io::Error,
     },
     /// The writer did otherwise than the layout foresaw: a mistake of this program.
-    #[error(
-        "the boot partition is not as planned ({what}); this is a bug of sane-image, please report it"
-    )]
+    #[error("the boot partition is not as planned ({what}); this is a bug of sane-image, please report it")]
     Unplanned {
         /// The difference.
         what: String,

@@ -1,4 +1,4 @@
-//! Which bytes of a FAT nobody reads before writing them: the clusters that the table calls free.
+//! The free bytes of a FAT, which nobody reads before writing them: the clusters that the table marks as free.
 
 use std::ops::Range;
 

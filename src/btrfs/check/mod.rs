@@ -1,4 +1,4 @@
-//! Whether a btrfs is well, as far as structure can tell: what `btrfs check` would ask, answered anew.
+//! Checks the structures of a btrfs, as `btrfs check` does.
 //!
 //! Independent of the layout code: it knows the on-disk structures and what must hold between them. Every node is read
 //! once, in all its copies, and what it points to is counted; then the extent tree, the block groups and the free space

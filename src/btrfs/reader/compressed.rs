@@ -1,4 +1,4 @@
-//! Decompresses extents, however their bytes may be.
+//! Decompresses extents, which may hold any bytes.
 //!
 //! Source: as for [`compress`](crate::btrfs::compress).
 

@@ -1,4 +1,5 @@
-//! Which bytes of a btrfs nobody reads before writing them: those of the device that no extent has in any of its copies.
+//! The free bytes of a btrfs, which nobody reads before writing them: those of the device that are in no copy of any
+//! extent.
 //!
 //! The extent tree tells what is in use; that it agrees with the block groups and the superblock about how much that is
 //! must hold, or nothing is told. Superblocks, and all that is before the first chunk can be, are never free.

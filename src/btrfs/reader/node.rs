@@ -1,4 +1,4 @@
-//! A node whose bounds have been checked, so that its parts can be had without further thought.
+//! A node whose bounds have been checked, so that its parts can be read without further checks.
 
 use zerocopy::FromBytes;
 

@@ -1,4 +1,4 @@
-//! Bash: our own script, since clap's takes `:` and `=` within a word for its end and quotes nothing.
+//! The script for bash. It is our own: clap's script ends a word at `:` and `=`, and quotes nothing.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Whether an ext4 filesystem is well, as far as structure can tell: what `e2fsck -fn` would ask, answered anew.
+//! Checks the structures of an ext4 filesystem, as `e2fsck -fn` does.
 //!
 //! Independent of the layout code: it knows the on-disk structures and what must hold between them. One pass over the
 //! groups claims the fixed metadata, one over the inodes claims their blocks, one over the directories counts names;

@@ -1,4 +1,4 @@
-//! Files with large holes, which in a tar take no room either.
+//! Files with large holes, which take no room in a tar.
 
 use crate::gnu_sparse::Piece;
 use crate::read::Contents;

@@ -1,4 +1,4 @@
-//! Why there is no boot tree.
+//! The errors of making a boot tree.
 
 use std::io;
 use std::path::{Path, PathBuf};

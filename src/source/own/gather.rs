@@ -1,4 +1,4 @@
-//! Brings together what comes from several places, and judges it. Pure.
+//! Merges the host's own files from several places, and checks them. Pure.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

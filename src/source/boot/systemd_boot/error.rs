@@ -1,4 +1,4 @@
-//! Why systemd-boot cannot be laid out.
+//! The errors of laying out systemd-boot.
 
 use std::io;
 use std::path::PathBuf;
