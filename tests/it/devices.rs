@@ -135,7 +135,9 @@ fn mounted_as_a_whole() {
     let place = at.path().canonicalize().unwrap();
     let mount = MountPoint::new([device.path()], at.path());
     refused(device.path(), &[format!("is mounted at {0}; first run `umount {0}`", place.display())]);
-    assert!(shown(device.path()).contains(&format!("  holds      ext4 \"bare\", mounted at {}", place.display())));
+    let shown_now = shown(device.path());
+    let line = format!("  holds      ext4 \"bare\", mounted at {}", place.display());
+    assert!(shown_now.contains(&line), "{shown_now}");
     // Under another name, and the file itself.
     let links = point();
     let link = links.path().join("stick");
