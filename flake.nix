@@ -32,6 +32,32 @@
         default = sane-image;
       });
 
+      # For images that are there already, and for specs: `nix run github:…#flash -- IMAGE DEVICE`. Each host's
+      # image has programs of its own.
+      apps = forAllSystems (
+        pkgs:
+        let
+          package = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+          command = name: description: tools: {
+            type = "app";
+            program = "${pkgs.writeShellScript "sane-image-${name}" ''
+              export PATH=${lib.makeBinPath ([ package ] ++ tools)}:$PATH
+              exec sane-image ${name} "$@"
+            ''}";
+            meta = { inherit description; };
+          };
+        in
+        {
+          default = {
+            type = "app";
+            program = lib.getExe package;
+            meta = { inherit (package.meta) description; };
+          };
+          flash = command "flash" "Write an image or a spec to a device" [ ];
+          vm = command "vm" "Boot an image or a spec in QEMU" [ pkgs.qemu ];
+        }
+      );
+
       overlays.default = final: _: {
         sane-image = final.callPackage ./nix/package.nix { };
       };

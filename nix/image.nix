@@ -75,6 +75,49 @@ let
     )
   );
 
+  # A program `<name>-<command>` that runs `sane-image <command>` on the spec, for the machine that builds. So
+  # neither needs an image in the store.
+  program =
+    {
+      command,
+      tools ? [ ],
+      before ? "",
+    }:
+    buildPackages.writeShellScriptBin "${name}-${command}" ''
+      export PATH=${lib.makeBinPath ([ package ] ++ tools)}:$PATH
+      ${before}exec sane-image ${command} ${spec} "$@"
+    '';
+
+  # QEMU brings the firmware of all machines that start by UEFI. U-Boot is a package of the host's, and a
+  # file for whoever runs it; it is there only where nothing else starts the host.
+  uBoot =
+    let
+      inherit (pkgs.stdenv) hostPlatform;
+    in
+    if args.systemdBoot or null != null then
+      null
+    else if hostPlatform.isAarch64 then
+      {
+        board = "qemu_arm64";
+        package = pkgs.ubootQemuAarch64;
+      }
+    else if hostPlatform.isAarch32 then
+      {
+        board = "qemu_arm";
+        package = pkgs.ubootQemuArm;
+      }
+    else if hostPlatform.isRiscV64 then
+      {
+        board = "qemu-riscv64_smode";
+        package = pkgs.ubootQemuRiscv64Smode;
+      }
+    else
+      null;
+  uBootForQemu = buildPackages.runCommand "u-boot-for-qemu" { } ''
+    mkdir --parents "$out/${uBoot.board}"
+    ln --symbolic ${uBoot.package}/u-boot.bin "$out/${uBoot.board}"
+  '';
+
   # A derivation that runs `sane-image build` with `flags`, then `after`.
   build =
     {
@@ -138,7 +181,18 @@ let
         done > "$out/nix-support/hydra-build-products"
       '';
       passthru = {
+        # Its closure is all that the image is made of: a cache that has it needs no image.
         inherit spec closureInfo;
+
+        # `nix run .#imgs.myhost.flash -- /dev/sdX` and `nix run .#imgs.myhost.vm`.
+        flash = program { command = "flash"; };
+        vm = program {
+          command = "vm";
+          tools = [ buildPackages.qemu ];
+          before = lib.optionalString (uBoot != null) ''
+            export SANE_IMAGE_FIRMWARE=''${SANE_IMAGE_FIRMWARE:+$SANE_IMAGE_FIRMWARE:}${uBootForQemu}
+          '';
+        };
 
         # Where in `$out` the image is; the first of them, if there are several.
         filePath = fileOf (lib.head formats);

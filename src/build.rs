@@ -3,7 +3,7 @@
 //! Everything is planned, and so everything that can be wrong with the input is told, before the image file is made.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::copy::{self, CopyError, Means};
 use crate::disk::gpt::{self, GptError};
 use crate::disk::region::Region;
 use crate::ext4;
-use crate::formats::{Existing, Format, FormatError, Source};
+use crate::formats::{Format, FormatError};
 use crate::identity::Identities;
 use crate::image::{Image, PartName};
-use crate::output::{OutputError, Privacy, Scratch};
+use crate::output::{OutputError, Privacy};
 use crate::plan::{self, Contents, ImagePlan, Laid, PlanError, Rest, Role, SizeMultiple};
 use crate::progress::{Cancel, Cancelled, Progress};
-use crate::read::{ReadError, Window};
+use crate::read::ReadError;
 use crate::source::boot::{self, BootRequest, BootTree, PopulateError};
 use crate::source::closure::ScanError;
 use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles};
@@ -34,9 +34,10 @@ use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 use self::bootloader::{BootloaderError, Installer};
 use self::extra::ExtraParts;
 pub use self::forms::{BadForms, Forms};
-use self::map::Gaps;
 use self::nix::NixPart;
 pub use self::outputs::{OutputFile, Outputs};
+pub use self::shown::{nameless, show, stream};
+use self::shown::{wants_image, with_source};
 
 pub mod bootloader;
 mod extra;
@@ -44,7 +45,9 @@ mod forms;
 mod map;
 pub(crate) mod nix;
 mod outputs;
+mod overlaid;
 mod planned;
+mod shown;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -241,7 +244,8 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn means(&self) -> Means<'a> {
+    /// How to move bytes, whom to tell, and whether to stop.
+    pub fn means(&self) -> Means<'a> {
         Means { options: self.options.copy, progress: self.progress, cancel: self.cancel }
     }
 }
@@ -330,57 +334,6 @@ pub fn build(
         built(path, way, proved)
     });
     built.collect()
-}
-
-/// Writes the disk to `to` in a form that is a stream. What [`build`] needs an image for has one where the system keeps
-/// temporary files.
-///
-/// # Errors
-/// As of [`build`]; what was written before is then a part of the disk only.
-pub fn stream(
-    prepared: &mut Prepared,
-    forms: &Forms,
-    install_bootloader: Option<&str>,
-    to: &mut (dyn Write + Send),
-    context: Context<'_>,
-) -> Result<(), BuildError> {
-    let mut image = None;
-    if wants_image(prepared, install_bootloader) {
-        let scratch = Scratch::temporary()?;
-        let name = prepared.plan.name.clone();
-        let mut outputs = Outputs::open(scratch.path(), &name, &Forms::default(), context.options.privacy())?;
-        write_image(prepared, &mut outputs, install_bootloader, context)?;
-        image = Some((outputs, scratch));
-    }
-    let outputs = image.as_ref().map(|(outputs, _)| outputs);
-    with_source(prepared, outputs, install_bootloader, context, &mut |source| {
-        let failed = |error| BuildError::Form { path: PathBuf::from("standard output"), error };
-        forms.stream(source, prepared, to, context).map_err(failed)
-    })
-}
-
-/// Whether there has to be a raw image before anything else can be made.
-fn wants_image(prepared: &Prepared, install_bootloader: Option<&str>) -> bool {
-    install_bootloader.is_some() || prepared.nix.known().is_none()
-}
-
-/// Shows `see` the disk: the image in `outputs`, if that is given, else the planned one.
-fn with_source(
-    prepared: &Prepared,
-    outputs: Option<&Outputs>,
-    install_bootloader: Option<&str>,
-    context: Context<'_>,
-    see: &mut dyn FnMut(&dyn Source) -> Result<(), BuildError>,
-) -> Result<(), BuildError> {
-    match (outputs, prepared.nix.known()) {
-        (None, Some(nix)) => planned::with(prepared, nix, context, see),
-        (None, None) => unreachable!("what is not known beforehand was written"),
-        (Some(outputs), _) => {
-            let gaps = if install_bootloader.is_some() { Gaps::Written } else { Gaps::Zeros };
-            let bytes = Window::new(outputs.image().file().try_clone()?, prepared.plan.size);
-            see(&Existing::new(bytes, map::disk(prepared, gaps)))
-        }
-    }
 }
 
 /// Writes the raw image and the plan. Tells which way the contents of the store took.

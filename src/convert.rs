@@ -82,6 +82,7 @@ pub struct Converted {
 #[derive(Debug)]
 pub struct Original {
     path: PathBuf,
+    image: Option<Image>,
     existing: Existing,
     identity: Uuid,
     sector_size: SectorSize,
@@ -113,7 +114,28 @@ impl Original {
             sector_size: sector_size(image.as_ref()),
             existing: Existing::new(disk, map).with_known_zeros(),
             privacy: privacy(path)?,
+            image,
         })
+    }
+
+    /// The disk in it.
+    pub fn source(&self) -> &Existing {
+        &self.existing
+    }
+
+    /// What is known of it, if it has a partition table or a filesystem.
+    pub fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+
+    /// Whether it is a CD or a DVD as well: what looks like a partition of it may be anything.
+    pub fn is_a_cd(&self) -> bool {
+        self.image.as_ref().is_some_and(image::is_a_cd)
+    }
+
+    /// Whether what is made of it is for its owner alone.
+    pub fn is_private(&self) -> bool {
+        self.privacy == Privacy::Owner
     }
 
     /// Writes it to `out`, in this form. The file appears when it is whole.
@@ -155,6 +177,16 @@ impl Original {
         self.check(form.format)?;
         formats::stream(form.format, &self.existing, to, self.making(form, means))?;
         Ok(to.flush().map_err(FormatError::Write)?)
+    }
+
+    /// Writes the disk's own bytes to an empty file that is open to be read and written.
+    ///
+    /// # Errors
+    /// If the image cannot be read, or the file cannot be written.
+    pub fn to_raw(&self, file: &fs::File, means: Means<'_>) -> Result<(), ConvertError> {
+        let form = Form { format: Format::Raw, level: Format::Raw.default_level(), block_map: false };
+        formats::write(form.format, &self.existing, file, self.making(form, means))?;
+        Ok(())
     }
 
     fn making<'a>(&self, form: Form, means: Means<'a>) -> Making<'a> {

@@ -26,6 +26,8 @@
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! image ─ add ─▶ image                    with more files, laid out again
 //! image ─ convert ─▶ image                in another form, see formats
+//! image ─ flash ─▶ a device               what somebody reads of it, the table last, read back
+//! image ─ vm ─▶ QEMU's command line        that boots it
 //! ```
 //!
 //! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
@@ -41,6 +43,8 @@ pub mod times;
 pub mod progress;
 
 mod threads;
+
+mod ioctl;
 
 pub mod output;
 
@@ -97,6 +101,7 @@ pub mod add;
 pub mod convert;
 
 pub mod flash;
+pub mod vm;
 
 #[doc(hidden)]
 pub mod fuzzing;

@@ -53,6 +53,12 @@ pub fn is_unified_kernel_image(start: &[u8]) -> bool {
     sections.into_iter().any(|section| section.is(".linux"))
 }
 
+/// The kind of processor that the file that starts with `start` is for, by its number; `None` if it is no PE file.
+pub fn machine(start: &[u8]) -> Option<u16> {
+    sections_at(start)?;
+    u16_at(start, usize::try_from(u32_at(start, 0x3c)?).ok()?.checked_add(4)?)
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

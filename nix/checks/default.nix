@@ -206,6 +206,31 @@ in
       format = "iso";
     }).drvPath;
 
+  # What flashes a host and boots it: the scripts. A host that starts by U-Boot brings that for its machine.
+  programs =
+    let
+      scripts = img: lib.mapAttrs (_: script: script.text) { inherit (img) flash vm; };
+      board =
+        platform:
+        import ../image.nix {
+          inherit package;
+          inherit (hosts.specs.boot-and-root) fileSystems;
+          toplevel = pkgs.writeText "some-system" "";
+          name = "board";
+          pkgs = pkgs // {
+            stdenv.hostPlatform = pkgs.stdenv.hostPlatform // platform;
+            ubootQemuAarch64 = "/u-boot-aarch64";
+            ubootQemuRiscv64Smode = "/u-boot-riscv64";
+          };
+        };
+    in
+    {
+      uefi = scripts (imageOf hosts.specs.systemd-boot);
+      bios = scripts (board { });
+      aarch64 = scripts (board { isAarch64 = true; });
+      riscv64 = scripts (board { isRiscV64 = true; });
+    };
+
   # Neither the image nor its parts nor the way they are made may be the same derivation.
   derivations =
     let
@@ -219,6 +244,8 @@ in
         withoutBootloader
         spec
         closureInfo
+        flash
+        vm
         zst
         qcow2
         "qcow2+zstd"

@@ -61,6 +61,12 @@ pub enum BootloaderError {
         /// The first byte that differs, from the start of the image.
         offset: u64,
     },
+    /// The script left its rehearsal as it was, where that is all that there is.
+    #[error(
+        "wrote nothing in the rehearsal, and there is no image that it could run on again; build an image, and write that \
+         to the device, or let the script write when {REHEARSAL} is 1, too"
+    )]
+    NothingWritten,
     /// The image that the script left cannot be compared with what it was.
     #[error("the image that it left in $out cannot be compared with what it was before: {0}")]
     Compare(#[source] io::Error),
@@ -82,6 +88,8 @@ pub(super) struct Installer<'a> {
     name: String,
     /// The rehearsal's image, as the script left it.
     rehearsed: File,
+    /// What the script wrote there, in bytes of the disk.
+    written: Vec<Range<u64>>,
     /// Holds that image.
     _rehearsal: Scratch,
 }
@@ -119,7 +127,12 @@ impl<'a> Installer<'a> {
             Some(hit) => return Err(hit.into()),
             None => outputs.check(&rehearsal)?,
         }
-        Ok(Self { script, name, rehearsed, _rehearsal: rehearsal })
+        Ok(Self { script, name, rehearsed, written: touched, _rehearsal: rehearsal })
+    }
+
+    /// The rehearsal's image, as the script left it, and what of it the script wrote: in bytes of the disk, in order, disjoint.
+    pub(super) fn rehearsed(&self) -> (&File, &[Range<u64>]) {
+        (&self.rehearsed, &self.written)
     }
 
     /// Runs the script on the finished image, which has the name that it had in the rehearsal.

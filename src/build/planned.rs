@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::extra::swap_pages;
 use super::map::{self, Gaps};
@@ -150,6 +151,13 @@ impl Source for Planned<'_> {
         let copied = copied?;
         written?;
         Ok(copied.into_iter().reduce(Summary::and))
+    }
+
+    fn file_at(&self, at: u64) -> Option<PathBuf> {
+        self.parts.iter().find_map(|part| {
+            let found = part.within(at..at.saturating_add(1));
+            found.first().map(|wanted| part.jobs.source(wanted.file).into_path())
+        })
     }
 }
 

@@ -13,10 +13,12 @@ use super::cat::CatArgs;
 use super::convert::ConvertArgs;
 use super::diff::DiffArgs;
 use super::extract::ExtractArgs;
+use super::flash::FlashArgs;
 use super::inspect::InspectArgs;
 use super::ls::LsArgs;
 use super::threads;
 use super::verify::VerifyArgs;
+use super::vm::VmArgs;
 
 /// Turn a NixOS system closure into a bootable disk image.
 ///
@@ -41,6 +43,8 @@ pub(super) enum Command {
     Plan(PlanArgs),
     Add(AddArgs),
     Convert(ConvertArgs),
+    Flash(FlashArgs),
+    Vm(VmArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Cat(CatArgs),

@@ -25,10 +25,9 @@ mod build;
 mod cat;
 mod complete;
 mod convert;
-#[allow(dead_code, reason = "until flash is a command")]
-mod device;
 mod diff;
 mod extract;
+mod flash;
 mod input;
 mod inspect;
 mod look;
@@ -41,6 +40,7 @@ mod signals;
 mod stream;
 mod threads;
 mod verify;
+mod vm;
 
 /// Failed, or differs.
 const FAILED: u8 = 1;
@@ -68,6 +68,7 @@ fn spec(cli: &Cli) -> Option<&Path> {
     match &cli.command {
         Command::Build(args) => Some(&args.input.spec),
         Command::Plan(args) => Some(&args.input.spec),
+        Command::Vm(args) => Some(args.source()),
         _ => None,
     }
 }
@@ -85,6 +86,8 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
         Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Add(args) => signals::watch(cancel).and_then(|()| add::run(args, cancel)),
         Command::Convert(args) => convert::run(args, cancel),
+        Command::Flash(args) => flash::run(args, cancel),
+        Command::Vm(args) => signals::watch(cancel).and_then(|()| vm::run(args, cancel)),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args),
     }

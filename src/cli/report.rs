@@ -8,6 +8,7 @@ use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount};
 use sane_image::build::Built;
 use sane_image::convert::Converted;
+use sane_image::flash::Flashed;
 use sane_image::formats::Format;
 use sane_image::plan::{ImagePlan, Partition, Role};
 
@@ -17,10 +18,12 @@ use super::verify;
 pub(super) fn images(built: &[Built], plan: &ImagePlan, elapsed: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
     built.iter().try_for_each(|built| partition_line(&mut out, built, elapsed))?;
-    for partition in &plan.partitions {
-        writeln!(out, "{}", describe(partition, plan))?;
-    }
-    Ok(())
+    partitions(plan).try_for_each(|line| Ok(writeln!(out, "{line}")?))
+}
+
+/// A line about each partition.
+pub(super) fn partitions(plan: &ImagePlan) -> impl Iterator<Item = String> + '_ {
+    plan.partitions.iter().map(|partition| describe(partition, plan))
 }
 
 /// One line about a finished bare partition.
@@ -42,6 +45,27 @@ pub(super) fn converted(out: &Path, format: Format, converted: &Converted, elaps
     if let Some((path, mapped)) = &converted.block_map {
         writeln!(io::stdout().lock(), "{}: block map, {} of the disk", path.display(), BinaryBytes(*mapped))?;
     }
+    Ok(())
+}
+
+/// One line about a device that was written.
+pub(super) fn flashed(device: &str, flashed: &Flashed, elapsed: Duration) -> Result<()> {
+    let Flashed { written, zeros, free, discarded, writing, is_compared, .. } = *flashed;
+    let seconds = elapsed.as_secs_f64();
+    let free = match free {
+        0 => String::new(),
+        _ if discarded == 0 => format!(", {} of free space left as it was", BinaryBytes(free)),
+        _ => format!(", {} of free space discarded", BinaryBytes(discarded)),
+    };
+    let rate = written.saturating_mul(1000).checked_div(u64::try_from(writing.as_millis())?).unwrap_or(written);
+    let compared = if is_compared { "read back and compared" } else { "not read back" };
+    writeln!(
+        io::stdout().lock(),
+        "{device}: {} written at {}/s ({} of it zeros){free}, {compared}, in {seconds:.1} s",
+        BinaryBytes(written),
+        BinaryBytes(rate),
+        BinaryBytes(zeros),
+    )?;
     Ok(())
 }
 

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::copy_file_range;
 use rustix::io::Errno;
 
-use super::clone_range::clone_range;
 use super::jobs::Observer;
 use super::source::Source;
 use super::{CopyError, Engine, Summary};
 use crate::disk::pages::{PAGE, PageFile};
+use crate::ioctl::clone_range;
 use crate::units::ByteOffset;
 
 /// The image file and the ways to write to it that are open.

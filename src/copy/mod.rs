@@ -34,7 +34,6 @@ use crate::read::ReadError;
 use crate::threads::{self, Turns};
 use crate::units::ByteOffset;
 
-mod clone_range;
 mod host;
 mod image;
 mod jobs;

@@ -12,6 +12,8 @@
 //!
 //! Facts are those of the UEFI specification 2.10, chapters "GUID Partition Table Disk Layout" and "MBR".
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::read::{Bytes, Fault, ReadError};
@@ -24,8 +26,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use dos::resize_last_mbr;
-pub use gpt::resize_last;
+pub use dos::{fit_mbr, resize_last_mbr};
+pub use gpt::{fit, resize_last};
 
 /// A disk with another size, and what its table says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,37 @@ pub struct Resized {
     /// What to write where, after all that is before the partition has been copied from the old disk. Sorted, not upon
     /// each other, and not in the partition. Behind the partition, what is in no range is zeros.
     pub writes: Vec<(ByteOffset, Vec<u8>)>,
+}
+
+/// A disk of another size that a table is to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The size of the disk in bytes.
+    pub size: u64,
+    /// The byte at which the last partition ends at the latest, if it grows.
+    pub end: u64,
+}
+
+/// What changes on a disk whose table is to fit another size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// What to write where: not upon each other.
+    pub writes: Vec<(ByteOffset, Vec<u8>)>,
+    /// The bytes of the old disk that nobody reads any more, as far as nothing of `writes` comes there.
+    pub free: Vec<Range<u64>>,
+    /// What the last partition gets.
+    pub grown: Option<Grown>,
+}
+
+/// A partition that has become larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grown {
+    /// Its number.
+    pub number: u32,
+    /// The byte of the disk at which it ended.
+    pub from: u64,
+    /// The byte of the disk at which it ends now.
+    pub to: u64,
 }
 
 /// Why the last partition of a disk cannot get another size.
@@ -96,6 +129,14 @@ pub enum ResizeError {
         last: Lba,
         /// The partition.
         number: u32,
+    },
+    /// A disk that has no room for what is on the old one.
+    #[error("the disk has {size} bytes, {} too few: the partitions and their table need {needed}", needed - size)]
+    TooSmall {
+        /// In bytes.
+        needed: u64,
+        /// In bytes: less.
+        size: u64,
     },
     /// Beyond what a file or a disk can be.
     #[error("the disk would be larger than {} bytes; use a smaller size", i64::MAX)]

@@ -1,3 +1,239 @@
-//! Onto a device: what it is, whether it may be written, and the writing.
+//! A disk that somebody boots from: a [`Source`] is written to a device, so that it is right whatever was there before.
+//!
+//! ```text
+//! Source ─ fitted ─▶ Source              laid out for a disk of the device's size: the backup table at its end
+//! its ImageMap ─ windows ─▶ Plan         what is written, in the order of the disk; both ends of the disk last
+//! Plan ─ writing ─▶ the medium           wiped ends, discarded free space, all that is read, then the ends
+//! the medium ─ comparing ─▶ Difference   read back past the page cache
+//! ```
+//!
+//! In the first and in the last MiB of a disk is all by which others find a table or a filesystem on it. Both are zeros
+//! from the first write on, and are written when all else is there and flushed, the first sectors as the very last: a
+//! device that was pulled out half-way is not taken for a good one.
+//!
+//! Zeros that somebody reads are written like all else: a device need not read zeros where it has discarded something,
+//! and some that say so do not. Only a hole in a file is one beyond doubt. (BLKZEROOUT would have the kernel write the same
+//! zeros, in one call that no signal ends.)
 
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::copy::Means;
+use crate::formats::{FormatError, Source};
+use crate::progress::Cancelled;
+
+mod comparing;
 pub mod device;
+mod difference;
+mod fitted;
+mod gate;
+mod image;
+mod medium;
+pub mod spec;
+mod target;
+#[cfg(test)]
+mod tests;
+mod windows;
+mod writing;
+
+pub use difference::{Difference, Locate};
+pub use fitted::{FitError, Fitted, SourceBytes, Space, Tables};
+pub use image::ImageSource;
+pub use medium::Medium;
+pub use target::{NewFile, Target, TargetError};
+
+use comparing::compare;
+use windows::Plan;
+use writing::Writing;
+
+/// The first and the last bytes of a disk that are wiped first and written last. All known tables have their headers
+/// there, all known filesystems their first superblock, RAID and ZFS their labels.
+const ENDS: u64 = 1 << 20;
+
+/// Whether what was written is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// All of it is read past the page cache and compared.
+    ReadBack,
+    /// It is not.
+    None,
+}
+
+/// What was done to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flashed {
+    /// The bytes of the device that somebody will read: all of them were written, or are known to be zeros.
+    pub written: u64,
+    /// How many of them are zeros.
+    pub zeros: u64,
+    /// The bytes that nobody will read before writing them.
+    pub free: u64,
+    /// How many of these were discarded; the others have what was there before.
+    pub discarded: u64,
+    /// How long it took until all was written.
+    pub writing: Duration,
+    /// Whether all was read back and is right.
+    pub is_compared: bool,
+    /// Whether the kernel knows the new partitions.
+    pub is_reread: bool,
+}
+
+/// Writes the disk to the medium, which has its size, reads it back, and has the kernel read its table.
+///
+/// `locate` tells what a byte of the disk is part of, for the message about one that is wrong.
+///
+/// # Errors
+/// If the disk cannot be read, the medium cannot be written or read, or has other bytes than were written; and if the
+/// user asked to stop. Each tells in which state the medium is.
+pub fn flash(
+    source: &dyn Source,
+    medium: &dyn Medium,
+    check: Check,
+    locate: &dyn Locate,
+    means: Means<'_>,
+) -> Result<Flashed, FlashError> {
+    let error = |why: FlashCause, state| FlashError { why, state, name: medium.name().to_owned() };
+    let plan = Plan::new(source.map(), medium.size());
+    let writing = Writing::new(source, medium, &plan, means);
+    means.cancel.check().map_err(|why| error(why.into(), State::Untouched))?;
+    let at = |state| move |why| error(why, state);
+    let started = Instant::now();
+    writing.wipe_ends().map_err(at(State::Unusable))?;
+    let discarded = writing.discard().map_err(at(State::Unusable))?;
+    writing.write_most().map_err(at(State::Unusable))?;
+    // From here on to the last sector there is no stop: these are 2 MiB.
+    if let Err(why) = writing.write_ends() {
+        let is_wiped = writing.wipe_ends().is_ok();
+        return Err(error(why, if is_wiped { State::Unusable } else { State::Doubtful }));
+    }
+    let took = started.elapsed();
+    if check == Check::ReadBack
+        && let Err(why) = compare(source, medium, &plan, writing.sums(), locate, means)
+    {
+        // Nobody has seen that there is anything wrong if it was not compared to its end.
+        let state = match &why {
+            FlashCause::Cancelled(_) => State::NotCompared,
+            _ if writing.wipe_ends().is_ok() => State::WipedAgain,
+            _ => State::Doubtful,
+        };
+        let _ = medium.finish();
+        return Err(error(why, state));
+    }
+    let is_reread = medium.finish().is_ok();
+    let (written, zeros) = plan.bytes(source.map());
+    let is_compared = check == Check::ReadBack;
+    Ok(Flashed { written, zeros, free: plan.free_bytes(), discarded, writing: took, is_compared, is_reread })
+}
+
+/// A device that is not as it was wanted: why, and in which state it is.
+#[derive(Debug, Error)]
+#[error("{why}; {}", state.of(name))]
+pub struct FlashError {
+    /// What went wrong.
+    #[source]
+    pub why: FlashCause,
+    /// What is on the device.
+    pub state: State,
+    /// The name of the device.
+    name: String,
+}
+
+/// What went wrong with a device.
+#[derive(Debug, Error)]
+pub enum FlashCause {
+    /// The disk that is to be written cannot be read.
+    #[error("what is to be written cannot be read: {0}")]
+    Source(#[source] FormatError),
+    /// The medium does not take a write.
+    #[error("cannot write {len} bytes at byte {at}: {error}{}", remedy(error))]
+    Write {
+        /// The byte of the medium at which it starts.
+        at: u64,
+        /// Its bytes.
+        len: u64,
+        /// What the operating system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The medium cannot say that it has what was written.
+    #[error("cannot write out what the device has taken: {error}{}", remedy(error))]
+    Flush {
+        /// What the operating system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The medium cannot be read.
+    #[error("cannot read back {len} bytes at byte {at}: {error}{}", remedy(error))]
+    Read {
+        /// The byte of the medium at which it starts.
+        at: u64,
+        /// Its bytes.
+        len: u64,
+        /// What the operating system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The medium has other bytes than were written.
+    #[error(transparent)]
+    Different(#[from] Difference),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl From<FormatError> for FlashCause {
+    fn from(error: FormatError) -> Self {
+        match error {
+            FormatError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Source(error),
+        }
+    }
+}
+
+/// What to do about an error of a device.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (make room, and run the command again)",
+        _ => " (try another port, cable or reader; if it happens again at the same byte, the device is broken)",
+    }
+}
+
+/// In which state a medium is when the work ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it was before.
+    Untouched,
+    /// Without a table, and with part of what was to be written.
+    Unusable,
+    /// Written to its end, and not read back to its end.
+    NotCompared,
+    /// Written to its end, found wrong, and made unusable.
+    WipedAgain,
+    /// Perhaps with a table, and not right.
+    Doubtful,
+    /// A file that was not there before, and is not there any more.
+    Removed,
+}
+
+impl State {
+    /// A sentence about the medium of this name.
+    fn of(self, name: &str) -> impl fmt::Display {
+        match self {
+            Self::Untouched => format!("nothing was written to {name}"),
+            Self::Unusable => {
+                format!("{name} is not usable: it has no partition table and no filesystem now; run the command again")
+            }
+            Self::NotCompared => format!(
+                "{name} is whole, but was not compared to its end; use it at your own risk, or run the command again"
+            ),
+            Self::WipedAgain => {
+                format!("so that nobody takes {name} for a good one, its partition table was wiped again")
+            }
+            Self::Removed => format!("nothing is left of {name}, which was not there before"),
+            Self::Doubtful => format!("{name} is not usable, although it may have a partition table; do not boot it"),
+        }
+    }
+}

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -143,6 +144,12 @@ pub trait Source: Sync {
     /// # Errors
     /// If something cannot be read or written, or the user asked to stop.
     fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError>;
+
+    /// The file whose contents have byte `at` of the disk, for messages; `None` if there is none, or nobody knows.
+    fn file_at(&self, at: u64) -> Option<PathBuf> {
+        let _ = at;
+        None
+    }
 }
 
 /// Reads a disk.

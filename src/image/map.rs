@@ -57,10 +57,8 @@ pub fn map(image: &Image) -> ImageMap {
 /// Whether no more than the partitions can have a filesystem in it, and it is certain which those are.
 fn is_all_in_partitions(image: &Image) -> bool {
     let bytes = image.bytes();
-    let is_other = |name: &[u8; 5]| STANDARDS.contains(name);
-    let mut name = [0; 5];
     // A disk that is a CD as well has its partitions as files.
-    if bytes.read_exact_at(VOLUME, &mut name).is_ok() && is_other(&name) {
+    if is_a_cd(image) {
         return false;
     }
     if image.is_bare() {
@@ -72,6 +70,12 @@ fn is_all_in_partitions(image: &Image) -> bool {
         first.is_some() && whole.all(|other| Some(other) == first)
     });
     tables_agree && image.mbr().is_none_or(|mbr| mbr.faults.is_empty()) && recognise(&bytes).is_none()
+}
+
+/// Whether there is an ISO 9660 or UDF filesystem on the whole disk.
+pub fn is_a_cd(image: &Image) -> bool {
+    let mut name = [0; 5];
+    image.bytes().read_exact_at(VOLUME, &mut name).is_ok() && STANDARDS.contains(&name)
 }
 
 fn headers(table: &Table) -> impl Iterator<Item = &Header> {

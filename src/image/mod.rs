@@ -29,7 +29,7 @@ pub mod store;
 pub use disk::Disk;
 use disk::whole;
 pub use format::{check_filesystem, open_filesystem, recognise};
-pub use map::map;
+pub use map::{is_a_cd, map};
 pub use part::{BadPartName, PartName};
 
 /// The type of an EFI system partition.

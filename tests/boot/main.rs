@@ -25,3 +25,4 @@ mod row;
 mod support;
 mod systemd_boot;
 mod unified;
+mod vm;

@@ -41,6 +41,7 @@ let
   optional = condition: x: if condition then [ x ] else [ ];
   optionals = condition: list: if condition then list else [ ];
   optionalString = condition: text: if condition then text else "";
+  makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
   findFirst =
     wanted: default: list:
     let
@@ -365,6 +366,7 @@ let
       getAttrs
       head
       length
+      makeBinPath
       mapAttrs'
       max
       mkDefault

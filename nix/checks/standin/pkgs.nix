@@ -49,11 +49,17 @@ let
     inherit lib;
     buildPackages = pkgs;
     stdenvNoCC = { inherit mkDerivation; };
+    stdenv.hostPlatform = {
+      isAarch64 = false;
+      isAarch32 = false;
+      isRiscV64 = false;
+    };
 
     # Named after what they hold, so that a golden shows which are used.
     util-linux = "/util-linux";
     e2fsprogs = "/e2fsprogs";
     btrfs-progs = "/btrfs-progs";
+    qemu = "/qemu";
 
     runCommand =
       name: attrs: buildCommand:
@@ -76,7 +82,10 @@ let
           printf %s "$text" > "$out/bin/$name"
           chmod +x "$out/bin/$name"
         '';
+        passthru = { inherit text; };
       };
+
+    writeShellScriptBin = name: text: pkgs.writeScriptBin name "#!${shell}\n${text}";
 
     # Nix's own record of a closure, in the form that `nix-store --load-db` reads.
     closureInfo =

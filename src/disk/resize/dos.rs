@@ -1,7 +1,7 @@
 //! The table of an MBR whose last partition gets another size.
 
 use super::record::{OFFSET, Record};
-use super::{ResizeError, Resized, checked_size, is_zero, read, sectors};
+use super::{Fit, Grown, ResizeError, Resized, Room, checked_size, is_zero, read, sectors};
 use crate::disk::table::MbrTable;
 use crate::disk::table::dos::EXTENDED;
 use crate::read::Bytes;
@@ -42,6 +42,34 @@ pub fn resize_last_mbr(disk: &dyn Bytes, table: &MbrTable, number: u32, size: u6
         writes.push((new_end, trailing));
     }
     Ok(Resized { disk_size, writes })
+}
+
+/// The table of `disk`, which is `table`, for a disk of `room.size` bytes. The primary partition `grow`, which must be the
+/// last, gets all whole MiB up to `room.end`, as far as 32 bits can tell them.
+///
+/// # Errors
+/// If the table is damaged, the partition is not there, a logical one, or not the last, or the disk is too small.
+pub fn fit_mbr(disk: &dyn Bytes, table: &MbrTable, grow: Option<u32>, room: Room) -> Result<Fit, ResizeError> {
+    if !table.faults.is_empty() {
+        return Err(ResizeError::Damaged(table.faults.clone()));
+    }
+    let sector = table.sector_size.bytes();
+    let records = Record::read_all(disk)?;
+    let needed =
+        records.iter().filter(|record| record.is_used()).map(|record| record.end()).max().unwrap_or(0) * sector;
+    if room.size < needed {
+        return Err(ResizeError::TooSmall { needed, size: room.size });
+    }
+    let Some(number) = grow else { return Ok(Fit::default()) };
+    let index = find(table, &records, number)?;
+    let record = *records.get(index).ok_or(ResizeError::NoPartition(number))?;
+    let end = room.size.min(room.end).min((1 << 32) * sector);
+    let (from, to) = (record.end() * sector, end - end % MIB);
+    let sectors = (to / sector).saturating_sub(record.first().0);
+    let Some(grown) = record.placed(record.first().0, sectors).filter(|_| to > from) else { return Ok(Fit::default()) };
+    let records: Vec<_> = (0..).zip(records).map(|(i, other)| if i == index { grown } else { other }).collect();
+    let writes = vec![(OFFSET, Record::bytes(&records))];
+    Ok(Fit { writes, free: Vec::new(), grown: Some(Grown { number, from, to }) })
 }
 
 /// The place in the MBR of the partition `number`, if none ends after it.

@@ -22,6 +22,27 @@ pub(super) fn resized(
     Ok((new != old).then(|| (OFFSET, Record::bytes(&new))))
 }
 
+/// The same of a disk with another end, all of whose partitions stay.
+pub(super) fn moved(
+    disk: &dyn Bytes,
+    table: &Table,
+    places: &Places,
+) -> Result<Option<(ByteOffset, Vec<u8>)>, ResizeError> {
+    let old = Record::read_all(disk)?;
+    let is_all = |record: &Record| record.is_used() && record.is_protective() && record.end() >= places.end();
+    let moved = |record: &Record| match *record {
+        all if is_all(&all) && all.first() == Lba(1) => protective(all, table, places),
+        // What is left of the disk behind the partitions.
+        rest if is_all(&rest) && rest.first().0 >= places.end() => {
+            let sectors = places.header.0.saturating_add(1).saturating_sub(rest.first().0);
+            rest.placed(rest.first().0, sectors).unwrap_or(rest)
+        }
+        other => other,
+    };
+    let new: Vec<_> = old.iter().map(moved).collect();
+    Ok((new != old).then(|| (OFFSET, Record::bytes(&new))))
+}
+
 fn resize(record: Record, table: &Table, entry: &TableEntry, places: &Places) -> Result<Record, ResizeError> {
     let (number, first) = (entry.number, record.first());
     let old_end = entry.last.0.saturating_add(1);

@@ -16,7 +16,7 @@ use sane_image::flash::device::{
 use sane_image::progress::Cancel;
 use sane_image::read::escape;
 
-use super::input::BadInput;
+use crate::cli::input::BadInput;
 
 /// How often a signal is looked for while the user thinks.
 const TURN: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ struct NotConfirmed(String);
 
 /// Looks at what the user named and refuses it for all reasons that there are. Called again with what is known later:
 /// the size of what is to be written.
-pub(super) fn look(path: &Path, demands: &Demands) -> Result<Found> {
+pub(in crate::cli) fn look(path: &Path, demands: &Demands) -> Result<Found> {
     let found = device::look(&Host::default(), path).map_err(|refusal| Refused(vec![refusal]))?;
     Refused::unless_empty(match &found {
         Found::Device(device) => device.refusals(demands),
@@ -56,7 +56,7 @@ pub(super) fn look(path: &Path, demands: &Demands) -> Result<Found> {
 }
 
 /// Looks once more, after the answer: another medium, or a mount, may have come meanwhile.
-pub(super) fn look_again(found: &Found, demands: &Demands) -> Result<()> {
+pub(in crate::cli) fn look_again(found: &Found, demands: &Demands) -> Result<()> {
     match found {
         Found::Device(before) => Ok(device::look_again(&Host::default(), before, demands)?),
         Found::File(_) => Ok(()),
@@ -64,7 +64,7 @@ pub(super) fn look_again(found: &Found, demands: &Demands) -> Result<()> {
 }
 
 /// Refuses to begin what ends in a question that nobody can answer.
-pub(super) fn check_can_ask(found: &Found, consent: Consent, input: Input) -> Result<()> {
+pub(in crate::cli) fn check_can_ask(found: &Found, consent: Consent, input: Input) -> Result<()> {
     match consent {
         Consent::Given => Ok(()),
         Consent::Asked => Terminal::open(input).map(drop).ok_or_else(|| nobody(found)),
@@ -72,7 +72,7 @@ pub(super) fn check_can_ask(found: &Found, consent: Consent, input: Input) -> Re
 }
 
 /// Shows the device and what will be on it, and asks whether it is the right one.
-pub(super) fn confirm(
+pub(in crate::cli) fn confirm(
     found: &Found,
     to_come: &[String],
     consent: Consent,
@@ -191,7 +191,7 @@ impl Terminal {
 }
 
 /// Lists the disks that could be meant. The caller ends with the code of bad usage: nothing was written.
-pub(super) fn list(source: &Path, demands: &Demands) -> Result<()> {
+pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     let candidates = device::candidates(&Host::default(), demands);
     let mut out = io::stdout().lock();
     if candidates.is_empty() {

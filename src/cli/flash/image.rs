@@ -1,0 +1,65 @@
+//! An image to a device.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use indicatif::BinaryBytes;
+use sane_image::copy::Means;
+use sane_image::flash::{self, Fitted, ImageSource, NewFile, Space};
+use sane_image::progress::Cancel;
+use sane_image::read::escape;
+
+use super::place::Place;
+use super::{BadInput, FlashArgs, progress};
+
+/// The permission bits of a new file before the umask, and those of one that not everybody may read.
+const MODE: u32 = 0o666;
+const PRIVATE: u32 = 0o600;
+
+pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()> {
+    let started = Instant::now();
+    check(args)?;
+    let progress = progress::for_stderr();
+    let name = || escape::path(&args.source);
+    let source = ImageSource::open(&args.source, progress.as_ref()).with_context(name)?;
+    let size = args.size.unwrap_or_else(|| source.size());
+    let new = NewFile { size, mode: if source.is_private() { PRIVATE } else { MODE } };
+    let there = match place.size() {
+        Some(size) if place.is_device() => size,
+        size => size.unwrap_or_default().max(new.size),
+    };
+    let space = Space { size: there, sector_size: place.sector_size(), limit: args.size };
+    let device = || escape::path(place.path());
+    place.agree(&to_come(args, &source, &source.fit(space).with_context(device)?), cancel)?;
+    let means = Means { options: args.copy(), progress: progress.as_ref(), cancel };
+    super::write(place, Some(&args.source), new, started, |target| {
+        let fitted = source.fit(Space { limit: args.size, ..target.space() }).with_context(device)?;
+        Ok::<_, anyhow::Error>(flash::flash(&fitted, target, args.check(), &source, means)?)
+    })
+}
+
+/// Refuses what goes with a spec only.
+fn check(args: &FlashArgs) -> Result<()> {
+    let problem = if args.own.extra_files.is_some() {
+        "--extra-files: goes with a spec; lay files over an image by `sane-image add`, and flash that"
+    } else if args.store_root.is_some() {
+        "--store-root: goes with a spec; an image has its store in it"
+    } else if args.no_bootloader {
+        "--no-bootloader: goes with a spec; what is in an image is written as it is"
+    } else {
+        return Ok(());
+    };
+    Err(BadInput(problem.to_owned()).into())
+}
+
+/// What will be on the device, a line each.
+fn to_come(args: &FlashArgs, source: &ImageSource, fitted: &Fitted<'_>) -> Vec<String> {
+    let mut lines = vec![format!("{}, a disk of {}", escape::path(&args.source), BinaryBytes(source.size()))];
+    lines.extend(source.partitions());
+    lines.extend(fitted.grown().map(|grown| {
+        let more = BinaryBytes(grown.to.saturating_sub(grown.from));
+        format!("partition {} gets {more} more, which its filesystem takes when the system boots first", grown.number)
+    }));
+    lines.extend(fitted.note().map(str::to_owned));
+    lines
+}

@@ -1,0 +1,58 @@
+//! What a disk is written to.
+
+use std::io;
+use std::ops::Range;
+
+use crate::units::ByteOffset;
+
+/// The unit of writing, in bytes: the sectors of most flash memory and of all hard disks are no larger. A medium whose size
+/// is no multiple of it ends with a shorter unit.
+pub(super) const UNIT: u64 = 4096;
+
+/// A device or a file that takes a whole disk, from several threads at once.
+pub trait Medium: Sync {
+    /// What it is called in messages.
+    fn name(&self) -> &str;
+
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+
+    /// Writes bytes, whose memory starts at a page, at a multiple of 4096: whole units of as many, or up to the end.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn write_at(&self, bytes: &[u8], at: ByteOffset) -> io::Result<()>;
+
+    /// Reads bytes, under the same conditions, from the device itself rather than from the memory of this machine.
+    ///
+    /// # Errors
+    /// What the operating system says; also if there are fewer.
+    fn read_at(&self, bytes: &mut [u8], at: ByteOffset) -> io::Result<()>;
+
+    /// Returns when all that was written will be there after a loss of power.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn flush(&self) -> io::Result<()>;
+
+    /// Makes a range zeros beyond doubt without writing them; tells whether that was possible.
+    ///
+    /// # Errors
+    /// What the operating system says of anything but that it cannot.
+    fn zero(&self, range: Range<u64>) -> io::Result<bool>;
+
+    /// What a range that is discarded has to be a multiple of, in bytes; `None` if nothing can be discarded.
+    fn discard_unit(&self) -> Option<u64>;
+
+    /// Tells the medium that nobody needs a range. What is read there afterwards may be anything.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn discard(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Has the kernel see what is on it now.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn finish(&self) -> io::Result<()>;
+}
