@@ -22,7 +22,7 @@ use crate::support::tree::{Contents, Entry};
 const MIB: u64 = 1 << 20;
 
 /// Files of all kinds: small and large, with holes, of zeros, of what cannot be compressed, and empty ones.
-fn closure(change: impl FnOnce(&mut Value, &str) + 'static) -> Closure {
+pub(crate) fn closure(change: impl FnOnce(&mut Value, &str) + 'static) -> Closure {
     let small = (0..300).map(|i| (format!("small-{i}"), Entry::file(format!("number {i}\n").repeat(i))));
     let chunks = BTreeMap::from([(5 * MIB + 100, vec![1; 9000]), (11 * MIB - 1, vec![2])]);
     let builder = ClosureBuilder::new()
@@ -42,7 +42,7 @@ fn closure(change: impl FnOnce(&mut Value, &str) + 'static) -> Closure {
         .write()
 }
 
-fn of_type(fs_type: &'static str, options: &'static str) -> impl Fn(&mut Value, &str) + Copy + 'static {
+pub(crate) fn of_type(fs_type: &'static str, options: &'static str) -> impl Fn(&mut Value, &str) + Copy + 'static {
     move |spec, _| {
         spec["fileSystems"]["/"]["fsType"] = fs_type.into();
         spec["fileSystems"]["/"]["options"] = json!([options]);
@@ -50,7 +50,7 @@ fn of_type(fs_type: &'static str, options: &'static str) -> impl Fn(&mut Value, 
 }
 
 /// Partitions with contents, with a swap area, with nothing; sectors of 4096 bytes.
-fn with_more_partitions(spec: &mut Value, firmware: &str) {
+pub(crate) fn with_more_partitions(spec: &mut Value, firmware: &str) {
     const SWAP: &str = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
     const OTHER: &str = "fe3a2a5d-4f32-41a7-b725-accc3285a309";
     spec["sectorSize"] = 4096.into();
@@ -63,7 +63,7 @@ fn with_more_partitions(spec: &mut Value, firmware: &str) {
 }
 
 /// A boot loader in the gap before the first partition.
-fn with_bootloader(spec: &mut Value, _: &str) {
+pub(crate) fn with_bootloader(spec: &mut Value, _: &str) {
     spec["installBootloader"] = json!("seq 9000 | dd of=\"$out/nixos.img\" bs=1024 seek=64 conv=notrunc status=none");
 }
 
