@@ -19,7 +19,7 @@ use sane_image::convert::Original;
 use sane_image::copy::{self, Engine, Means};
 use sane_image::formats::Format;
 use sane_image::image::Image;
-use sane_image::output::{Privacy, Scratch, kind_name};
+use sane_image::output::{Directory, Privacy, Scratch, kind_name};
 use sane_image::plan::SizeMultiple;
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::escape;
@@ -61,7 +61,7 @@ pub(super) struct VmArgs {
     /// Of a spec: read /nix/store/… from DIR/nix/store/…, as in a chroot store
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store_root: Option<PathBuf>,
-    /// Memory, in MiB, or as in 4G
+    /// Memory, in MiB, or as in 4G; it is taken from this machine as the guest uses it
     #[arg(long, value_name = "M", default_value = "2G", value_parser = parse_memory)]
     memory: NonZeroU32,
     /// Processors [default: as many as this machine has, but no more than 4]
@@ -168,7 +168,9 @@ impl<'a> Source<'a> {
             }
             Ok(_) => {
                 let (keep_name, source) = (keep.display(), source.display());
-                progress::note(&format!("{keep_name} is there: it is booted, and {source} is not looked at; remove it to start anew"));
+                progress::note(&format!(
+                    "{keep_name} is there: it is booted, and {source} is not looked at; remove it to start anew"
+                ));
                 Ok(Self::Kept(keep))
             }
         }
@@ -231,7 +233,11 @@ impl Made {
             return Self::of_file(path, Writes::Aside);
         }
         let directory = temporary();
-        progress.relay(&format!("sane-image: note: {} is unpacked into a file without a name in {}", path.display(), directory.display()));
+        progress.relay(&format!(
+            "sane-image: note: {} is unpacked into a file without a name in {}",
+            path.display(),
+            directory.display()
+        ));
         let file = tempfile::tempfile_in(&directory).with_context(|| directory.display().to_string())?;
         let original = Original::open(path, progress).with_context(|| escape::path(path))?;
         original.to_raw(&file, means(progress, cancel)).with_context(|| escape::path(path))?;
@@ -242,6 +248,9 @@ impl Made {
 /// Whether a file is a spec: no image starts with what JSON does.
 fn is_spec(path: &Path) -> Result<bool> {
     let failed = || format!("{}: cannot be read", path.display());
+    if path == Path::new("-") {
+        return Err(BadInput("-: standard input is the machine's serial port; name a file".to_owned()).into());
+    }
     if !fs::metadata(path).with_context(failed)?.is_file() {
         return Ok(false);
     }
@@ -279,7 +288,8 @@ fn with_spec<T>(
 /// A raw image of a spec, without a name, and what it would be called.
 fn build_unnamed(spec: &Path, args: &VmArgs, progress: &dyn Progress, cancel: &Cancel) -> Result<(PathBuf, File)> {
     let directory = temporary();
-    progress.relay(&format!("sane-image: note: the image is built in a file without a name in {}", directory.display()));
+    progress
+        .relay(&format!("sane-image: note: the image is built in a file without a name in {}", directory.display()));
     with_spec(spec, args, progress, cancel, |prepared, bootloader, context| {
         let file = build::nameless(prepared, &directory, bootloader, context)?;
         Ok((format!("{}.img", prepared.plan.name).into(), file))
@@ -291,12 +301,14 @@ fn build_file(spec: &Path, args: &VmArgs, keep: &Path, progress: &dyn Progress, 
     let beside = keep.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     with_spec(spec, args, progress, cancel, |prepared, bootloader, context| {
         let forms = Forms::new(&[Format::Qcow2], None, false)?;
-        let scratch = Scratch::beside(beside)?;
+        let directory = Directory::open(beside)?;
+        let scratch = Scratch::beside(directory.path())?;
         let name = prepared.plan.name.clone();
         let outputs = Outputs::open(scratch.path(), &name, &forms, Privacy::Usual).map_err(build::BuildError::from)?;
         build::build(prepared, outputs, &forms, bootloader, context)?;
         let made = scratch.path().join(format!("{name}{}", Format::Qcow2.suffix()));
-        fs::rename(made, keep).with_context(|| format!("{}: cannot be put in place", keep.display()))
+        fs::rename(made, keep).with_context(|| format!("{}: cannot be put in place", keep.display()))?;
+        Ok(directory.keep()?)
     })
 }
 
@@ -313,7 +325,11 @@ fn convert_file(image: &Path, keep: &Path, progress: &dyn Progress, cancel: &Can
 /// Where large files are for a while: not where memory is the disk, as /tmp often is.
 fn temporary() -> PathBuf {
     let usual = || Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir());
-    std::env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(usual).unwrap_or("/tmp".into())
+    std::env::var_os("TMPDIR")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(usual)
+        .unwrap_or("/tmp".into())
 }
 
 /// A program on PATH.
@@ -372,9 +388,12 @@ fn tell(guest: &Guest, options: &Options, writes: Writes, keep: Option<&Path>) {
         _ => "what it writes is forgotten".to_owned(),
     };
     let ends = if options.serial == Serial::Terminal { "; Ctrl-A X ends it, Ctrl-A H tells more" } else { "" };
-    progress::note(&format!("a machine with {} and {}; {kept}{ends}", guest.processor, guest.start.name()));
+    let by = if options.accelerator == Accelerator::Kvm { " and KVM" } else { "" };
+    progress::note(&format!("a machine with {}, {}{by}; {kept}{ends}", guest.processor, guest.start.name()));
     if guest.start == Start::UBoot && options.bus == Bus::Virtio && guest.sector_size.bytes() != 512 {
-        progress::note("U-Boot takes every virtio disk to have sectors of 512 bytes, unlike this one; leave --disk out");
+        progress::note(
+            "U-Boot takes every virtio disk to have sectors of 512 bytes, unlike this one; leave --disk out",
+        );
     }
     if guest.is_silent() && options.screen == Screen::None {
         let serial = guest.processor.serial();

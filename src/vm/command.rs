@@ -107,7 +107,8 @@ pub struct Options {
 impl Options {
     /// The accelerator that the user's own arguments for QEMU name, if they do.
     pub fn accelerator_in(more: &[OsString]) -> Option<Accelerator> {
-        let by_option = more.iter().position(|word| word == "-accel" || word == "--accel").and_then(|at| more.get(at + 1));
+        let by_option =
+            more.iter().position(|word| word == "-accel" || word == "--accel").and_then(|at| more.get(at + 1));
         let by_machine = || {
             let words = more.iter().filter_map(|word| word.to_str());
             words.flat_map(|word| word.split(',')).find_map(|part| part.strip_prefix("accel=")).map(OsStr::new)
@@ -141,12 +142,15 @@ pub fn arguments(guest: &Guest, firmware: &Firmware, drive: &Drive, options: &Op
 
 fn machine(line: &mut Line, guest: &Guest, options: &Options) {
     let is_kvm = options.accelerator == Accelerator::Kvm;
-    line.words(["-machine", match guest.processor {
-        Processor::X86_64 => "q35",
-        // The interrupt controller that the host has, too.
-        Processor::Aarch64 if is_kvm => "virt,gic-version=max",
-        _ => "virt",
-    }]);
+    line.words([
+        "-machine",
+        match guest.processor {
+            Processor::X86_64 => "q35",
+            // The interrupt controller that the host has, too.
+            Processor::Aarch64 if is_kvm => "virt,gic-version=max",
+            _ => "virt",
+        },
+    ]);
     if Options::accelerator_in(&options.more).is_none() {
         line.words(if is_kvm { &["-accel", "kvm", "-accel", "tcg"][..] } else { &["-accel", "tcg"] }.iter().copied());
     }
@@ -263,6 +267,23 @@ mod tests {
     fn a_pc_with_uefi() {
         let found = line(Processor::X86_64, &flash(), 512, &drive("raw", Writes::Aside), &options());
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine q35
+        -accel tcg
+        -cpu max
+        -m 2048
+        -smp 2
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/code,,1
+        -drive if=pflash,unit=1,format=qcow2,snapshot=on,file=/fw/vars
+        -drive if=none,id=disk,format=raw,snapshot=on,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -display none
         ");
     }
 
@@ -272,6 +293,21 @@ mod tests {
         let options = Options { serial: Serial::Terminal, bus: Bus::Virtio, ..options() };
         let found = line(Processor::Aarch64, &firmware, 4096, &drive("qcow2", Writes::Kept), &options);
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt
+        -accel tcg
+        -cpu cortex-a57
+        -m 2048
+        -smp 2
+        -bios /u-boot.bin
+        -drive if=none,id=disk,format=qcow2,file=/a,,b c.img
+        -device virtio-blk-pci,drive=disk,bootindex=0,logical_block_size=4096,physical_block_size=4096
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial mon:stdio
+        -display none
         ");
     }
 
@@ -286,6 +322,28 @@ mod tests {
         };
         let found = line(Processor::Aarch64, &flash(), 512, &drive("vpc", Writes::Aside), &options);
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt,gic-version=max
+        -accel kvm
+        -accel tcg
+        -cpu max
+        -m 2048
+        -smp 2
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/code,,1
+        -drive if=pflash,unit=1,format=qcow2,snapshot=on,file=/fw/vars
+        -drive if=none,id=disk,format=vpc,force_size_calc=current_size,snapshot=on,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -device virtio-gpu-pci
+        -device qemu-xhci
+        -device usb-kbd
+        -device usb-tablet
+        -snapshot
         ");
     }
 
@@ -294,6 +352,21 @@ mod tests {
         let firmware = Firmware::Kernel("/u-boot.bin".into());
         let found = line(Processor::Riscv64, &firmware, 512, &drive("raw", Writes::Forgotten), &options());
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt
+        -accel tcg
+        -m 2048
+        -smp 2
+        -kernel /u-boot.bin
+        -drive if=none,id=disk,format=raw,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -display none
         ");
     }
 
@@ -301,7 +374,13 @@ mod tests {
     fn the_users_accelerator_is_the_only_one() {
         let named = |words: &[&str]| {
             let more: Vec<_> = words.iter().map(OsString::from).collect();
-            let line = line(Processor::X86_64, &Firmware::BuiltIn, 512, &drive("raw", Writes::Aside), &Options { more: more.clone(), ..options() });
+            let line = line(
+                Processor::X86_64,
+                &Firmware::BuiltIn,
+                512,
+                &drive("raw", Writes::Aside),
+                &Options { more: more.clone(), ..options() },
+            );
             (Options::accelerator_in(&more), line.matches("-accel").count())
         };
         assert_eq!(named(&["-accel", "tcg,thread=single"]), (Some(Accelerator::Tcg), 1));
@@ -312,8 +391,13 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_from_one() {
-        assert_eq!("2222:22".parse::<Forward>().map(|forward| (forward.host.get(), forward.guest.get())), Ok((2222, 22)));
-        for text in ["2222", "2222:", ":22", "0:22", "22:0", "65536:22", "a:22", "2222:22:22", "2222-22", "-1:22", " 1:2"] {
+        assert_eq!(
+            "2222:22".parse::<Forward>().map(|forward| (forward.host.get(), forward.guest.get())),
+            Ok((2222, 22))
+        );
+        for text in
+            ["2222", "2222:", ":22", "0:22", "22:0", "65536:22", "a:22", "2222:22:22", "2222-22", "-1:22", " 1:2"]
+        {
             assert!(text.parse::<Forward>().is_err(), "{text}");
         }
     }

@@ -163,8 +163,13 @@ struct Descriptor {
 #[derive(Deserialize)]
 #[serde(tag = "device", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 enum Mapping {
-    Flash { executable: FlashFile, nvram_template: Option<FlashFile> },
-    Memory { filename: PathBuf },
+    Flash {
+        executable: FlashFile,
+        nvram_template: Option<FlashFile>,
+    },
+    Memory {
+        filename: PathBuf,
+    },
     #[serde(other)]
     Other,
 }
@@ -187,7 +192,9 @@ fn suitable(descriptor: &[u8], processor: Processor) -> Option<Firmware> {
     let machine = if processor == Processor::X86_64 { "pc-q35" } else { "virt" };
     let is_for = |target: &Target| {
         // A pattern such as `virt-*`, or a version such as `pc-q35-9.1`.
-        let is_ours = |pattern: &String| pattern.split_once('*').map_or(pattern.as_str(), |(start, _)| start).starts_with(machine);
+        let is_ours = |pattern: &String| {
+            pattern.split_once('*').map_or(pattern.as_str(), |(start, _)| start).starts_with(machine)
+        };
         target.architecture == processor.name() && target.machines.iter().any(is_ours)
     };
     let is_suitable = descriptor.interface_types.iter().any(|kind| kind == "uefi")
@@ -287,7 +294,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut places = Places::default();
         let error = places.find(Processor::Aarch64, Start::UBoot).unwrap_err().to_string();
-        assert!(error.starts_with("no U-Boot for aarch64: install u-boot-qemu (Debian) or ubootQemuAarch64 (Nix)"), "{error}");
+        assert!(
+            error.starts_with("no U-Boot for aarch64: install u-boot-qemu (Debian) or ubootQemuAarch64 (Nix)"),
+            "{error}"
+        );
         let file = dir.path().join("qemu_arm64/u-boot.bin");
         fs::create_dir(file.parent().unwrap()).unwrap();
         fs::write(&file, "").unwrap();

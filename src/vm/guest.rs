@@ -67,7 +67,9 @@ pub enum GuestError {
     )]
     UnknownProcessor,
     /// It boots in a way that QEMU has no firmware for.
-    #[error("it boots by extlinux.conf on {0}, for which there is no U-Boot in QEMU that hands Linux an initrd; boot it by UEFI")]
+    #[error(
+        "it boots by extlinux.conf on {0}, for which there is no U-Boot in QEMU that hands Linux an initrd; boot it by UEFI"
+    )]
     NoUBoot(Processor),
     /// It cannot be read.
     #[error(transparent)]
@@ -117,9 +119,9 @@ fn start(image: &Image, boot: Option<&BootReport>, host: Option<Processor>) -> R
 fn uefi(boot: &BootReport, host: Option<Processor>) -> Option<Processor> {
     let has = |processor: &Processor| {
         let name = processor.removable_program();
-        boot.firmware.iter().any(|program| {
-            Path::new(&program.path).file_name().is_some_and(|found| found.eq_ignore_ascii_case(name))
-        })
+        boot.firmware
+            .iter()
+            .any(|program| Path::new(&program.path).file_name().is_some_and(|found| found.eq_ignore_ascii_case(name)))
     };
     host.into_iter().chain(Processor::ALL).find(has)
 }
