@@ -36,6 +36,7 @@ pub fn summary(device: &Device) -> String {
     match (&device.filesystem, names.as_slice()) {
         (None, [_, ..]) => names.join(", "),
         (Some(filesystem), _) => of(filesystem),
+        (None, []) if !device.is_known => "cannot be read".to_owned(),
         (None, []) => device.table.as_ref().map_or("nothing known", |_| "no partitions").to_owned(),
     }
 }
@@ -62,8 +63,8 @@ fn holds(device: &Device) -> String {
         (None, Some(filesystem)) if device.partitions.is_empty() => filesystem,
         (None, Some(filesystem)) => format!("{filesystem}, and {partitions} by what the kernel says"),
         (None, None) if !device.partitions.is_empty() => partitions,
-        (None, None) if device.is_permitted => "nothing that is known here".to_owned(),
-        (None, None) => "not known: only root can read it".to_owned(),
+        (None, None) if device.is_known => "nothing that is known here".to_owned(),
+        (None, None) => "not known: it cannot be read".to_owned(),
     };
     format!("{what}{mounted}")
 }

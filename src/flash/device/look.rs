@@ -167,6 +167,7 @@ impl<'a> Machine<'a> {
             sequence: whole.integer(host, "diskseq"),
             table: contents.table.map(str::to_owned),
             filesystem: contents.filesystem,
+            is_known: contents.is_known,
             partitions,
             uses,
             system: self.system.get(&block.name).into_iter().flatten().copied().collect(),
@@ -207,7 +208,9 @@ impl<'a> Machine<'a> {
         let is_known = table.is_some() || udev.get("ID_FS_TYPE").is_some();
         let is_read = size > 0 && (ask == Ask::Device || ask == Ask::Udev && !is_known);
         let read = is_read.then(|| host.open(&block.node()).ok()).flatten();
+        let is_known = is_known || read.is_some();
         let mut contents = read.map(|file| contents::read(file, size)).unwrap_or_default();
+        contents.is_known = is_known;
         contents.table = contents.table.or(match table.as_deref() {
             Some("gpt") => Some("GPT"),
             Some("dos") => Some("MBR"),

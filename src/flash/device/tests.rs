@@ -308,13 +308,15 @@ fn what_is_no_device() {
             "did you mean /dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001-0:0",
         ),
         ("/tmp/nothing/like/it", "leave the device out to see which there are"),
-        ("/dev/sdq", "did you mean /dev/sd"),
+        ("/dev/sdq", "did you mean /dev/sda or /dev/sdb?"),
+        ("/dev/sdbb", "did you mean /dev/sdb?"),
         ("/home/u/sdb", "there is nothing of that name"),
         ("/home/u/gone", "there is nothing of that name"),
     ] {
         assert!(refused(path).contains(told), "{}", refused(path));
     }
     assert!(!machine.at("dev/sdq").exists());
+
     let Ok(Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
     assert_eq!((file.size, file.refusals()), (4096, vec![]));
     machine.disk("loop0", "7:0", "virtual/block", GB, &[("loop/backing_file", "/home/u/disk.img")]);
