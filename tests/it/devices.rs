@@ -31,7 +31,7 @@ fn refusals(path: &Path, size: u64, sector_size: u64) -> Vec<String> {
 fn shown(path: &Path) -> String {
     match look(&Host::default(), path).unwrap() {
         Found::Device(device) => describe(&device).join("\n"),
-        Found::File(file) => panic!("{file:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -135,7 +135,9 @@ fn mounted_as_a_whole() {
     let place = at.path().canonicalize().unwrap();
     let mount = MountPoint::new([device.path()], at.path());
     refused(device.path(), &[format!("is mounted at {0}; first run `umount {0}`", place.display())]);
-    assert!(shown(device.path()).contains(&format!("  holds      ext4 \"bare\", mounted at {}", place.display())));
+    let shown_now = shown(device.path());
+    let line = format!("  holds      ext4 \"bare\", mounted at {}", place.display());
+    assert!(shown_now.contains(&line), "{shown_now}");
     // Under another name, and the file itself.
     let links = point();
     let link = links.path().join("stick");
@@ -356,7 +358,7 @@ fn what_is_no_disk() {
         (at(""), "is a directory, and no disk"),
         (at("socket"), "is a socket, and no disk"),
         ("/dev/null".into(), "is a character device, and no disk"),
-        (at("nothing"), "there is nothing of that name"),
+        (at("nowhere/at/all"), "there is nothing of that name"),
         (at("socket/x"), "Not a directory"),
         ("/dev/sane-image-test".into(), "there is nothing of that name"),
         ("".into(), "there is nothing of that name"),

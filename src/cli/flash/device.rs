@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::termios::{QueueSelector, tcflush};
 use sane_image::flash::device::{
-    self, Candidate, Demands, Device, Found, Host, Reason, Refused, RegularFile, columns, describe, human, summary,
+    self, Attachment, Candidate, Demands, Device, Found, Host, Reason, Refused, RegularFile, columns, describe, human,
+    summary,
 };
 use sane_image::progress::Cancel;
 use sane_image::read::escape;
@@ -102,7 +103,12 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
         terminal.write_all(text.as_bytes())?;
     }
     terminal.write_all(format!("Everything on it will be lost. Type {name} to go on: ").as_bytes())?;
-    let answer = terminal.read_line(cancel)?;
+    let answer = terminal.read_line(cancel);
+    if !answer.as_ref().is_ok_and(|answer| answer.ends_with('\n')) {
+        // What follows begins a line, whatever ended this one.
+        terminal.write_all(b"\n")?;
+    }
+    let answer = answer?;
     let answer = answer.trim();
     let path = match found {
         Found::Device(device) => [escape::path(&device.path), escape::path(&device.node)],
@@ -204,20 +210,23 @@ pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     writeln!(out, "{}", lines.next().unwrap_or_default())?;
     for (line, candidate) in lines.zip(&candidates) {
         writeln!(out, "{line}")?;
-        for refusal in &candidate.refusals {
-            writeln!(out, "    not now: {}", refusal.why())?;
+        // That only root may is said once, by the command.
+        for refusal in candidate.refusals.iter().filter(|refusal| refusal.reason() != Some(Reason::Forbidden)) {
+            writeln!(out, "    refused: {}", refusal.why())?;
         }
     }
     let source = quote(source);
     let first = candidates.iter().find(|candidate| is_ready(candidate)).map(|candidate| &candidate.device);
     let device = first.map_or_else(|| "DEVICE".to_owned(), |device| quote(&device.path));
-    writeln!(out, "\nTo write to one of them: sane-image flash {source} {device}")?;
+    let sudo = if candidates.iter().any(|candidate| !candidate.device.is_permitted) { "sudo " } else { "" };
+    writeln!(out, "\nTo write to one of them: {sudo}sane-image flash {source} {device}")?;
     Ok(())
 }
 
-/// Whether root could write to it now.
+/// Whether it is a disk to which root could write now.
 fn is_ready(candidate: &Candidate) -> bool {
-    candidate.refusals.iter().all(|refusal| refusal.reason() == Some(Reason::Forbidden))
+    candidate.device.attachment != Attachment::File
+        && candidate.refusals.iter().all(|refusal| refusal.reason() == Some(Reason::Forbidden))
 }
 
 fn row(candidate: &Candidate) -> [String; 5] {

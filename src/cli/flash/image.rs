@@ -1,7 +1,5 @@
 //! An image to a device.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use indicatif::BinaryBytes;
 use sane_image::copy::Means;
@@ -17,11 +15,10 @@ const MODE: u32 = 0o666;
 const PRIVATE: u32 = 0o600;
 
 pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()> {
-    let started = Instant::now();
     check(args)?;
-    let progress = progress::for_stderr();
     let name = || escape::path(&args.source);
-    let source = ImageSource::open(&args.source, progress.as_ref()).with_context(name)?;
+    // The progress of it ends here: its bar would draw over a question.
+    let source = ImageSource::open(&args.source, progress::for_stderr().as_ref()).with_context(name)?;
     let size = args.size.unwrap_or_else(|| source.size());
     let new = NewFile { size, mode: if source.is_private() { PRIVATE } else { MODE } };
     let there = match place.size() {
@@ -31,8 +28,8 @@ pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()
     let space = Space { size: there, sector_size: place.sector_size(), limit: args.size };
     let device = || escape::path(place.path());
     place.agree(&to_come(args, &source, &source.fit(space).with_context(device)?), cancel)?;
-    let means = Means { options: args.copy(), progress: progress.as_ref(), cancel };
-    super::write(place, Some(&args.source), new, started, |target| {
+    super::write(place, Some(&args.source), new, |target, progress| {
+        let means = Means { options: args.copy(), progress, cancel };
         let fitted = source.fit(Space { limit: args.size, ..target.space() }).with_context(device)?;
         Ok::<_, anyhow::Error>(flash::flash(&fitted, target, args.check(), &source, means)?)
     })

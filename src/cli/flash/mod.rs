@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use sane_image::copy::{Engine, Options};
 use sane_image::flash::device::{Demands, FixedDisk};
 use sane_image::flash::{Check, FlashError, Flashed, NewFile, State, Target};
-use sane_image::progress::Cancel;
+use sane_image::progress::{Cancel, Progress};
 use sane_image::read::escape;
 
 use self::place::Place;
@@ -123,16 +123,17 @@ impl FlashArgs {
     }
 }
 
-/// Opens what is to be written, has it written, and leaves no file behind that was not there before.
+/// Opens what is to be written, has it written, leaves no file behind that was not there before, and tells what was done.
 fn write<E: Into<anyhow::Error>>(
     place: &Place,
     source: Option<&Path>,
     new: NewFile,
-    started: Instant,
-    write: impl FnOnce(&Target) -> Result<Flashed, E>,
+    write: impl FnOnce(&Target, &dyn Progress) -> Result<Flashed, E>,
 ) -> Result<()> {
+    let started = Instant::now();
     let target = Target::open(place.path(), source, new)?;
-    let flashed = write(&target).map_err(|error| {
+    let progress = progress::for_stderr();
+    let flashed = write(&target, progress.as_ref()).map_err(|error| {
         target.remove();
         let mut error = error.into();
         if let Some(error) = error.downcast_mut::<FlashError>().filter(|_| target.is_new_file()) {
@@ -140,6 +141,7 @@ fn write<E: Into<anyhow::Error>>(
         }
         error
     })?;
+    drop(progress);
     let name = escape::path(place.path());
     if !flashed.is_reread {
         let remedy = "the kernel still has its old partitions; unplug it and plug it in again, or start anew";

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use sane_image::build::{Context, Options, Prepared, Proof};
@@ -40,12 +39,10 @@ pub(super) fn is_one(source: &Path) -> bool {
 }
 
 pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()> {
-    let started = Instant::now();
     let input = InputArgs { spec: args.source.clone(), store_root: args.store_root.clone() };
     let (spec, store_root) = input::read(&input)?;
     check_sectors(&spec, place)?;
     let extra_files = input::own_files(&args.own)?;
-    let progress = progress::for_stderr();
     let options = Options {
         store_root: &store_root,
         copy: args.copy(),
@@ -53,8 +50,9 @@ pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()
         extra_files: extra_files.as_ref(),
         size_multiple: SizeMultiple::default(),
     };
-    let context = Context { options, progress: progress.as_ref(), cancel };
-    let mut prepared = prepare(&spec, args, place, context)?;
+    // The progress of it ends here: its bar would draw over a question.
+    let mut prepared =
+        prepare(&spec, args, place, Context { options, progress: progress::for_stderr().as_ref(), cancel })?;
     let mut to_come = vec![format!("{}, {}", prepared.plan.name, spec.toplevel.as_path().display())];
     to_come.extend(report::partitions(&prepared.plan));
     place.agree(&to_come, cancel)?;
@@ -63,7 +61,8 @@ pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()
         mode: if extra_files.is_some() { PRIVATE } else { MODE },
     };
     let bootloader = spec.install_bootloader.as_deref().filter(|_| !args.no_bootloader);
-    super::write(place, None, new, started, |target| {
+    super::write(place, None, new, |target, progress| {
+        let context = Context { options, progress, cancel };
         spec::write(&mut prepared, bootloader, target, args.check(), context).map_err(|error| told(error, place))
     })
 }

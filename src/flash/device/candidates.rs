@@ -9,8 +9,8 @@ use super::{Attachment, Bus, Device, Kind};
 
 /// The names of disks by what they are.
 const BY_ID: &str = "/dev/disk/by-id";
-/// The least likeness of a name that was meant, of 1.
-const LIKENESS: f64 = 0.8;
+/// The least likeness of a stable name that was meant, of 1.
+const LIKENESS: f64 = 0.9;
 
 /// A disk that could be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,15 +58,16 @@ pub(super) fn near(host: &Host, path: &Path) -> Vec<PathBuf> {
     if path.is_relative() && host.block_at(&in_dev).is_some() {
         return vec![in_dev];
     }
-    let names = Names::read(host);
-    let blocks = host.blocks();
-    let nodes = blocks.iter().filter(|block| block.size(host) > 0).map(|block| block.node());
-    let all = nodes.chain(names.0.iter().map(|(name, _)| name.clone()));
     let wanted = path.to_string_lossy().into_owned();
+    // A letter beside the right one; loop devices differ by that from each other, and are no cards.
+    let disks = host.blocks().into_iter().filter(|block| block.size(host) > 0 && is_disk(Bus::find(host, block)));
+    let disks = disks.filter(|block| Bus::find(host, block) != Bus::Loop).map(|block| block.node());
+    let beside = disks.filter(|node| strsim::osa_distance(&wanted, &node.to_string_lossy()) == 1);
+    let names = Names::read(host).0.into_iter().map(|(name, _)| name);
     let likeness = |name: &Path| strsim::jaro_winkler(&wanted, &name.to_string_lossy());
-    let mut near: Vec<_> = all.map(|name| (likeness(&name), name)).filter(|(like, _)| *like >= LIKENESS).collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    near.into_iter().map(|(_, name)| name).take(3).collect()
+    let mut alike: Vec<_> = names.map(|name| (likeness(&name), name)).filter(|(like, _)| *like >= LIKENESS).collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    beside.chain(alike.into_iter().map(|(_, name)| name)).take(3).collect()
 }
 
 /// The stable names of disks and the nodes that they lead to.

@@ -29,6 +29,8 @@ pub(super) struct Entry {
 /// What there is on a device that could be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
+    /// Whether anybody has looked.
+    pub(super) is_known: bool,
     /// GPT or MBR.
     pub(super) table: Option<&'static str>,
     pub(super) entries: Vec<Entry>,
@@ -57,7 +59,7 @@ pub(super) fn read(file: File, size: u64) -> Contents {
     if let Some(filesystem) = by_magic(&disk).filter(|_| image.partitions().is_empty()) {
         return Contents { filesystem: Some(filesystem), ..Contents::default() };
     }
-    Contents { table: Some(table), entries: entries.collect(), filesystem: None }
+    Contents { table: Some(table), entries: entries.collect(), ..Contents::default() }
 }
 
 /// What udev says of a disk or a partition by itself.

@@ -34,8 +34,9 @@ pub fn summary(device: &Device) -> String {
     });
     let names: Vec<_> = names.collect();
     match (&device.filesystem, names.as_slice()) {
-        (_, [_, ..]) => names.join(", "),
-        (Some(filesystem), []) => of(filesystem),
+        (None, [_, ..]) => names.join(", "),
+        (Some(filesystem), _) => of(filesystem),
+        (None, []) if !device.is_known => "cannot be read".to_owned(),
         (None, []) => device.table.as_ref().map_or("nothing known", |_| "no partitions").to_owned(),
     }
 }
@@ -51,15 +52,21 @@ fn sectors(device: &Device) -> String {
 
 fn holds(device: &Device) -> String {
     let mounted = at(device.uses.mounts.iter().map(|mount| escape::path(&mount.path)).collect());
-    match (&device.table, device.partitions.len(), &device.filesystem) {
-        (Some(table), 1, _) => format!("{table} with 1 partition"),
-        (Some(table), number, _) => format!("{table} with {number} partitions"),
-        (None, 0, Some(filesystem)) => format!("{}{mounted}", of(filesystem)),
-        (None, 0, None) if device.is_permitted => "nothing that is known here".to_owned(),
-        (None, 0, None) => "not known: only root can read it".to_owned(),
-        (None, 1, _) => "1 partition".to_owned(),
-        (None, number, _) => format!("{number} partitions"),
-    }
+    let filesystem = device.filesystem.as_ref().map(of);
+    let partitions = match device.partitions.len() {
+        1 => "1 partition".to_owned(),
+        number => format!("{number} partitions"),
+    };
+    let what = match (&device.table, filesystem) {
+        (Some(table), _) => format!("{table} with {partitions}"),
+        // The kernel may know partitions of a table that is no more.
+        (None, Some(filesystem)) if device.partitions.is_empty() => filesystem,
+        (None, Some(filesystem)) => format!("{filesystem}, and {partitions} by what the kernel says"),
+        (None, None) if !device.partitions.is_empty() => partitions,
+        (None, None) if device.is_known => "nothing that is known here".to_owned(),
+        (None, None) => "not known: it cannot be read".to_owned(),
+    };
+    format!("{what}{mounted}")
 }
 
 fn of(filesystem: &Filesystem) -> String {

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -35,6 +37,18 @@ impl std::fmt::Display for Number {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
     }
+}
+
+/// How often, and how long each time, somebody is waited for who has a device for a moment: whoever looks for filesystems
+/// on what was just plugged in.
+const TURNS: u32 = 20;
+const TURN: Duration = Duration::from_millis(50);
+
+/// Whether a claim may pass by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    Some,
 }
 
 /// What a path leads to.
@@ -110,10 +124,18 @@ impl Host {
     }
 
     /// Whether somebody has claimed a device for himself alone.
-    pub(super) fn is_claimed(&self, node: &Path) -> bool {
+    pub(super) fn is_claimed(&self, node: &Path, patience: Patience) -> bool {
         let flags = (OFlags::EXCL | OFlags::NONBLOCK).bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(self.at(node));
-        opened.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        let is_claimed = || {
+            let opened = OpenOptions::new().read(true).custom_flags(flags).open(self.at(node));
+            opened.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        };
+        let turns = if patience == Patience::Some { TURNS } else { 0 };
+        is_claimed()
+            && (0..turns).all(|_| {
+                thread::sleep(TURN);
+                is_claimed()
+            })
     }
 
     /// Whether this program may read and write a file.

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::contents::{self, Contents, Entry};
-use super::host::{Block, Host, Node};
+use super::host::{Block, Host, Node, Patience};
 use super::identity::{Attachment, Bus, Identity};
 use super::refusal::{Demands, Refusal, Refused};
 use super::system::{self, System};
@@ -106,7 +106,7 @@ fn unknown_device(number: super::Number) -> String {
 pub fn look_again(host: &Host, before: &Device, demands: &Demands) -> Result<(), Refused> {
     let now = match look_by(host, &before.path, Ask::Nobody).map_err(|refusal| Refused(vec![refusal]))? {
         Found::Device(now) => now,
-        Found::File(_) => return Err(Refused(vec![Refusal::changed(before, "is a regular file now")])),
+        Found::File(_) => return Err(Refused(vec![Refusal::changed(before, "is no device any more")])),
     };
     match before.difference(&now) {
         Some(why) => Err(Refused(vec![Refusal::changed(before, why)])),
@@ -149,6 +149,8 @@ impl<'a> Machine<'a> {
         let whole = disk.as_ref().unwrap_or(block);
         let (contents, partitions) = self.contents(block, &udev, size, ask);
         let sector = |attribute| whole.integer(host, attribute).filter(|&size| size > 0).unwrap_or(512);
+        let uses = self.in_use.of(host, block);
+        let is_used = !uses.is_empty() || partitions.iter().any(|partition| !partition.uses.is_empty());
         Device {
             path: path.to_owned(),
             node: block.node(),
@@ -165,10 +167,11 @@ impl<'a> Machine<'a> {
             sequence: whole.integer(host, "diskseq"),
             table: contents.table.map(str::to_owned),
             filesystem: contents.filesystem,
+            is_known: contents.is_known,
             partitions,
-            uses: self.in_use.of(host, block),
+            uses,
             system: self.system.get(&block.name).into_iter().flatten().copied().collect(),
-            is_claimed: size > 0 && host.is_claimed(path),
+            is_claimed: size > 0 && host.is_claimed(path, if is_used { Patience::None } else { Patience::Some }),
             is_permitted: host.may_write(path),
         }
     }
@@ -205,7 +208,9 @@ impl<'a> Machine<'a> {
         let is_known = table.is_some() || udev.get("ID_FS_TYPE").is_some();
         let is_read = size > 0 && (ask == Ask::Device || ask == Ask::Udev && !is_known);
         let read = is_read.then(|| host.open(&block.node()).ok()).flatten();
+        let is_known = is_known || read.is_some();
         let mut contents = read.map(|file| contents::read(file, size)).unwrap_or_default();
+        contents.is_known = is_known;
         contents.table = contents.table.or(match table.as_deref() {
             Some("gpt") => Some("GPT"),
             Some("dos") => Some("MBR"),

@@ -141,7 +141,7 @@ impl MadeUp {
     pub(super) fn look(&self, path: &str) -> Device {
         match look(&self.host(), Path::new(path)).unwrap() {
             Found::Device(device) => *device,
-            Found::File(file) => panic!("{file:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Device {
     pub table: Option<String>,
     /// What is on it where there is no table.
     pub filesystem: Option<Filesystem>,
+    /// Whether somebody has looked at what is on it: udev, or this program if it may.
+    pub is_known: bool,
     /// Its partitions by number.
     pub partitions: Vec<Partition>,
     /// Who uses the device itself.

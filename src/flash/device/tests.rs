@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::machine::{DEMANDS, GB, MadeUp, NVME, SATA, SLOT, USB};
 use super::{
-    Attachment, Bus, Demands, FixedDisk, Kind, Reason, Refusal, candidates, describe, look, look_again, summary,
+    Attachment, Bus, Demands, FixedDisk, Found, Kind, Reason, Refusal, candidates, describe, look, look_again, summary,
 };
 use crate::units::SectorSize;
 
@@ -295,6 +295,7 @@ fn what_is_no_device() {
     machine.link("dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001-0:0", "../../sdb");
     machine.file("dev/sdo", "a filesystem");
     machine.file("home/u/disk.img", vec![0; 4096]);
+    machine.link("home/u/gone", "/dev/disk/by-id/usb-gone");
     let host = machine.host();
     let refused = |path: &str| look(&host, Path::new(path)).unwrap_err().to_string();
     for (path, told) in [
@@ -307,15 +308,20 @@ fn what_is_no_device() {
             "did you mean /dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001-0:0",
         ),
         ("/tmp/nothing/like/it", "leave the device out to see which there are"),
+        ("/dev/sdq", "did you mean /dev/sda or /dev/sdb?"),
+        ("/dev/sdbb", "did you mean /dev/sdb?"),
+        ("/home/u/sdb", "there is nothing of that name"),
+        ("/home/u/gone", "there is nothing of that name"),
     ] {
         assert!(refused(path).contains(told), "{}", refused(path));
     }
     assert!(!machine.at("dev/sdq").exists());
-    let Ok(super::Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
+
+    let Ok(Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
     assert_eq!((file.size, file.refusals()), (4096, vec![]));
     machine.disk("loop0", "7:0", "virtual/block", GB, &[("loop/backing_file", "/home/u/disk.img")]);
     machine.swap("/home/u/disk.img");
-    let Ok(super::Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
+    let Ok(Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
     let said: Vec<_> = file.refusals().iter().map(Refusal::why).collect();
     assert_eq!(said[0], "/dev/loop0 shows it; first run `losetup -d /dev/loop0`, or name that");
     assert_eq!(said[1], "is used as swap; first run `swapoff /home/u/disk.img`");

@@ -81,6 +81,10 @@ impl LoopDevice {
 impl Drop for LoopDevice {
     fn drop(&mut self) {
         self.wait();
+        // The next file of this device would have them else.
+        if self.partition(1).exists() {
+            clean_up("partx", &["--delete"], &self.0);
+        }
         clean_up("losetup", &["--detach"], &self.0);
     }
 }
