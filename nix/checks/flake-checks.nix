@@ -14,9 +14,14 @@ let
       {
         nativeBuildInputs = [ pkgs.jq ];
         specs = builtins.unsafeDiscardStringContext (builtins.toJSON evaluated.specs);
-        passAsFile = [ "specs" ];
+        options = import ./options.nix;
+        passAsFile = [
+          "specs"
+          "options"
+        ];
       }
       ''
+        diff --unified ${../../docs/reference/options.md} "$optionsPath"
         for golden in ${./goldens}/spec-*.json; do
           host=$(basename "$golden" .json)
           jq --sort-keys ".\"''${host#spec-}\"" "$specsPath" |

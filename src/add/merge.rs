@@ -207,7 +207,7 @@ impl Merge<'_> {
             Some((over, None)) if !is_directory => {
                 let below = first(over).map(|own| own.origin.as_str()).unwrap_or_default();
                 self.problems
-                    .note(format!("/{}: is no directory in the image, as it is for {below}", escape::path(path)));
+                    .note(format!("/{}: is not a directory in the image, but is one for {below}", escape::path(path)));
                 return Ok(());
             }
             Some((over, Some(_))) if !is_directory => {

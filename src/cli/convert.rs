@@ -106,7 +106,7 @@ fn check_block_map(format: Format, is_stream: bool) -> Result<()> {
     let have = Format::ALL.into_iter().filter(|format| format.has_block_map()).map(Format::name);
     let problem = match (format.has_block_map(), is_stream) {
         (true, false) => return Ok(()),
-        (true, true) => "standard output is no file that it could be beside; write to a file".to_owned(),
+        (true, true) => "standard output has no place beside it; write to a file".to_owned(),
         (false, _) => format!("{format} has none; {} have", have.collect::<Vec<_>>().join(" and ")),
     };
     Err(BadInput(format!("--bmap: {problem}")).into())

@@ -60,7 +60,7 @@ fn chown(path: &OsStr, owner: &OsStr) -> Result<Chown, BadInput> {
     let path = Path::new(path);
     let is_plain = path.is_absolute() && !path.iter().any(|name| name == "..");
     if !is_plain {
-        let problem = "is no absolute path without \"..\"";
+        let problem = "is not an absolute path without \"..\"";
         return Err(BadInput(format!("--chown {}: {problem}; name it as the running system does", path.display())));
     }
     let id = |text: &str| text.parse().ok().filter(|&id: &u32| id <= ID_MAX);
@@ -88,7 +88,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     read.map_err(|error| format!("cannot be read: {error}"))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        format!("is no spec: from byte {at} on it is not UTF-8")
+        format!("is not a spec: from byte {at} on it is not UTF-8")
     })
 }
 

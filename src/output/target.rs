@@ -44,7 +44,7 @@ impl Target {
     fn new(named: &Path, real: &Path) -> Result<Self, OutputError> {
         // `x/` means a directory; Path does not show the difference.
         let name = real.file_name().filter(|_| !real.as_os_str().as_bytes().ends_with(b"/"));
-        let name = name.ok_or_else(|| OutputError::refused(named, "is no name of a file"))?;
+        let name = name.ok_or_else(|| OutputError::refused(named, "is not the name of a file"))?;
         refuse_among_devices(named, parent(real))?;
         Ok(Self { named: named.to_owned(), directory: parent(real).to_owned(), name: name.to_owned() })
     }

@@ -55,7 +55,7 @@ impl BootRoom {
         // The free bytes are fewer than one generation: with one more of them, there is room.
         let enough = size.saturating_add(generation_size).next_multiple_of(MIB);
         Some(format!(
-            "/boot has no room for another generation: this one takes {} MiB of it, less are free, and so the first \
+            "/boot has no room for another generation: this one takes {} MiB and less is free, so the first \
              update would fail; set bootPartSize to {enough} at least",
             generation_size.div_ceil(MIB)
         ))

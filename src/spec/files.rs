@@ -140,7 +140,7 @@ fn check(files: &[OwnFile], mounts: &MountTable, reserved: &Reserved, top: &mut 
         {
             let remedy = format!("remove {} or {}", above.path, file.path);
             let problem =
-                format!("{:?} is below {}, which is no directory", file.target.display().to_string(), above.path);
+                format!("{:?} is below {}, which is not a directory", file.target.display().to_string(), above.path);
             top.note(format!("{}.target", file.path), problem, remedy);
         }
     }

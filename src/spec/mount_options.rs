@@ -187,7 +187,7 @@ fn unknown(option: &MountOption<'_>, fs_type: FsType) -> String {
     let all = rules(fs_type).iter().flat_map(|rule| rule.names.split(' ')).chain(FOR_ALL.split_whitespace());
     let meant = nearest(option.key, all).map_or_else(String::new, |name| format!("; did you mean {name}?"));
     format!(
-        "{}: {:?} is no mount option of {fs_type} that is known here; the system does not start if its kernel does \
+        "{}: {:?} is not a known mount option of {fs_type}; the system does not start if its kernel does \
          not know it either{meant}",
         option.path, option.key
     )

@@ -163,7 +163,7 @@ fn place(text: String) -> Result<Place, String> {
     match text.as_str() {
         "beforeBoot" => Ok(Place::BeforeBoot),
         "afterBoot" => Ok(Place::AfterBoot),
-        _ => Err(format!("{text:?} is no place")),
+        _ => Err(format!("{text:?} is not a place")),
     }
 }
 
@@ -218,7 +218,7 @@ fn partition_name(name: &str, extra: Option<&[ExtraPartition]>) -> Result<Partit
         (_, None) => Ok(PartitionName::Extra(0)),
         (_, Some(extra)) => {
             let found = extra.iter().position(|partition| partition.name == name);
-            found.map(PartitionName::Extra).ok_or_else(|| format!("{name:?} is no partition of the image"))
+            found.map(PartitionName::Extra).ok_or_else(|| format!("{name:?} is not a partition of the image"))
         }
     }
 }

@@ -117,10 +117,10 @@ fn count(number: Option<Number>) -> Result<Option<u32>, String> {
 }
 
 fn console_mode(text: String) -> Result<String, String> {
-    if CONSOLE_MODES.contains(&text.as_str()) { Ok(text) } else { Err(format!("{text:?} is no mode of the console")) }
+    if CONSOLE_MODES.contains(&text.as_str()) { Ok(text) } else { Err(format!("{text:?} is not a console mode")) }
 }
 
 fn one_line(text: String) -> Result<String, String> {
     let is_title = !text.trim().is_empty() && !text.contains(char::is_control);
-    if is_title { Ok(text) } else { Err(format!("{text:?} is no title")) }
+    if is_title { Ok(text) } else { Err(format!("{text:?} is not a title")) }
 }

@@ -586,7 +586,7 @@ fn systemd_boot() {
     systemdBoot.timeout: invalid type: string "menu-force", expected a JSON number; set systemdBoot.timeout to a number of seconds or null
     systemdBoot.editor: invalid type: integer `0`, expected a boolean; set systemdBoot.editor to true or false
     systemdBoot.consoleMode: invalid type: integer `1`, expected a string; set systemdBoot.consoleMode to one of 0, 1, 2, 5, auto, max, keep
-    systemdBoot.distroName: "a\nb" is no title; set systemdBoot.distroName to a title of one line
+    systemdBoot.distroName: "a\nb" is not a title; set systemdBoot.distroName to a title of one line
     systemdBoot.bootCountingTries: -1 is not a whole number from 0 to 4294967295; set systemdBoot.bootCountingTries to a whole number or null
     systemdBoot.extraFiles."/a": has an empty component; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.extraFiles."Loader/random-seed": would give all machines the same random numbers; use another path from the root of the ESP, such as EFI/tools/shell.efi
@@ -645,7 +645,7 @@ fn extra_partitions_have_bytes_or_a_size() {
     extraPartitions[2]: has neither a size nor contents; set extraPartitions[2].size to a number of bytes, or extraPartitions[2].contents to a file
     extraPartitions[3].attributes: "0x+1" is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[3].attributes to 64 bits as a number or as "0x…"
     extraPartitions[3].contents: "x" is not an absolute path; set extraPartitions[3].contents to the absolute path of a file, or null
-    extraPartitions[3].place: "end" is no place; set extraPartitions[3].place to "beforeBoot" or "afterBoot"
+    extraPartitions[3].place: "end" is not a place; set extraPartitions[3].place to "beforeBoot" or "afterBoot"
     extraPartitions[4].name: " z" has a space at an end of its label; set extraPartitions[4].name to a name of 1 to 36 characters
     extraPartitions[4].attributes: -1 is not a whole number from 0 to 0xffffffffffffffff; set extraPartitions[4].attributes to 64 bits as a number or as "0x…"
     extraPartitions[4].sise: is not a known field; did you mean size?
@@ -727,7 +727,7 @@ fn an_mbr_names_few_partitions() {
     let twice = json!([one("nix", json!(1)), one("nix", json!(1))]);
     let many = json!([one("boot", json!(1)), one("nix", json!(1)), one("data", json!(1)), one("data", json!(1))]);
     insta::assert_snapshot!([entries, other, two_active, twice, many].map(|entries| bad(&named(entries))).join("\n"), @r#"
-    hybridMbr[0].partition: "date" is no partition of the image; set hybridMbr[0].partition to "boot", "nix" or the name of an extra partition
+    hybridMbr[0].partition: "date" is not a partition of the image; set hybridMbr[0].partition to "boot", "nix" or the name of an extra partition
     hybridMbr[0].type: 256 is not a whole number from 0 to 0xff; set hybridMbr[0].type to a type of the MBR such as "0x0c"
     hybridMbr[1].type: 0xee is the type of the entry that stands for the GPT; set hybridMbr[1].type to a type of the MBR such as "0x0c"
     hybridMbr[2].type: 0 stands for an unused entry; set hybridMbr[2].type to a type of the MBR such as "0x0c"

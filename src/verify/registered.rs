@@ -77,7 +77,7 @@ pub(super) fn compare(
                 unregistered.push(name.clone());
                 continue;
             }
-            Err(_) => "is in the store but is no store path".to_owned(),
+            Err(_) => "is in the store but is not a store path".to_owned(),
         };
         faults.push(StoreFault::new(name, why));
     }
@@ -202,7 +202,10 @@ mod tests {
         let mut all = names(&["a"]);
         all.extend([".links".to_owned(), "lost+found".to_owned()]);
         let registrations = || vec![registration("a", &[])];
-        assert_eq!(faults(registrations(), &all, Others::None), ["lost+found: is in the store but is no store path"]);
+        assert_eq!(
+            faults(registrations(), &all, Others::None),
+            ["lost+found: is in the store but is not a store path"]
+        );
         assert_eq!(faults(registrations(), &all, Others::Any), [""; 0]);
     }
 

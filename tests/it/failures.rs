@@ -181,7 +181,7 @@ fn a_spec_that_is_not_there() {
     let directory = tempfile::tempdir().unwrap();
     let spec = directory.path().join("s.json");
     fs::write(&spec, b"{ \"name\": \"\xff\" }").unwrap();
-    assert_eq!(error(&plan(&spec)), format!("{}: is no spec: from byte 11 on it is not UTF-8", spec.display()));
+    assert_eq!(error(&plan(&spec)), format!("{}: is not a spec: from byte 11 on it is not UTF-8", spec.display()));
     fs::write(&spec, "{").unwrap();
     let text = error(&plan(&spec));
     assert!(text.starts_with(&format!("{}: cannot be read: EOF while parsing", spec.display())), "{text}");

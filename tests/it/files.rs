@@ -315,7 +315,7 @@ fn nothing_is_replaced_but_by_the_host_itself() {
             "sane-image: error: /boot/config.txt: comes from files[0] and from {at}/boot/config.txt; leave one out"
         ),
         format!("/etc/x: comes from files[1] and from {at}/etc/x; leave one out"),
-        format!("/etc/x/y: is from {at}/etc/x/y, but /etc/x is no directory in files[1]; leave one out"),
+        format!("/etc/x/y: is from {at}/etc/x/y, but /etc/x is not a directory in files[1]; leave one out"),
     ];
     assert_eq!(told, expected);
     assert!(!out.exists());
@@ -332,8 +332,8 @@ fn bad_arguments() {
             "--extra-files /nowhere: is not a directory that can be read: No such file",
         ),
         (&["--chown", "/x", "1:1"], "--extra-files"),
-        (&["--extra-files", directory, "--chown", "x", "1:1"], "--chown x: is no absolute path"),
-        (&["--extra-files", directory, "--chown", "/x/../y", "1:1"], "--chown /x/../y: is no absolute path"),
+        (&["--extra-files", directory, "--chown", "x", "1:1"], "--chown x: is not an absolute path"),
+        (&["--extra-files", directory, "--chown", "/x/../y", "1:1"], "--chown /x/../y: is not an absolute path"),
         (&["--extra-files", directory, "--chown", "/x", "alice:users"], "\"alice:users\" is not UID:GID"),
         (&["--extra-files", directory, "--chown", "/x", "1:4294967295"], "is not UID:GID"),
     ] {

@@ -353,7 +353,7 @@ fn what_nix_would_not_have_made_is_found() {
     assert_fault(&found, &[data, "/empty: not canonical: mode 0755, not 0444 or 0555", "(and 1 more files"]);
     assert_fault(&found, &[data, "its NAR is larger than the", "registered"]);
     assert_fault(&found, &[closure.path("link").base_name(), "is registered but missing"]);
-    assert_fault(&found, &["nix/store/stray\\n: is in the store but is no store path"]);
+    assert_fault(&found, &["nix/store/stray\\n: is in the store but is not a store path"]);
 }
 
 #[test]

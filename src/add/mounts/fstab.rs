@@ -71,7 +71,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
     let mount_point = plain(&PathBuf::from(OsString::from_vec(decode(mount_point))));
     Ok(Some(Line {
         device: OsString::from_vec(decode(device)),
-        mount_point: mount_point.ok_or("has a mount point that is no absolute path of plain names")?,
+        mount_point: mount_point.ok_or("has a mount point that is not an absolute path of plain names")?,
         fs_type,
         options: options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect(),
     }))
@@ -155,7 +155,7 @@ mod tests {
     fn bad_lines_are_told() {
         let bad = |text: &str| parse(text.as_bytes()).map_err(|bad| (bad.line, bad.problem)).unwrap_err();
         assert_eq!(bad("tmpfs /tmp tmpfs\nalone\n"), (2, "names no mount point"));
-        let problem = "has a mount point that is no absolute path of plain names";
+        let problem = "has a mount point that is not an absolute path of plain names";
         assert_eq!(bad("a relative"), (1, problem));
         assert_eq!(bad("a /x/../y"), (1, problem));
         assert_eq!(bad(&"a /b\n".repeat(MAX_LINES + 1)).0, MAX_LINES + 1);

@@ -93,7 +93,7 @@ impl Volume<'_> {
 
     fn extent(&mut self, key: Key, data: &[u8]) {
         let Some(file) = &mut self.file else {
-            return self.faults.add_inode(self.tree, key.objectid, "has contents, but is no file");
+            return self.faults.add_inode(self.tree, key.objectid, "has contents, but is not a file");
         };
         let Ok(Part { len, stored, .. }) = part(key.offset, data) else { return };
         if key.offset < file.end {

@@ -151,7 +151,7 @@ impl MbrTable {
                 break;
             }
             let Some(entries) = read_record(disk, at, self.sector_size)? else {
-                self.fault(at, "is no record of partitions");
+                self.fault(at, "is not a record of partitions");
                 break;
             };
             self.records.push(at);
@@ -265,9 +265,9 @@ mod tests {
         assert_eq!(faults(&circle), ["extended boot record at LBA 100: was met before: the chain leads in a circle"]);
         let mut cut = disk();
         cut[300 * 512 + 510] = 0;
-        assert_eq!(faults(&cut), ["extended boot record at LBA 300: is no record of partitions"]);
+        assert_eq!(faults(&cut), ["extended boot record at LBA 300: is not a record of partitions"]);
         entry(&mut cut[100 * 512..], 1, 0x05, u32::MAX, 1);
-        assert!(faults(&cut)[0].ends_with("is no record of partitions"));
+        assert!(faults(&cut)[0].ends_with("is not a record of partitions"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::source::tree::TreeError;
 /// A boot tree that cannot be made.
 #[derive(Debug, Error)]
 pub enum PopulateError {
-    /// There is no place to make boot files in.
+    /// There is not a place to make boot files in.
     #[error("cannot make boot files in a temporary directory: {0}; set TMPDIR to one that can be written to")]
     Scratch(#[source] io::Error),
     /// populateCmd did not succeed.

@@ -156,7 +156,7 @@ impl<'a> Gather<'a> {
         let file = above.into_iter().find(|above| above.kind != OwnKind::Directory)?;
         let (target, above) = (entry.target.display(), file.target.display());
         Some(format!(
-            "{target}: is from {}, but {above} is no directory in {}; leave one out",
+            "{target}: is from {}, but {above} is not a directory in {}; leave one out",
             entry.origin, file.origin
         ))
     }

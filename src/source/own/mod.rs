@@ -29,7 +29,7 @@ pub enum OwnError {
     /// What is wrong with each, a line for each.
     #[error("{}", .0.join("\n"))]
     Wrong(Vec<String>),
-    /// There is no place for the texts of the spec.
+    /// There is not a place for the texts of the spec.
     #[error("files: cannot be written to a temporary directory: {0}; set TMPDIR to one that can be written to")]
     Scratch(#[source] io::Error),
     /// The user asked to stop.

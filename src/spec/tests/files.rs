@@ -98,7 +98,7 @@ files[5].symlink: is a symbolic link, which FAT cannot hold; set source or text 
 files[6].uid: is not root's, but FAT has no owners; remove files[6].uid
 files[6].gid: is not root's, but FAT has no groups; remove files[6].gid
 files[9].target: \"/persist/a\" is where files[7] is; remove files[7] or files[9]
-files[8].target: \"/a/b/c\" is below files[7], which is no directory; remove files[7] or files[8]";
+files[8].target: \"/a/b/c\" is below files[7], which is not a directory; remove files[7] or files[8]";
     assert_eq!(bad(&spec), expected);
 }
 

@@ -190,8 +190,8 @@ fn mount_options() {
     fileSystems."/".options[0]: "usrjquota" needs the format of the quotas, too; set fileSystems."/".options[0] to "usrjquota=aquota.user,jqfmt=vfsv1"
     fileSystems."/".options[0]: "errors=remount-rw" has a value that ext4 does not take; set fileSystems."/".options[0] to "errors=…" with one of continue, panic, remount-ro
     fileSystems."/".options[0]: "discard=async" has a value that ext4 does not take; set fileSystems."/".options[0] to "discard"
-    fileSystems."/".options[0]: "noatme" is no mount option of ext4 that is known here; the system does not start if its kernel does not know it either; did you mean noatime?
-    fileSystems."/".options[0]: "frobnicate" is no mount option of ext4 that is known here; the system does not start if its kernel does not know it either
+    fileSystems."/".options[0]: "noatme" is not a known mount option of ext4; the system does not start if its kernel does not know it either; did you mean noatime?
+    fileSystems."/".options[0]: "frobnicate" is not a known mount option of ext4; the system does not start if its kernel does not know it either
     "#);
     let boot =
         ["umask=0077,fmask=0022,iocharset=utf8,shortname=mixed,utf8,uid=0,nfs,tz=UTC", "umask=0o77", "umask", "dots"];
@@ -202,7 +202,7 @@ fn mount_options() {
     insta::assert_snapshot!(boot.join("\n"), @r#"
     fileSystems."/boot".options[0]: "umask=0o77" has a value that vfat does not take; set fileSystems."/boot".options[0] to "umask=N", N being octal, such as 0077
     fileSystems."/boot".options[0]: "umask" has no value; set fileSystems."/boot".options[0] to "umask=N", N being octal, such as 0077
-    fileSystems."/boot".options[0]: "dots" is no mount option of vfat that is known here; the system does not start if its kernel does not know it either
+    fileSystems."/boot".options[0]: "dots" is not a known mount option of vfat; the system does not start if its kernel does not know it either
     "#);
     // Only the first mount of a filesystem decides on its space cache.
     let told = |root: Value, home: Value| parse(&btrfs(root, home).to_string()).is_ok();

@@ -231,7 +231,7 @@ fn unified_kernel_images_of_the_toplevel_are_taken() {
     host.file(&format!("{TOPLEVEL}/nixos.efi"), &image);
     assert_eq!(host.files()["EFI/Linux/nixos.efi"], String::from_utf8_lossy(&image));
     host.file(&format!("{TOPLEVEL}/notes.efi"), "MZ");
-    assert!(host.error().contains("notes.efi: is no unified kernel image"), "{}", host.error());
+    assert!(host.error().contains("notes.efi: is not a unified kernel image"), "{}", host.error());
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn what_makes_no_entry_is_named() {
     assert!(bootspec("kernel", "/nix/store/gone/bzImage".into()).contains("/gone"));
     let outside = tempfile::NamedTempFile::new().unwrap();
     assert!(bootspec("initrd", outside.path().to_str().unwrap().into()).contains("outside the store"));
-    assert!(error(&|document| *document = json!([])).contains("is no bootspec of version 1"));
+    assert!(error(&|document| *document = json!([])).contains("it must be a bootspec of version 1"));
     assert!(
         error(&|document| document["org.nixos.systemd-boot"]["sortKey"] = 5.into())
             .contains("org.nixos.systemd-boot: ")
