@@ -23,6 +23,7 @@ mod example;
 mod extract;
 mod failures;
 mod files;
+mod flash;
 mod forms;
 mod free;
 mod growth;
