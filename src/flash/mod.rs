@@ -31,6 +31,7 @@ mod fitted;
 mod gate;
 mod image;
 mod medium;
+mod place;
 mod target;
 #[cfg(test)]
 mod tests;

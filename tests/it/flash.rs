@@ -11,7 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use sane_image::flash::{ImageSource, Locate};
 use sane_image::formats::Format;
+use sane_image::progress::Silent;
+use sane_image::units::ByteOffset;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -286,6 +289,36 @@ fn disks_of_others_fit_too() {
     flash(ext4.path(), &card, &[]);
     oracle::e2fsck(&card, Partition { size: ext4_size, ..whole(&card) }).expect_clean();
     assert!(same_where_read(&card, &card));
+}
+
+/// A byte on a device is named by the file that it is in.
+#[test]
+fn files_are_found_by_their_bytes() {
+    for fs_type in ["ext4", "btrfs"] {
+        let closure = ClosureBuilder::new()
+            .path("large", Entry::of(Contents::Pattern { seed: 3, len: 3 * MIB + 77 }))
+            .path("other", Entry::of(Contents::Pattern { seed: 4, len: 2 * MIB + 77 }))
+            .spec(move |spec| {
+                spec["fileSystems"]["/"]["fsType"] = fs_type.into();
+                spec["populateCmd"] = json!("f() { printf '%9000s' boots > kernel; }; f");
+                spec["bootPartSize"] = (48 * MIB).into();
+            })
+            .write();
+        let built = Built::new(&closure, &[]);
+        let source = ImageSource::open(&built.image, &Silent).unwrap();
+        let image = fs::read(&built.image).unwrap();
+        let boots = image.windows(5).position(|bytes| bytes == b"boots").unwrap() as u64;
+        let mut other = vec![0; 2 << 20];
+        Contents::Pattern { seed: 4, len: 2 * MIB + 77 }.fill(0, &mut other);
+        let start = image.chunks(4096).position(|block| *block == other[..4096]).unwrap() as u64 * 4096;
+        let store_path = &closure.path("other").path[1..];
+        for (at, file) in [(boots, "kernel"), (start, store_path), (start + MIB + 5, store_path)] {
+            let said = source.locate(ByteOffset(at)).unwrap();
+            assert!(said.ends_with(&format!("), in {file}")), "{fs_type}: {said} at {at}");
+        }
+        assert!(!source.locate(ByteOffset(built.nix().offset)).unwrap().contains(", in "));
+        assert_eq!(source.locate(ByteOffset(0)), None);
+    }
 }
 
 // ---- what is refused
