@@ -19,7 +19,7 @@ use sane_image::convert::Original;
 use sane_image::copy::{self, Engine, Means};
 use sane_image::formats::Format;
 use sane_image::image::Image;
-use sane_image::output::{Privacy, Scratch, kind_name};
+use sane_image::output::{Directory, Privacy, Scratch, kind_name};
 use sane_image::plan::SizeMultiple;
 use sane_image::progress::{Cancel, Progress};
 use sane_image::read::escape;
@@ -61,7 +61,7 @@ pub(super) struct VmArgs {
     /// Of a spec: read /nix/store/… from DIR/nix/store/…, as in a chroot store
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store_root: Option<PathBuf>,
-    /// Memory, in MiB, or as in 4G
+    /// Memory, in MiB, or as in 4G; it is taken from this machine as the guest uses it
     #[arg(long, value_name = "M", default_value = "2G", value_parser = parse_memory)]
     memory: NonZeroU32,
     /// Processors [default: as many as this machine has, but no more than 4]
@@ -248,6 +248,9 @@ impl Made {
 /// Whether a file is a spec: no image starts with what JSON does.
 fn is_spec(path: &Path) -> Result<bool> {
     let failed = || format!("{}: cannot be read", path.display());
+    if path == Path::new("-") {
+        return Err(BadInput("-: standard input is the machine's serial port; name a file".to_owned()).into());
+    }
     if !fs::metadata(path).with_context(failed)?.is_file() {
         return Ok(false);
     }
@@ -298,12 +301,14 @@ fn build_file(spec: &Path, args: &VmArgs, keep: &Path, progress: &dyn Progress, 
     let beside = keep.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     with_spec(spec, args, progress, cancel, |prepared, bootloader, context| {
         let forms = Forms::new(&[Format::Qcow2], None, false)?;
-        let scratch = Scratch::beside(beside)?;
+        let directory = Directory::open(beside)?;
+        let scratch = Scratch::beside(directory.path())?;
         let name = prepared.plan.name.clone();
         let outputs = Outputs::open(scratch.path(), &name, &forms, Privacy::Usual).map_err(build::BuildError::from)?;
         build::build(prepared, outputs, &forms, bootloader, context)?;
         let made = scratch.path().join(format!("{name}{}", Format::Qcow2.suffix()));
-        fs::rename(made, keep).with_context(|| format!("{}: cannot be put in place", keep.display()))
+        fs::rename(made, keep).with_context(|| format!("{}: cannot be put in place", keep.display()))?;
+        Ok(directory.keep()?)
     })
 }
 
@@ -383,7 +388,8 @@ fn tell(guest: &Guest, options: &Options, writes: Writes, keep: Option<&Path>) {
         _ => "what it writes is forgotten".to_owned(),
     };
     let ends = if options.serial == Serial::Terminal { "; Ctrl-A X ends it, Ctrl-A H tells more" } else { "" };
-    progress::note(&format!("a machine with {} and {}; {kept}{ends}", guest.processor, guest.start.name()));
+    let by = if options.accelerator == Accelerator::Kvm { " and KVM" } else { "" };
+    progress::note(&format!("a machine with {}, {}{by}; {kept}{ends}", guest.processor, guest.start.name()));
     if guest.start == Start::UBoot && options.bus == Bus::Virtio && guest.sector_size.bytes() != 512 {
         progress::note(
             "U-Boot takes every virtio disk to have sectors of 512 bytes, unlike this one; leave --disk out",

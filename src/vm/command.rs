@@ -267,6 +267,23 @@ mod tests {
     fn a_pc_with_uefi() {
         let found = line(Processor::X86_64, &flash(), 512, &drive("raw", Writes::Aside), &options());
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine q35
+        -accel tcg
+        -cpu max
+        -m 2048
+        -smp 2
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/code,,1
+        -drive if=pflash,unit=1,format=qcow2,snapshot=on,file=/fw/vars
+        -drive if=none,id=disk,format=raw,snapshot=on,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -display none
         ");
     }
 
@@ -276,6 +293,21 @@ mod tests {
         let options = Options { serial: Serial::Terminal, bus: Bus::Virtio, ..options() };
         let found = line(Processor::Aarch64, &firmware, 4096, &drive("qcow2", Writes::Kept), &options);
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt
+        -accel tcg
+        -cpu cortex-a57
+        -m 2048
+        -smp 2
+        -bios /u-boot.bin
+        -drive if=none,id=disk,format=qcow2,file=/a,,b c.img
+        -device virtio-blk-pci,drive=disk,bootindex=0,logical_block_size=4096,physical_block_size=4096
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial mon:stdio
+        -display none
         ");
     }
 
@@ -290,6 +322,28 @@ mod tests {
         };
         let found = line(Processor::Aarch64, &flash(), 512, &drive("vpc", Writes::Aside), &options);
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt,gic-version=max
+        -accel kvm
+        -accel tcg
+        -cpu max
+        -m 2048
+        -smp 2
+        -drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/code,,1
+        -drive if=pflash,unit=1,format=qcow2,snapshot=on,file=/fw/vars
+        -drive if=none,id=disk,format=vpc,force_size_calc=current_size,snapshot=on,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -device virtio-gpu-pci
+        -device qemu-xhci
+        -device usb-kbd
+        -device usb-tablet
+        -snapshot
         ");
     }
 
@@ -298,6 +352,21 @@ mod tests {
         let firmware = Firmware::Kernel("/u-boot.bin".into());
         let found = line(Processor::Riscv64, &firmware, 512, &drive("raw", Writes::Forgotten), &options());
         insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine virt
+        -accel tcg
+        -m 2048
+        -smp 2
+        -kernel /u-boot.bin
+        -drive if=none,id=disk,format=raw,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -display none
         ");
     }
 

@@ -1,7 +1,7 @@
 //! `sane-image vm`: what it starts boots, the image stays as it is, and nothing is left behind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -50,7 +50,7 @@ impl Bench {
         let run = watch(row, command);
         run.expect_good(self.closure.paths.len());
         let left: Vec<_> = fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(left, [PathBuf::new(); 0], "{row}: left behind");
+        assert!(left.is_empty(), "{row}: left behind: {left:?}");
         run
     }
 }
@@ -77,7 +77,7 @@ fn an_image_for_uefi_on_x86_64() {
     let bench = Bench { closure, temporary: tempfile::tempdir().unwrap() };
     let before = sum(&built.image);
     let run = bench.good("vm-x86_64-image", &mut bench.vm(&[&built.image]));
-    run.expect_said(&[WROTE, "a machine with x86_64 and UEFI; what it writes is forgotten\n"]);
+    run.expect_said(&[WROTE, "a machine with x86_64, UEFI; what it writes is forgotten\n"]);
     assert_eq!(sum(&built.image), before, "the image was written to");
 
     // What is kept is another file, and goes on.
@@ -97,7 +97,7 @@ fn a_spec_for_uefi_on_aarch64() {
     let Some(closure) = closure.filter(|_| machine.need()) else { return };
     let bench = Bench::new(closure);
     let run = bench.good("vm-aarch64-spec", &mut bench.of_spec(&[]));
-    run.expect_said(&[WROTE, "a machine with aarch64 and UEFI; what it writes is forgotten\n"]);
+    run.expect_said(&[WROTE, "a machine with aarch64, UEFI; what it writes is forgotten\n"]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_spec_for_u_boot_with_large_sectors() {
     }));
     let kept = bench.closure.root().join("kept.qcow2");
     let run = bench.good("vm-u-boot-spec", &mut bench.of_spec(&["--keep".as_ref(), &kept]));
-    run.expect_said(&[WROTE, "a machine with aarch64 and U-Boot; what it writes stays in "]);
+    run.expect_said(&[WROTE, "a machine with aarch64, U-Boot; what it writes stays in "]);
     run_image(sane_image().arg("verify").arg(&kept)).expect_success();
 }
 

@@ -51,4 +51,5 @@ mod swap;
 mod systemd_boot;
 mod threads;
 mod verify;
+mod vm;
 mod waiting;
