@@ -112,7 +112,7 @@ fn mounted_and_swapped_to() {
     let _mount = MountPoint::new([device.partition(1)], &spaced);
     let spaced = spaced.canonicalize().unwrap();
     let mounted = format!("its partition 1 is mounted at {0}; first run `umount '{0}'`", spaced.display());
-    refused(device.path(), &[mounted.clone()]);
+    refused(device.path(), std::slice::from_ref(&mounted));
     assert!(shown(device.path()).contains(&format!("theirs (first), mounted at {}\n", spaced.display())));
     if let Some(swap) = Swap::on(&device.partition(2)) {
         let node = swap.0.display();
@@ -334,7 +334,7 @@ fn claimed_by_who_knows() {
 #[test]
 fn the_disk_of_this_system() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let root = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/")).next_back().unwrap_or_default();
+    let root = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/")).unwrap_or_default();
     let number = root.split(' ').nth(2).unwrap_or_default();
     let link = fs::canonicalize(Path::new("/sys/dev/block").join(number));
     let name = link.ok().and_then(|path| Some(path.file_name()?.to_owned()));
