@@ -16,7 +16,13 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "TMPDIR",
         "Where boot files are gathered before they are written into the image, and where build --out - has the raw image \
-         that it needs first for a btrfs or an installBootloader. The default is /tmp.",
+         that it needs first for a btrfs or an installBootloader. The default is /tmp. Also where vm has the image that it \
+         builds, and QEMU what the machine writes; for these the default is /var/tmp.",
+    ),
+    (
+        "SANE_IMAGE_FIRMWARE",
+        "Directories in which vm looks first for firmware, with colons in between: QEMU's descriptors (*.json), and U-Boot \
+         as qemu_arm64/u-boot.bin, qemu_arm/u-boot.bin or qemu-riscv64_smode/u-boot.bin.",
     ),
     (
         "SANE_IMAGE_REHEARSAL",

@@ -39,6 +39,17 @@ pub enum Tables<'a> {
 }
 
 impl Tables<'_> {
+    /// The byte at which the last partition ends.
+    fn end(self) -> Option<u64> {
+        let end = |(start, len): (ByteOffset, u64)| start.0.saturating_add(len);
+        match self {
+            Self::Gpt(table) => Some(table.partitions().iter().map(|entry| end(entry.extent(table.sector_size))).max()),
+            Self::Mbr(table) => Some(table.partitions.iter().map(|entry| end(entry.extent(table.sector_size))).max()),
+            Self::None => None,
+        }
+        .map(Option::unwrap_or_default)
+    }
+
     fn sector_size(self) -> Option<u64> {
         match self {
             Self::Gpt(table) => Some(table.sector_size.bytes()),
@@ -58,6 +69,16 @@ pub enum FitError {
         needed: u64,
         /// In bytes.
         size: u64,
+    },
+    /// What there is ends past what partitions may take.
+    #[error(
+        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; use at least that"
+    )]
+    Limit {
+        /// In bytes.
+        limit: u64,
+        /// In bytes: more.
+        end: u64,
     },
     /// Firmware would not find the table.
     #[error(
@@ -93,6 +114,10 @@ impl<'a> Fitted<'a> {
             && table != device
         {
             return Err(FitError::SectorSize { table, device });
+        }
+        let end = tables.end().unwrap_or_else(|| inner.map().size());
+        if let Some(limit) = space.limit.filter(|&limit| limit < end && limit < space.size) {
+            return Err(FitError::Limit { limit, end });
         }
         let disk = SourceBytes(inner);
         let room = Room { size: space.size, end: space.limit.unwrap_or(space.size) };

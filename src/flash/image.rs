@@ -5,11 +5,12 @@ use std::path::Path;
 use super::device::human;
 use super::difference::Locate;
 use super::fitted::{FitError, Fitted, Space, Tables};
+use super::place::file_at;
 use crate::convert::Original;
 use crate::formats::Source;
 use crate::image::{Image, Partition};
 use crate::progress::Progress;
-use crate::read::{Contents, FileSystem, Format, Kind, ReadError, escape, walk};
+use crate::read::{Format, ReadError, escape};
 use crate::units::ByteOffset;
 
 /// The attribute of a partition in a GPT that says that nobody writes to it (UAPI group, Discoverable Partitions).
@@ -85,8 +86,7 @@ impl Locate for ImageSource {
         let is_in = |partition: &&Partition| at.0.checked_sub(partition.offset.0).is_some_and(|at| at < partition.size);
         let partition = image.partitions().iter().find(is_in)?;
         let inside = at.0.saturating_sub(partition.offset.0);
-        let file = partition.open().ok().and_then(|fs| file_at(fs.as_ref(), inside));
-        let file = file.map(|path| format!(", in {path}")).unwrap_or_default();
+        let file = file_at(partition, inside).map(|path| format!(", in {path}")).unwrap_or_default();
         if image.is_bare() {
             return Some(format!("of the filesystem{file}"));
         }
@@ -96,36 +96,4 @@ impl Locate for ImageSource {
         };
         Some(format!("byte {inside} of partition {}{name}{file}", partition.number))
     }
-}
-
-/// The file of a filesystem whose contents lie, as they are, at a byte of it.
-fn file_at(fs: &dyn FileSystem, at: u64) -> Option<String> {
-    let files = walk(fs, Path::new("")).filter_map(Result::ok).filter(|found| found.metadata.kind == Kind::File);
-    let mut holding = files
-        .filter(|found| fs.open(&found.path).is_ok_and(|contents| holds(contents.as_ref(), found.metadata.len, at)));
-    holding.next().map(|found| escape::path(&found.path))
-}
-
-/// Whether contents of `len` bytes have a byte at `at` of the filesystem.
-fn holds(contents: &dyn Contents, len: u64, at: u64) -> bool {
-    let mut offset = 0;
-    // Ever shorter stretches, until one lies together.
-    let mut most = len;
-    while offset < len {
-        let stored = contents.stored(offset);
-        offset = offset.max(stored.start);
-        if offset >= len {
-            return false;
-        }
-        let stretch = most.min(len - offset).min(stored.end.saturating_sub(offset)).max(1);
-        match contents.lies(offset, stretch) {
-            Some(place) if (place.0..place.0.saturating_add(stretch)).contains(&at) => return true,
-            None if stretch > 4096 => most = stretch / 2,
-            _ => {
-                offset = offset.saturating_add(stretch);
-                most = most.saturating_mul(4);
-            }
-        }
-    }
-    false
 }

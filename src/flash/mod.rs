@@ -32,6 +32,7 @@ mod fitted;
 mod gate;
 mod image;
 mod medium;
+mod place;
 pub mod spec;
 mod target;
 #[cfg(test)]

@@ -43,6 +43,11 @@ pub enum TargetError {
          (lsblk shows where), and run the command again"
     )]
     Busy(String),
+    /// It takes no writes.
+    #[error(
+        "{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes what was set by hand"
+    )]
+    ReadOnly(String),
     /// It is there, and nothing to write an image to.
     #[error("{path}: is a {what}; name a block device, or a file")]
     Kind {
@@ -62,7 +67,6 @@ pub enum TargetError {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; run the command as root, or as a user who may write to it",
-        io::ErrorKind::ReadOnlyFilesystem => "; it is write-protected: cards have a switch for that",
         _ => "",
     }
 }
@@ -107,8 +111,7 @@ impl Target {
         let failed = |error: io::Error| TargetError::Open { path: name.clone(), error };
         match fs::metadata(path) {
             Ok(found) => {
-                let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino(), metadata.rdev());
-                if source.and_then(|source| fs::metadata(source).ok()).is_some_and(|source| id(&source) == id(&found)) {
+                if source.is_some_and(|source| is_one(source, path) || is_one(path, source)) {
                     return Err(TargetError::Itself(name));
                 }
                 match found.file_type() {
@@ -137,6 +140,11 @@ impl Target {
             }
             opened => Some(opened),
         });
+        if about(number).is_some_and(|device| number_in(&device.join("ro")) == Some(1))
+            || matches!(opened, Some(Err(Errno::ROFS)))
+        {
+            return Err(TargetError::ReadOnly(name));
+        }
         let Some(opened) = opened else { return Err(TargetError::Busy(name)) };
         let mut file = File::from(opened.map_err(|error| failed(error.into()))?);
         // While this is locked, udev does not look at it, and looks when it is closed. Without a lock all is well, too.
@@ -209,6 +217,20 @@ impl Target {
     }
 }
 
+/// Whether one is the other, a partition of the other, or the file behind the other, a loop device.
+fn is_one(one: &Path, other: &Path) -> bool {
+    let (Ok(of_one), Ok(of_other)) = (fs::metadata(one), fs::metadata(other)) else { return false };
+    if (of_one.dev(), of_one.ino()) == (of_other.dev(), of_other.ino()) {
+        return true;
+    }
+    let device =
+        |metadata: &fs::Metadata| metadata.file_type().is_block_device().then(|| about(metadata.rdev())).flatten();
+    let Some(other) = device(&of_other) else { return false };
+    let backing = fs::read_to_string(other.join("loop/backing_file")).unwrap_or_default();
+    let is_behind = one.canonicalize().is_ok_and(|one| one.as_os_str() == backing.trim_end_matches('\n'));
+    is_behind || device(&of_one).is_some_and(|one| one.starts_with(&other))
+}
+
 /// Whether the directory of a path is one of devices: a file made there is gone with the next start, and fills memory.
 fn is_among_devices(path: &Path) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -216,15 +238,24 @@ fn is_among_devices(path: &Path) -> bool {
     there.starts_with("/dev") && !there.starts_with("/dev/shm")
 }
 
+/// The kernel's directory about a device.
+fn about(number: u64) -> Option<PathBuf> {
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()
+}
+
+/// The number in a file of such a directory.
+fn number_in(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 /// What a device discards in, in bytes, where it can.
 fn discard_unit(number: u64) -> Option<u64> {
-    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-    let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let device = about(number)?;
     // A partition has none of its own.
     let whole = if device.join("partition").exists() { device.parent()?.to_owned() } else { device };
-    let number = |name: &str| fs::read_to_string(whole.join("queue").join(name)).ok()?.trim().parse::<u64>().ok();
-    let unit = number("discard_granularity")?.max(UNIT);
-    (number("discard_max_bytes")? > 0).then_some(unit)
+    let unit = number_in(&whole.join("queue/discard_granularity"))?.max(UNIT);
+    (number_in(&whole.join("queue/discard_max_bytes"))? > 0).then_some(unit)
 }
 
 fn open_direct(file: &File) -> Result<File, Errno> {

@@ -281,7 +281,7 @@ proptest! {
     fn a_fitted_table_is_whole(
         large: bool, mib in 6..9u64, grow: bool,
         more in prop_oneof![Just(0), 0..5 * MIB, Just(MIB), Just(512)],
-        limit in prop::option::of(0..14 * MIB),
+        limit in prop::option::of(8 * MIB..14 * MIB),
     ) {
         let sector_size = if large { SectorSize::B4096 } else { SectorSize::B512 };
         let (disk, layout) = table_disk(sector_size, mib);
@@ -343,6 +343,11 @@ fn what_does_not_fit_is_told() {
         let space = Space { size, sector_size: Some(sector), limit: None };
         Fitted::new(&disk, tables, Some(2), space).map(drop).map_err(|error| error.to_string())
     };
+    let limited = |limit| {
+        let space = Space { size: 20 * MIB, sector_size: None, limit: Some(limit) };
+        Fitted::new(&disk, Tables::Gpt(&table), Some(2), space).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(limited(7 * MIB), Ok(()));
     // Room between the last partition and the backup is not needed.
     assert_eq!(fit(Tables::Gpt(&table), 7 * MIB + 33 * 512, 512), Ok(()));
     let lines = [
@@ -350,12 +355,14 @@ fn what_does_not_fit_is_told() {
         fit(Tables::Gpt(&table), 0, 512).unwrap_err(),
         fit(Tables::Gpt(&table), 1 << 40, 4096).unwrap_err(),
         fit(Tables::None, layout.disk_size - 512, 4096).unwrap_err(),
+        limited(7 * MIB - 1).unwrap_err(),
     ];
     insta::assert_snapshot!(lines.join("\n"), @r"
     the device has 7356416 bytes, 512 too few: this needs 7356928; use a larger one
     the device has 0 bytes, 7356928 too few: this needs 7356928; use a larger one
     the device has sectors of 4096 bytes, and the partition table counts in sectors of 512, so that nothing would boot from it; build the image with sectorSize = 4096 (sane.image.sectorSize) for this device
     the device has 8388096 bytes, 512 too few: this needs 8388608; use a larger one
+    partitions may take the first 7340031 bytes of the device, but they end at byte 7340032 already; use at least that
     ");
 }
 

@@ -27,7 +27,8 @@ const DISCARD_LEAST: u64 = 4 << 20;
 const DISCARD_LATE: Duration = Duration::from_millis(200);
 
 /// A window's bytes and the byte that readers may want.
-pub(super) const BUFFER: usize = (WINDOW as usize) + 1;
+pub(super) const BUFFER: usize = (4 << 20) + 1;
+const _: () = assert!(BUFFER as u64 == WINDOW + 1);
 
 /// A disk on its way to a medium.
 pub(super) struct Writing<'a> {

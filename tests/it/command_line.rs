@@ -157,7 +157,8 @@ fn a_spec_on_standard_input() {
 
 #[test]
 fn help_teaches_by_example() {
-    for command in ["build", "plan", "convert", "vm", "inspect", "ls", "cat", "extract", "completions", "man"] {
+    for command in ["build", "plan", "convert", "flash", "vm", "inspect", "ls", "cat", "extract", "completions", "man"]
+    {
         let help = run(sane_image().args([command, "--help"])).expect_success().stdout;
         assert!(help.contains("Example"), "{help}");
     }
@@ -174,6 +175,7 @@ fn man_pages() {
         "-build",
         "-plan",
         "-convert",
+        "-flash",
         "-vm",
         "-inspect",
         "-ls",

@@ -1,7 +1,7 @@
 //! Devices that must not be written, as the kernel really shows them: loop devices in every kind of use.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -9,6 +9,7 @@ use sane_image::flash::device::{Demands, FixedDisk, Found, Host, candidates, des
 use sane_image::units::SectorSize;
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::support::image::{run as run_ours, sane_image};
 use crate::support::mount::{Access, LoopDevice, MountPoint};
 use crate::support::skip::{Lack, skip};
 use crate::support::tool::{need, need_root, run, tool};
@@ -111,7 +112,7 @@ fn mounted_and_swapped_to() {
     let _mount = MountPoint::new([device.partition(1)], &spaced);
     let spaced = spaced.canonicalize().unwrap();
     let mounted = format!("its partition 1 is mounted at {0}; first run `umount '{0}'`", spaced.display());
-    refused(device.path(), &[mounted.clone()]);
+    refused(device.path(), std::slice::from_ref(&mounted));
     assert!(shown(device.path()).contains(&format!("theirs (first), mounted at {}\n", spaced.display())));
     if let Some(swap) = Swap::on(&device.partition(2)) {
         let node = swap.0.display();
@@ -333,7 +334,7 @@ fn claimed_by_who_knows() {
 #[test]
 fn the_disk_of_this_system() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let root = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/")).next_back().unwrap_or_default();
+    let root = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/")).unwrap_or_default();
     let number = root.split(' ').nth(2).unwrap_or_default();
     let link = fs::canonicalize(Path::new("/sys/dev/block").join(number));
     let name = link.ok().and_then(|path| Some(path.file_name()?.to_owned()));
@@ -384,5 +385,78 @@ fn candidates_of_this_machine() {
         let name = device.path().file_name().unwrap().to_str().unwrap();
         let found = candidates.iter().find(|candidate| candidate.device.name == name).unwrap();
         assert_eq!(found.refusals, []);
+    }
+}
+
+#[test]
+fn the_program_says_all_at_once() {
+    let Some((image, device)) = partitioned() else { return };
+    let (at, source) = (point(), disk());
+    let _mount = MountPoint::new([device.partition(1)], at.path());
+    let swap = Swap::on(&device.partition(2));
+    let refused = run_ours(sane_image().arg("flash").args([source.path(), device.path()]).arg("--yes"));
+    let refused = refused.expect_failure(1);
+    let start = format!("sane-image: error: {}: its partition ", device.path().display());
+    assert_eq!(refused.stderr.lines().count(), 1 + usize::from(swap.is_some()), "{}", refused.stderr);
+    assert!(refused.stderr.lines().all(|line| line.starts_with(&start)), "{}", refused.stderr);
+    assert!(image.path().exists());
+}
+
+/// A filesystem to write, and a file to write it to that holds something else.
+fn source_and_card() -> Option<(TempDir, PathBuf)> {
+    if !need("mkfs.ext4") {
+        return None;
+    }
+    let there = point();
+    let (source, card) = (there.path().join("source.img"), there.path().join("card.img"));
+    File::create(&source).unwrap().set_len(4 * MIB).unwrap();
+    run(tool("mkfs.ext4").arg("-q").arg(&source));
+    fs::write(&card, vec![0x55; 8 << 20]).unwrap();
+    Some((there, card))
+}
+
+fn is_untouched(card: &Path) -> bool {
+    fs::read(card).unwrap().iter().all(|&byte| byte == 0x55)
+}
+
+#[test]
+fn without_a_terminal_nobody_is_asked() {
+    let Some((there, card)) = source_and_card() else { return };
+    let mut flash = sane_image();
+    flash.arg("flash").args([&there.path().join("source.img"), &card]);
+    let refused = run_ours(flash.stdin(Stdio::piped())).expect_failure(2);
+    assert!(refused.stderr.contains("there is no terminal to ask; say --yes"), "{}", refused.stderr);
+    assert!(is_untouched(&card));
+    let mut list = sane_image();
+    let listed = run_ours(list.arg("flash").arg(there.path().join("source.img"))).expect_failure(2);
+    assert!(listed.stdout.contains("To write to one of them: ") || listed.stdout.starts_with("There is no disk"));
+    assert!(listed.stderr.contains("nothing was written"), "{}", listed.stderr);
+}
+
+/// The name of the file, and no other answer.
+#[test]
+fn the_question_has_one_answer() {
+    for (answer, is_written) in
+        [("y\n", false), ("yes\n", false), ("\n", false), ("card\n", false), ("card.img\n", true)]
+    {
+        let Some((there, card)) = source_and_card().filter(|_| need("script")) else { return };
+        let program = env!("CARGO_BIN_EXE_sane-image");
+        let command = format!("cd {} && exec {program} flash source.img card.img", there.path().display());
+        let mut script = tool("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.spawn().unwrap();
+        let (mut to, mut from) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        while !shown.ends_with(b"to go on: ") {
+            assert_eq!(from.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
+        }
+        to.write_all(answer.as_bytes()).unwrap();
+        from.read_to_end(&mut shown).unwrap();
+        drop(to);
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert_eq!(script.wait().unwrap().code(), Some(if is_written { 0 } else { 1 }), "{answer:?}: {shown}");
+        assert_eq!(is_untouched(&card), !is_written, "{answer:?}: {shown}");
+        assert!(is_written || shown.contains("and not card.img; nothing was written"), "{answer:?}: {shown}");
     }
 }

@@ -24,6 +24,7 @@ mod example;
 mod extract;
 mod failures;
 mod files;
+mod flash;
 mod flash_spec;
 mod forms;
 mod free;

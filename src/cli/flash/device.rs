@@ -102,6 +102,7 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
     if !io::stderr().is_terminal() {
         terminal.write_all(text.as_bytes())?;
     }
+    terminal.forget();
     terminal.write_all(format!("Everything on it will be lost. Type {name} to go on: ").as_bytes())?;
     let answer = terminal.read_line(cancel);
     if !answer.as_ref().is_ok_and(|answer| answer.ends_with('\n')) {
@@ -174,9 +175,13 @@ impl Terminal {
         self.to.write_all(text).and_then(|()| self.to.flush()).context("cannot ask")
     }
 
-    /// One line, or nothing at the end of the input. What was typed before the question is no answer to it.
-    fn read_line(&self, cancel: &Cancel) -> Result<String> {
+    /// Forgets what was typed before the question: it is no answer to it.
+    fn forget(&self) {
         let _ = tcflush(&self.from, QueueSelector::IFlush);
+    }
+
+    /// One line, or nothing at the end of the input.
+    fn read_line(&self, cancel: &Cancel) -> Result<String> {
         let from = self.from.try_clone().context("cannot ask")?;
         let (sender, receiver) = mpsc::channel();
         // A signal does not end a read that has begun.

@@ -105,6 +105,71 @@ fn ours_becomes_what_another_build_gives() {
     }
 }
 
+/// The same table for a disk of another size: the last partition gets the room, or stays as it is.
+#[test]
+fn ours_fits_as_another_build_would_have_it() {
+    let apply = |old: &[u8], fit: &Fit, size: u64| {
+        let mut new = old.to_vec();
+        fit.free.iter().for_each(|free| new[index(free.start)..index(free.end)].fill(0));
+        new.resize(index(size), 0);
+        fit.writes.iter().for_each(|(at, bytes)| new[index(at.0)..index(at.0) + bytes.len()].copy_from_slice(bytes));
+        new
+    };
+    for (sector_size, padding) in SECTOR_SIZES.into_iter().flat_map(|size| [(size, 0), (size, MIB)]) {
+        for numbers in [&[][..], &[2], &[1, 2], &[1]] {
+            let built = |last: u64| disk(&with_hybrid(layout(sector_size, padding, last), numbers));
+            let old = built(2 * MIB);
+            let table = read_whole(&old);
+            for size in [2, 3, 9].map(|size| size * MIB) {
+                let wanted = built(size);
+                let room = Room { size: wanted.len() as u64, end: u64::MAX };
+                let fitted = fit(&old, &table, Some(2), room).unwrap();
+                assert!(apply(&old, &fitted, room.size) == wanted, "{sector_size:?} {padding} {numbers:?} {size}");
+                assert_eq!(
+                    fitted.grown.map(|grown| grown.to - grown.from),
+                    Some(size - 2 * MIB).filter(|&more| more > 0)
+                );
+                let kept = fit(&old, &table, None, room).unwrap();
+                let kept = read_whole(&apply(&old, &kept, room.size));
+                assert_eq!(kept.partitions(), table.partitions());
+                assert_eq!(kept.header().unwrap().last_usable, read_whole(&wanted).header().unwrap().last_usable);
+            }
+            let error = fit(&old, &table, Some(2), Room { size: MIB, end: u64::MAX }).unwrap_err();
+            assert!(matches!(error, ResizeError::TooSmall { .. }), "{error}");
+        }
+    }
+    // An MBR that cannot tell so much keeps the partition, and the disk is larger.
+    let old = disk(&with_hybrid(layout(SectorSize::B512, 0, 2 * MIB), &[2]));
+    let fitted = fit(&old, &read_whole(&old), Some(2), Room { size: 3 << 40, end: u64::MAX }).unwrap();
+    assert_eq!((fitted.grown, fitted.free.len()), (None, 2));
+}
+
+/// A disk without partitions has a backup all the same.
+#[test]
+fn an_empty_table_fits() {
+    let old = disk(&GptLayout::new(SectorSize::B512, 0, 0, DISK, &[]).unwrap());
+    let room = Room { size: old.len() as u64 + 5 * MIB + 512, end: u64::MAX };
+    let fitted = fit(&old, &read_whole(&old), None, room).unwrap();
+    let mut new = old;
+    new.resize(index(room.size), 0);
+    fitted.writes.iter().for_each(|(at, bytes)| new[index(at.0)..index(at.0) + bytes.len()].copy_from_slice(bytes));
+    assert_eq!(read_whole(&new).backup.unwrap().lba.0, room.size / 512 - 1);
+}
+
+#[test]
+fn an_mbr_fits() {
+    let old = mbr([0, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
+    let table = MbrTable::read(&old, SectorSize::B512).unwrap().unwrap();
+    let fitted = |grow, size, end| fit_mbr(&old, &table, grow, Room { size, end });
+    let grown = |size, end| fitted(Some(3), size, end).unwrap().grown.map(|grown| (grown.from / MIB, grown.to / MIB));
+    assert_eq!(grown(100 * MIB + 512, u64::MAX), Some((12, 100)));
+    assert_eq!(grown(100 * MIB + 512, 50 * MIB + 5), Some((12, 50)));
+    assert_eq!(grown(5 << 40, u64::MAX), Some((12, 2 << 20)));
+    assert_eq!(grown(12 * MIB + 512, u64::MAX), None);
+    assert_eq!(fitted(None, 100 * MIB, u64::MAX).unwrap(), Fit::default());
+    assert!(matches!(fitted(None, 11 * MIB, 0), Err(ResizeError::TooSmall { needed, .. }) if needed == 12 * MIB));
+}
+
 /// More bytes than a Vec should have: the sizes at which the MBR's fields are full.
 #[test]
 fn ours_stays_ours_at_any_size() {

@@ -206,7 +206,9 @@ impl<'a> Machine<'a> {
         let told: Vec<_> = told.collect();
         let table = udev.get("ID_PART_TABLE_TYPE");
         let is_known = table.is_some() || udev.get("ID_FS_TYPE").is_some();
-        let is_read = size > 0 && (ask == Ask::Device || ask == Ask::Udev && !is_known);
+        // A disc that is no medium of data answers with errors, each after a while.
+        let is_disk = Bus::find(host, block) != Bus::Optical;
+        let is_read = size > 0 && is_disk && (ask == Ask::Device || ask == Ask::Udev && !is_known);
         let read = is_read.then(|| host.open(&block.node()).ok()).flatten();
         let is_known = is_known || read.is_some();
         let mut contents = read.map(|file| contents::read(file, size)).unwrap_or_default();

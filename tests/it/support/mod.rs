@@ -12,6 +12,8 @@ pub(crate) mod image;
 
 pub(crate) mod skip;
 
+pub(crate) mod slow;
+
 pub(crate) mod tool;
 
 pub(crate) mod oracle;
