@@ -246,8 +246,9 @@ fn is_in_use(path: &Path, progress: &dyn Progress) -> bool {
     let is_in_use = is_device && rustix::fs::open(path, flags, Mode::empty()).is_err_and(|error| error == Errno::BUSY);
     if is_in_use {
         let path = escape::path(path);
-        progress
-            .warn(&format!("{path}: is in use, and what changes meanwhile may be torn; unmount it, and convert again"));
+        progress.warn(&format!(
+            "{path}: is in use, and changes during the copy may be incomplete; unmount it, and convert again"
+        ));
     }
     is_in_use
 }

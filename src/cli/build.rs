@@ -85,10 +85,12 @@ fn check_stream(args: &BuildArgs, forms: &Forms) -> Result<()> {
         _ => look::bad_usage("--out - takes one form of the whole disk; name a directory for anything else"),
     }
     if args.bmap {
-        look::bad_usage("--bmap writes a file beside the image, of which --out - has none; use one of them");
+        look::bad_usage("--bmap writes a file beside the image, and --out - has no place for it; use only one of them");
     }
     if args.verify {
-        look::bad_usage("--verify proves an image before anybody has it, which --out - cannot; use one of them");
+        look::bad_usage(
+            "--verify checks an image before it gets its name, which --out - cannot do; use only one of them",
+        );
     }
     Ok(())
 }

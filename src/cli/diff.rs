@@ -194,7 +194,7 @@ fn store_text(store: &StoreDiff) -> String {
     let StoreDiff { added, removed, altered, before, after, .. } = store;
     let altered = match altered.len() {
         0 => String::new(),
-        n => format!(", {n} with other contents under the same name"),
+        n => format!(", {n} with different contents under the same name"),
     };
     text.push_str(&format!(
         "  {} → {} paths: {} added, {} removed{altered}; {} → {} of NARs ({})\n",
@@ -269,7 +269,7 @@ fn outside_text(files: &PartitionFiles, depth: Depth) -> String {
     let lines: String = files.files.iter().take(most).map(file_line).collect();
     let more = match files.files.len().saturating_sub(most) {
         0 => String::new(),
-        more => format!("  and {more} more; --files names them all\n"),
+        more => format!("  and {more} more; --files lists them all\n"),
     };
     format!("\nfiles outside the store, partition {number}{what}\n{lines}{more}")
 }

@@ -61,7 +61,7 @@ enum LinksArg {
 
 pub(super) fn run(args: &ExtractArgs, cancel: &Cancel) -> Result<Outcome> {
     if args.tar && io::stdout().is_terminal() {
-        look::bad_usage("--tar writes no tar to a terminal; redirect standard output to a file or a pipe");
+        look::bad_usage("--tar does not write to a terminal; redirect standard output to a file or a pipe");
     }
     let opened = args.part.open()?;
     let plan = plan(args, &opened)?;

@@ -36,7 +36,7 @@ const FILES: &[(&str, &str)] = &[
     ("DIR/layout.json", "Where everything is in the image, in bytes, beside it."),
     (
         "nix-path-registration",
-        "In the image, beside the store or at the root of its filesystem: what the first boot tells Nix.",
+        "In the image, beside the store or at the root of its filesystem: the store paths that the first boot registers.",
     ),
 ];
 

@@ -58,7 +58,11 @@ fn ranges(source: &dyn Source) -> Vec<Range<u64>> {
 
 /// The checksum of each range, in hex.
 fn sums(source: &dyn Source, ranges: &[Range<u64>], means: Means<'_>) -> Result<Vec<String>, FormatError> {
-    means.progress.stage("summing for the block map", 0, ranges.iter().map(|range| range.end - range.start).sum());
+    means.progress.stage(
+        "computing checksums for the block map",
+        0,
+        ranges.iter().map(|range| range.end - range.start).sum(),
+    );
     let sums = Mutex::new(vec![String::new(); ranges.len()]);
     let worker = || (None, Vec::new());
     threads::share_out(ranges.iter().enumerate(), means.options.threads, worker, |worker, (number, range)| {

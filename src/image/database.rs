@@ -80,7 +80,7 @@ impl From<rusqlite::Error> for DatabaseError {
             // A table without the column that is asked for.
             SqlInputError { msg, .. } => return Self::Foreign(escape::text(msg)),
             SqliteFailure(cause, _) if cause.code == ErrorCode::OperationInterrupted => {
-                "it takes more steps than its size warrants".to_owned()
+                "it needs more steps than its size allows".to_owned()
             }
             other => other.to_string(),
         };

@@ -109,7 +109,7 @@ pub(super) fn refuse_among_devices(named: &Path, directory: &Path) -> Result<(),
     if !is_of("/dev", here) || is_of("/", here) || directory.starts_with("/dev/shm") {
         return Ok(());
     }
-    let why = "would lie in memory, for /dev holds devices, and there is none of that name; give a name on a disk";
+    let why = "would be in memory: /dev is for devices, and there is none of that name; give a name on a disk";
     Err(OutputError::refused(named, why))
 }
 
@@ -212,7 +212,7 @@ mod tests {
         }
         if fs::metadata("/dev").unwrap().dev() != fs::metadata("/").unwrap().dev() {
             for path in ["/dev/sane-image-test", "/dev/no/such/directory"] {
-                assert!(refused(Path::new(path)).contains("would lie in memory"));
+                assert!(refused(Path::new(path)).contains("would be in memory"));
             }
             assert!(refuse_among_devices(Path::new("x"), Path::new("/dev/shm/x")).is_ok());
         }

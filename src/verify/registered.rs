@@ -84,7 +84,7 @@ pub(super) fn compare(
     for (name, paths) in referrers.into_iter().filter(|(name, _)| !registered.contains(name.as_str())) {
         faults.push(StoreFault::new(
             &name,
-            format!("is neither registered nor there, but referred to by {}", Paths(paths)),
+            format!("is missing and not registered, but referred to by {}", Paths(paths)),
         ));
     }
     let to_hash = registrations.iter().filter(|registration| names.contains(registration.path.base_name()));
@@ -126,12 +126,16 @@ pub(super) fn first_difference(own: &[Registration], given: &[Registration]) -> 
     });
     let paths: BTreeSet<&StorePath> = own.keys().chain(given.keys()).copied().collect();
     paths.into_iter().find_map(|path| match (own.get(path), given.get(path)) {
-        (None, _) => Some(format!("lacks {path}, which the given one has")),
-        (_, None) => Some(format!("has {path}, which the given one lacks")),
-        (Some(one), Some(other)) if one.0 != other.0 => Some(format!("has another hash of {path} than the given one")),
-        (Some(one), Some(other)) if one.1 != other.1 => Some(format!("has another size of {path} than the given one")),
+        (None, _) => Some(format!("lacks {path}, which is in the given registration")),
+        (_, None) => Some(format!("has {path}, which is not in the given registration")),
+        (Some(one), Some(other)) if one.0 != other.0 => {
+            Some(format!("has a different hash for {path} than the given registration"))
+        }
+        (Some(one), Some(other)) if one.1 != other.1 => {
+            Some(format!("has a different size for {path} than the given registration"))
+        }
         (Some(one), Some(other)) if one.2 != other.2 => {
-            Some(format!("has other references of {path} than the given one"))
+            Some(format!("has different references for {path} than the given registration"))
         }
         _ => None,
     })
@@ -185,7 +189,7 @@ mod tests {
                 "gone: is registered but missing; referred to by a",
                 "idle: is in the store but not registered",
                 "new: is in the store but not registered; referred to by c",
-                "far: is neither registered nor there, but referred to by c",
+                "far: is missing and not registered, but referred to by c",
             ]
         );
     }
@@ -232,14 +236,17 @@ mod tests {
         let turned = [registration("b", &[]), registration("a", &["b", "a"])];
         assert_eq!(first_difference(&one, &turned), None);
         let said = |other: &[Registration]| first_difference(&one, other).unwrap().replace(PREFIX, "");
-        assert_eq!(said(&one[..1]), "has /nix/store/b, which the given one lacks");
+        assert_eq!(said(&one[..1]), "has /nix/store/b, which is not in the given registration");
         assert_eq!(
             said(&[registration("a", &["a"]), one[1].clone()]),
-            "has other references of /nix/store/a than the given one"
+            "has different references for /nix/store/a than the given registration"
         );
         let larger = Registration { nar_size: 2, ..one[0].clone() };
-        assert_eq!(said(&[larger, one[1].clone()]), "has another size of /nix/store/a than the given one");
+        assert_eq!(
+            said(&[larger, one[1].clone()]),
+            "has a different size for /nix/store/a than the given registration"
+        );
         let other = Registration { nar_hash: [1; 32], ..one[0].clone() };
-        assert_eq!(said(&[other, one[1].clone()]), "has another hash of /nix/store/a than the given one");
+        assert_eq!(said(&[other, one[1].clone()]), "has a different hash for /nix/store/a than the given registration");
     }
 }

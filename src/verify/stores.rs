@@ -176,7 +176,7 @@ fn note_unregistered(partition: u32, store: &str, unregistered: &[String]) -> Op
         count => format!(" and {} more", count.saturating_sub(1)),
     };
     Some(format!(
-        "partition {partition}: {store}: {first}{more}: not valid by the database, so that Nix takes it for garbage"
+        "partition {partition}: {store}: {first}{more}: not valid in the database, so Nix treats it as garbage"
     ))
 }
 

@@ -345,7 +345,7 @@ fn devices_are_read_and_not_written() {
     drop(device);
     let Some(mount) = Mount::new(&built.image, built.nix(), "ext4", Access::ReadWrite) else { return };
     let said = convert(mount.device(), "raw", &raw, &[]);
-    assert!(said.stderr.contains("is in use, and what changes meanwhile may be torn"), "{}", said.stderr);
+    assert!(said.stderr.contains("is in use, and changes during the copy may be incomplete"), "{}", said.stderr);
 }
 
 // ---- what goes wrong

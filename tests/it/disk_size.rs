@@ -191,7 +191,7 @@ fn a_disk_that_only_compression_makes_large_enough() {
     let spec = spec(&closure, FORMATS[2], |spec| spec["diskSize"] = size.into());
     let planned = plan(&spec, &closure).expect_success();
     assert!(
-        planned.stderr.contains("missing unless compression makes the contents so much shorter"),
+        planned.stderr.contains("too small, unless compression makes the contents that much shorter"),
         "{}",
         planned.stderr
     );

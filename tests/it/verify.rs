@@ -309,7 +309,7 @@ fn registrations_that_differ_are_found() {
     fs::write(&given, &without).unwrap();
     let found = faults(&built.image, &arguments);
     assert_fault(&found, &["partition 2: nix/store/", data, "is in the store but not registered; referred to by "]);
-    assert_fault(&found, &["partition 2: nix-path-registration: ", "which the given one lacks"]);
+    assert_fault(&found, &["partition 2: nix-path-registration: ", "which is not in the given registration"]);
 
     let other = ClosureBuilder::new().path("other", Entry::file("x")).write();
     fs::write(&given, text.clone() + &registration(std::slice::from_ref(other.path("other")))).unwrap();
