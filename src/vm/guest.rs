@@ -4,7 +4,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::Processor;
+use super::{Bus, Processor};
 use crate::image::Image;
 use crate::inspect::{self, BootEntry, BootReport, Loader, Place};
 use crate::read::{Bytes, ReadError};
@@ -88,6 +88,14 @@ impl Guest {
         let sector_size = image.table().map(|table| table.sector_size);
         let sector_size = sector_size.or_else(|| image.mbr().map(|mbr| mbr.sector_size)).unwrap_or_default();
         Ok(Self { processor, start, sector_size, consoles: entry.map(|entry| consoles(&entry.options)) })
+    }
+
+    /// What its disk had better hang on: NVMe, unless its U-Boot knows none.
+    pub fn bus(&self) -> Bus {
+        match (self.start, self.processor) {
+            (Start::UBoot, Processor::Riscv64) => Bus::Virtio,
+            _ => Bus::Nvme,
+        }
     }
 
     /// Whether Linux is known to say nothing on the serial port. On a PC it needs to be told of that; elsewhere it finds it
