@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn u_boot_for_risc_v_has_no_nvme() {
+        let bus =
+            |processor, start| Guest { processor, start, sector_size: SectorSize::default(), consoles: None }.bus();
+        assert_eq!(bus(Processor::Riscv64, Start::UBoot), Bus::Virtio);
+        assert_eq!(bus(Processor::Riscv64, Start::Uefi), Bus::Nvme);
+        assert_eq!(bus(Processor::Aarch64, Start::UBoot), Bus::Nvme);
+    }
+
+    #[test]
     fn who_hears_nothing_is_told() {
         let silent = |processor, options: Option<&str>| {
             let consoles = options.map(consoles);
