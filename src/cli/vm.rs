@@ -379,11 +379,19 @@ fn options(args: &VmArgs, guest: &Guest) -> Options {
 fn accelerator(processor: Processor) -> Accelerator {
     let why = match File::options().read(true).write(true).open("/dev/kvm") {
         _ if Processor::of_host() != Some(processor) => format!("the image is for {processor}"),
-        Ok(_) => return Accelerator::Kvm,
+        Ok(_) if runs_firmware(processor) => return Accelerator::Kvm,
+        Ok(_) => "the KVM of this machine is not that of its processor (neither kvm_intel nor kvm_amd)".to_owned(),
         Err(error) => format!("/dev/kvm cannot be opened ({error})"),
     };
     progress::note(&format!("{why}, so that the machine is emulated, which is slow"));
     Accelerator::Tcg
+}
+
+/// Whether KVM runs what a machine starts with. In virtual machines that have no virtualization of their processor there can
+/// be a KVM by other means, which runs kernels made for it, and hangs in firmware.
+fn runs_firmware(processor: Processor) -> bool {
+    let is_loaded = |module: &str| Path::new("/sys/module").join(module).exists();
+    processor != Processor::X86_64 || ["kvm_intel", "kvm_amd"].into_iter().any(is_loaded)
 }
 
 /// What the user should know before the terminal is the machine's.
