@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum, ValueHint};
 use rustix::io::{FdFlags, fcntl_setfd};
-use sane_image::build::{self, Context, Forms, Outputs, Proof};
+use sane_image::build::{self, BuildError, Context, Forms, Outputs, Proof};
 use sane_image::container::Form;
 use sane_image::convert::Original;
 use sane_image::copy::{self, Engine, Means};
@@ -73,9 +73,9 @@ pub(super) struct VmArgs {
     /// Open a window with a screen, keyboard and mouse; the terminal stays the serial port
     #[arg(long)]
     display: bool,
-    /// What the disk hangs on
-    #[arg(long, value_enum, default_value_t = DiskArg::Nvme)]
-    disk: DiskArg,
+    /// What the disk hangs on [default: nvme, unless U-Boot finds none there, as on RISC-V]
+    #[arg(long, value_enum)]
+    disk: Option<DiskArg>,
     /// Make FILE, a qcow2 of the whole disk, and boot that, so that what is written stays; if FILE is there, go on with it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     keep: Option<PathBuf>,
@@ -304,8 +304,12 @@ fn build_file(spec: &Path, args: &VmArgs, keep: &Path, progress: &dyn Progress, 
         let directory = Directory::open(beside)?;
         let scratch = Scratch::beside(directory.path())?;
         let name = prepared.plan.name.clone();
-        let outputs = Outputs::open(scratch.path(), &name, &forms, Privacy::Usual).map_err(build::BuildError::from)?;
-        build::build(prepared, outputs, &forms, bootloader, context)?;
+        let outputs = Outputs::open(scratch.path(), &name, &forms, Privacy::Usual).map_err(BuildError::from)?;
+        build::build(prepared, outputs, &forms, bootloader, context).map_err(|error| match error {
+            // The user knows it by the name that it would have got.
+            BuildError::Form { error, .. } => BuildError::Form { path: keep.to_owned(), error },
+            error => error,
+        })?;
         let made = scratch.path().join(format!("{name}{}", Format::Qcow2.suffix()));
         fs::rename(made, keep).with_context(|| format!("{}: cannot be put in place", keep.display()))?;
         Ok(directory.keep()?)
@@ -362,8 +366,9 @@ fn options(args: &VmArgs, guest: &Guest) -> Options {
         screen: if args.display { Screen::Window } else { Screen::None },
         serial: if io::stdin().is_terminal() { Serial::Terminal } else { Serial::Streams },
         bus: match args.disk {
-            DiskArg::Nvme => Bus::Nvme,
-            DiskArg::Virtio => Bus::Virtio,
+            Some(DiskArg::Nvme) => Bus::Nvme,
+            Some(DiskArg::Virtio) => Bus::Virtio,
+            None => guest.bus(),
         },
         accelerator: Options::accelerator_in(&args.qemu).unwrap_or_else(|| accelerator(guest.processor)),
         more: args.qemu.clone(),
@@ -374,11 +379,19 @@ fn options(args: &VmArgs, guest: &Guest) -> Options {
 fn accelerator(processor: Processor) -> Accelerator {
     let why = match File::options().read(true).write(true).open("/dev/kvm") {
         _ if Processor::of_host() != Some(processor) => format!("the image is for {processor}"),
-        Ok(_) => return Accelerator::Kvm,
+        Ok(_) if runs_firmware(processor) => return Accelerator::Kvm,
+        Ok(_) => "the KVM of this machine is not that of its processor (neither kvm_intel nor kvm_amd)".to_owned(),
         Err(error) => format!("/dev/kvm cannot be opened ({error})"),
     };
     progress::note(&format!("{why}, so that the machine is emulated, which is slow"));
     Accelerator::Tcg
+}
+
+/// Whether KVM runs what a machine starts with. In virtual machines that have no virtualization of their processor there can
+/// be a KVM by other means, which runs kernels made for it, and hangs in firmware.
+fn runs_firmware(processor: Processor) -> bool {
+    let is_loaded = |module: &str| Path::new("/sys/module").join(module).exists();
+    processor != Processor::X86_64 || ["kvm_intel", "kvm_amd"].into_iter().any(is_loaded)
 }
 
 /// What the user should know before the terminal is the machine's.

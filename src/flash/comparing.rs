@@ -1,6 +1,5 @@
 //! Reads a medium back and holds it against what was written.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::FlashCause;
@@ -58,7 +57,7 @@ impl Comparing<'_> {
                 let bytes = buffer.bytes_mut().get_mut(..len).unwrap_or_default();
                 let read =
                     self.gate.pass(len as u64, self.means.cancel, || self.medium.read_at(bytes, ByteOffset(at)))?;
-                read.map_err(|error| FlashCause::Read { at, len: len as u64, error })?;
+                read.map_err(|error| FlashCause::Read { at, error })?;
                 sum.add(bytes);
                 self.means.progress.advance(0, len as u64);
                 at += len as u64;
@@ -73,11 +72,11 @@ fn first_difference(source: &dyn Source, medium: &dyn Medium, window: &Window) -
     let (mut theirs, mut ours) = (PageBuffer::new(BUFFER), PageBuffer::new(BUFFER));
     let mut reader = None;
     for piece in &window.pieces {
-        let Range { start, end } = *piece;
+        let start = piece.start;
         let wanted = writing::read(source, &mut reader, piece, ours.bytes_mut())?;
         let found = theirs.bytes_mut().get_mut(..wanted.len()).unwrap_or_default();
         let read = medium.read_at(found, ByteOffset(start));
-        read.map_err(|error| FlashCause::Read { at: start, len: end - start, error })?;
+        read.map_err(|error| FlashCause::Read { at: start, error })?;
         if let Some((at, (&wanted, &found))) =
             (start..).zip(wanted.iter().zip(&*found)).find(|(_, (one, other))| one != other)
         {

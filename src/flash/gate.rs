@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::progress::{Cancel, Cancelled};
 
 /// The bytes under way at the start, at least, and at most.
-const FIRST: u64 = 2 << 20;
+const FIRST: u64 = 512 << 10;
 const LEAST: u64 = 256 << 10;
 const MOST: u64 = 16 << 20;
 /// A piece is a part of what is under way, between these bytes.

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::copy::Means;
 use crate::formats::{FormatError, Source};
-use crate::progress::Cancelled;
+use crate::progress::{Cancel, Cancelled};
 
 mod comparing;
 pub mod device;
@@ -101,13 +101,14 @@ pub fn flash(
     let writing = Writing::new(source, medium, &plan, means);
     means.cancel.check().map_err(|why| error(why.into(), State::Untouched))?;
     let at = |state| move |why| error(why, state);
+    let never = Cancel::new();
     let started = Instant::now();
-    writing.wipe_ends().map_err(at(State::Unusable))?;
+    writing.wipe_ends(means.cancel).map_err(at(State::Unusable))?;
     let discarded = writing.discard().map_err(at(State::Unusable))?;
     writing.write_most().map_err(at(State::Unusable))?;
     // From here on to the last sector there is no stop: these are 2 MiB.
     if let Err(why) = writing.write_ends() {
-        let is_wiped = writing.wipe_ends().is_ok();
+        let is_wiped = writing.wipe_ends(&never).is_ok();
         return Err(error(why, if is_wiped { State::Unusable } else { State::Doubtful }));
     }
     let took = started.elapsed();
@@ -117,7 +118,7 @@ pub fn flash(
         // Nobody has seen that there is anything wrong if it was not compared to its end.
         let state = match &why {
             FlashCause::Cancelled(_) => State::NotCompared,
-            _ if writing.wipe_ends().is_ok() => State::WipedAgain,
+            _ if writing.wipe_ends(&never).is_ok() => State::WipedAgain,
             _ => State::Doubtful,
         };
         let _ = medium.finish();
@@ -149,12 +150,10 @@ pub enum FlashCause {
     #[error("what is to be written cannot be read: {0}")]
     Source(#[source] FormatError),
     /// The medium does not take a write.
-    #[error("cannot write {len} bytes at byte {at}: {error}{}", remedy(error))]
+    #[error("cannot write at byte {at}: {error}{}", remedy(error))]
     Write {
         /// The byte of the medium at which it starts.
         at: u64,
-        /// Its bytes.
-        len: u64,
         /// What the operating system said.
         #[source]
         error: io::Error,
@@ -167,12 +166,10 @@ pub enum FlashCause {
         error: io::Error,
     },
     /// The medium cannot be read.
-    #[error("cannot read back {len} bytes at byte {at}: {error}{}", remedy(error))]
+    #[error("cannot read back at byte {at}: {error}{}", remedy(error))]
     Read {
         /// The byte of the medium at which it starts.
         at: u64,
-        /// Its bytes.
-        len: u64,
         /// What the operating system said.
         #[source]
         error: io::Error,

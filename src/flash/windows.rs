@@ -13,6 +13,9 @@ pub(super) const WINDOW: u64 = 4 << 20;
 /// The first bytes of a disk, written last: an MBR and the header of a GPT, with sectors of up to 4096 bytes.
 const HEAD: u64 = 2 * 4096;
 
+/// The last bytes of a disk, in which the backup of a GPT is as a rule: wiped before anybody can stop that.
+const BACKUP: u64 = 64 << 10;
+
 /// Neighbours that are handled by one thread at once: at most [`WINDOW`] bytes from the first to the last of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
@@ -62,9 +65,12 @@ impl Plan {
         [self.most.end..self.windows.len(), heads..self.most.start, 0..heads]
     }
 
-    /// The ranges that are wiped, in the order in which that is done.
-    pub(super) fn wiped(&self) -> [Range<u64>; 3] {
-        ends(self.size)
+    /// The ranges that are wiped, in the order in which that is done: first the tables themselves.
+    pub(super) fn wiped(&self) -> [Range<u64>; 4] {
+        let [head, start, end] = ends(self.size);
+        let backup = self.size.saturating_sub(BACKUP);
+        let backup = (backup - backup % UNIT).clamp(end.start, end.end);
+        [head, backup..end.end, start, end.start..backup]
     }
 
     /// The bytes of a part of the windows.
@@ -152,7 +158,7 @@ mod tests {
             let [last, start, head] = plan.ends();
             prop_assert_eq!((head.start, head.end, start.end, plan.most.end, last.end),
                 (0, start.start, plan.most.start, last.start, plan.windows.len()));
-            let in_ends = |at: u64| at < ENDS || at >= plan.wiped()[2].start;
+            let in_ends = |at: u64| plan.wiped().iter().any(|wiped| wiped.contains(&at));
             for (index, window) in plan.windows.iter().enumerate() {
                 prop_assert_eq!(in_ends(window.start()), !plan.most.contains(&index));
             }

@@ -51,16 +51,33 @@ impl<'a> Writing<'a> {
         &self.sums
     }
 
-    /// Makes zeros of both ends of the medium, the first sectors first.
-    pub(super) fn wipe_ends(&self) -> Result<(), FlashCause> {
+    /// Makes zeros of both ends of the medium, the tables on them first. A wish to stop is heard when these are gone.
+    pub(super) fn wipe_ends(&self, cancel: &Cancel) -> Result<(), FlashCause> {
         self.means.progress.stage("wiping the old partition table", 0, 0);
         let zeros = PageBuffer::new(BUFFER);
-        for range in self.plan.wiped() {
+        let never = Cancel::new();
+        for (number, range) in self.plan.wiped().into_iter().enumerate() {
             let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
             let bytes = zeros.bytes().get(..len).unwrap_or_default();
-            put(self.medium, bytes, range.start)?;
+            self.put(bytes, range.start, if number < 2 { &never } else { cancel })?;
+            if number == 1 {
+                self.flush()?;
+            }
         }
         self.flush()
+    }
+
+    /// Writes bytes in pieces that are soon done.
+    fn put(&self, mut bytes: &[u8], mut at: u64, cancel: &Cancel) -> Result<(), FlashCause> {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(self.gate.piece().min(bytes.len()));
+            let len = now.len() as u64;
+            let done = self.gate.pass(len, cancel, || self.medium.write_at(now, ByteOffset(at)))?;
+            done.map_err(|error| FlashCause::Write { at, error })?;
+            at += len;
+            bytes = rest;
+        }
+        Ok(())
     }
 
     /// Discards all that nobody reads, as far as that is possible, and tells how much that was.
@@ -153,20 +170,12 @@ impl Worker<'_> {
 
     /// Writes the first bytes of the buffer, in pieces that are soon done.
     fn put(&self, piece: &Range<u64>, len: usize) -> Result<(), FlashCause> {
-        let Writing { source, medium, gate, .. } = self.writing;
-        let failed = |error| FlashCause::Write { at: piece.start, len: len as u64, error };
+        let Writing { source, medium, .. } = self.writing;
+        let failed = |error| FlashCause::Write { at: piece.start, error };
         if !source.map().has_data(piece.clone()) && medium.zero(piece.clone()).map_err(failed)? {
             return Ok(());
         }
-        let (mut bytes, mut at) = (self.buffer.bytes().get(..len).unwrap_or_default(), piece.start);
-        while !bytes.is_empty() {
-            let (now, rest) = bytes.split_at(gate.piece().min(bytes.len()));
-            let done = gate.pass(now.len() as u64, self.cancel, || medium.write_at(now, ByteOffset(at)))?;
-            done.map_err(|error| FlashCause::Write { at, len: now.len() as u64, error })?;
-            at += now.len() as u64;
-            bytes = rest;
-        }
-        Ok(())
+        self.writing.put(self.buffer.bytes().get(..len).unwrap_or_default(), piece.start, self.cancel)
     }
 }
 
@@ -189,11 +198,6 @@ pub(super) fn read<'b, 's>(
         buffer.fill(0);
     }
     Ok(buffer.get(..len).unwrap_or_default())
-}
-
-fn put(medium: &dyn Medium, bytes: &[u8], at: u64) -> Result<(), FlashCause> {
-    let failed = |error| FlashCause::Write { at, len: bytes.len() as u64, error };
-    if bytes.is_empty() { Ok(()) } else { medium.write_at(bytes, ByteOffset(at)).map_err(failed) }
 }
 
 /// What tells the bytes of a window from others: two sums of 32 bits by different polynomials, so that the disk need not

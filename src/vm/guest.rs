@@ -4,7 +4,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::Processor;
+use super::{Bus, Processor};
 use crate::image::Image;
 use crate::inspect::{self, BootEntry, BootReport, Loader, Place};
 use crate::read::{Bytes, ReadError};
@@ -88,6 +88,14 @@ impl Guest {
         let sector_size = image.table().map(|table| table.sector_size);
         let sector_size = sector_size.or_else(|| image.mbr().map(|mbr| mbr.sector_size)).unwrap_or_default();
         Ok(Self { processor, start, sector_size, consoles: entry.map(|entry| consoles(&entry.options)) })
+    }
+
+    /// What its disk had better hang on: NVMe, unless its U-Boot knows none.
+    pub fn bus(&self) -> Bus {
+        match (self.start, self.processor) {
+            (Start::UBoot, Processor::Riscv64) => Bus::Virtio,
+            _ => Bus::Nvme,
+        }
     }
 
     /// Whether Linux is known to say nothing on the serial port. On a PC it needs to be told of that; elsewhere it finds it
@@ -187,6 +195,15 @@ mod tests {
         assert_eq!(found(&["BOOTX64.EFI", "BOOTAA64.EFI"], Some(Processor::Aarch64)), Some(Processor::Aarch64));
         assert_eq!(found(&["BOOTX64.EFI", "BOOTAA64.EFI"], Some(Processor::Riscv64)), Some(Processor::X86_64));
         assert_eq!(found(&["BOOTIA32.EFI", "bootx64.efi.old"], None), None);
+    }
+
+    #[test]
+    fn u_boot_for_risc_v_has_no_nvme() {
+        let bus =
+            |processor, start| Guest { processor, start, sector_size: SectorSize::default(), consoles: None }.bus();
+        assert_eq!(bus(Processor::Riscv64, Start::UBoot), Bus::Virtio);
+        assert_eq!(bus(Processor::Riscv64, Start::Uefi), Bus::Nvme);
+        assert_eq!(bus(Processor::Aarch64, Start::UBoot), Bus::Nvme);
     }
 
     #[test]

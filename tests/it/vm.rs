@@ -16,7 +16,7 @@ use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, run, sane_image, with_signals};
 use crate::support::tool::{run as run_tool, tool};
 
-/// Prints its arguments, and of a disk without a name its checksum; its own exit code is one that nobody else has.
+/// Prints its arguments, and of a disk without a name, which it can write to, its checksum; its own exit code is one that nobody else has.
 const QEMU: &str = "#!/bin/sh
 for word; do
   echo \"<$word>\"
@@ -101,10 +101,25 @@ fn u_boot() -> ClosureBuilder {
 
 #[test]
 fn qemu_gets_the_very_disk_that_build_makes() {
-    let (bench, closure) = (Bench::new(), uefi().write());
-    let built = Built::new(&closure, &[]);
+    gets_the_very_disk(&uefi().write());
+}
+
+/// The same of a disk that an installer has written to, or has put in the place of ours.
+#[test]
+fn qemu_gets_what_the_installer_has_left() {
+    for install in [
+        "printf loader | dd of=$out/nixos.img bs=64K seek=1 conv=notrunc",
+        "printf loader | dd of=$out/nixos.img bs=64K seek=1 conv=notrunc && cp $out/nixos.img $out/new && mv $out/new $out/nixos.img",
+    ] {
+        gets_the_very_disk(&uefi().spec(move |spec| spec["installBootloader"] = json!(install)).write());
+    }
+}
+
+fn gets_the_very_disk(closure: &Closure) {
+    let bench = Bench::new();
+    let built = Built::new(closure, &[]);
     let sum = String::from_utf8(run_tool(tool("sha256sum").stdin(fs::File::open(&built.image).unwrap()))).unwrap();
-    let ran = run(bench.of_spec(&closure).args(["--forward", "2222:22", "--", "-s", "a b"])).expect_failure(7);
+    let ran = run(bench.of_spec(closure).args(["--forward", "2222:22", "--", "-s", "a b"])).expect_failure(7);
     assert!(ran.stdout.contains(&format!("disk {sum}")), "{sum}{}", ran.stdout);
     let code = bench.at("firmware/code.fd");
     for words in [
