@@ -37,12 +37,7 @@ let
     nonEmptyListOf = inner: of "a list that is not empty, each" inner;
     nullOr = inner: inner // { name = "null, or ${inner.name}"; };
     strMatching = pattern: type "a string that matches `${pattern}`";
-    submodule =
-      module:
-      type "with the options below"
-      // {
-        inherit (module) options;
-      };
+    submodule = module: type "with the options below" // { inherit (module) options; };
   };
 
   lib = standin // {
@@ -118,6 +113,10 @@ let
 
   entry =
     level: path: option:
+    let
+      nested = option.type.options or { };
+      below = name: entry "###" "${path}.${option.type.step}.${name}" nested.${name};
+    in
     [
       "${level} `${path}`"
       ""
@@ -137,9 +136,7 @@ let
     )
     ++ (if option ? example then shown "Example" option.example else [ ])
     ++ [ "" ]
-    ++ concatMap (name: entry "###" "${path}.${option.type.step}.${name}" option.type.options.${name}) (
-      attrNames (option.type.options or { })
-    );
+    ++ concatMap below (attrNames nested);
 
   inherit (module.options.sane) image;
 in
