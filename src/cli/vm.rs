@@ -40,8 +40,8 @@ const FIRMWARE: &str = "SANE_IMAGE_FIRMWARE";
 
 /// Boot a spec or an image in QEMU.
 ///
-/// Chooses the machine and its firmware by what the image boots with: UEFI, U-Boot or a BIOS; KVM is used where it can be.
-/// The image is not changed: what the machine writes is forgotten, unless --keep names a file. The terminal is the machine's
+/// Chooses the machine and its firmware by what the image boots with: UEFI, U-Boot or a BIOS. Uses KVM if it works. The
+/// image does not change: what the machine writes is lost, unless --keep names a file. The terminal is the machine's
 /// serial port; Ctrl-A X ends the machine. The exit code is QEMU's.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -58,7 +58,7 @@ pub(super) struct VmArgs {
     /// A JSON spec; or a disk image (raw, qcow2, VMDK, VHD, VHDX or seekable zst), or a block device
     #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     source: PathBuf,
-    /// Of a spec: read /nix/store/… from DIR/nix/store/…, as in a chroot store
+    /// For a spec: read /nix/store/… from DIR/nix/store/…, as in a chroot store
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store_root: Option<PathBuf>,
     /// Memory, in MiB, or as in 4G; it is taken from this machine as the guest uses it
@@ -67,22 +67,22 @@ pub(super) struct VmArgs {
     /// Processors [default: as many as this machine has, but no more than 4]
     #[arg(long, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<NonZeroU32>,
-    /// Let TCP port HOST of this machine lead to port GUEST; only from this machine itself; may be repeated
+    /// Forward TCP port HOST of this machine to port GUEST; only this machine can connect; may be repeated
     #[arg(long, value_name = "HOST:GUEST")]
     forward: Vec<Forward>,
     /// Open a window with a screen, keyboard and mouse; the terminal stays the serial port
     #[arg(long)]
     display: bool,
-    /// What the disk hangs on [default: nvme, unless U-Boot finds none there, as on RISC-V]
+    /// The bus of the disk [default: nvme, unless U-Boot finds none there, as on RISC-V]
     #[arg(long, value_enum)]
     disk: Option<DiskArg>,
-    /// Make FILE, a qcow2 of the whole disk, and boot that, so that what is written stays; if FILE is there, go on with it
+    /// Keep what the machine writes: make FILE, a qcow2 of the whole disk, and boot it; if FILE exists, go on with it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     keep: Option<PathBuf>,
     /// Print QEMU's command line, and start nothing
     #[arg(long)]
     print: bool,
-    /// More arguments for QEMU; they come last, and win
+    /// More arguments for QEMU; they come last and override others
     #[arg(last = true, value_name = "QEMU")]
     qemu: Vec<OsString>,
 }

@@ -24,15 +24,19 @@ mod spec;
 
 /// Write a spec or an image to a card, a stick or a disk.
 ///
-/// Shows the device and what will be on it, and asks first; without DEVICE, lists the disks that there are. The disk of a
-/// spec is laid out for the device, its nix filesystem over all that is left, and no image of it is made (of a btrfs there
-/// is one for the time being, in TMPDIR). An image is laid out, too: the backup of the partition table comes to the
-/// device's end, and the last partition gets the room that is left, if its filesystem is ext4 or btrfs; the filesystem
-/// grows when the system boots first. All
-/// that somebody will read is written, zeros included; free space is discarded where the device can, else left as it is.
-/// The partition table is wiped first and written last, so that a device that was pulled out half-way is not taken for a
-/// good one. Then all is read back from the device and compared. A regular file may stand for the device: it is made as
-/// large as the image if it is not there. Ctrl-C stops within a second and says in which state the device is.
+/// Shows the device and what will be on it, and asks first. Without DEVICE, it lists the disks that there are.
+///
+/// From a spec, the disk is laid out for the device: its nix filesystem fills the room that is left, and no image is
+/// made (for a btrfs there is a temporary one, in TMPDIR). From an image, the backup of the partition table goes to the
+/// device's end, and the last partition gets the room that is left if its filesystem is ext4 or btrfs; the filesystem
+/// grows when the system boots first.
+///
+/// Everything that will be read is written, zeros included. Free space is discarded if the device can do that,
+/// otherwise left as it is. The partition table is wiped first and written last, so that nobody takes a device for a
+/// good one that was pulled out half-way. At the end everything is read back from the device and compared.
+///
+/// DEVICE may be a regular file; it is made as large as the image if it does not exist. Ctrl-C stops within a second
+/// and says what state the device is in.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -56,32 +60,32 @@ pub(super) struct FlashArgs {
     /// partition image, or a block device
     #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     source: PathBuf,
-    /// The whole device to write to, such as /dev/sdX or a name in /dev/disk/by-id, or a regular file; all that is on it
+    /// The whole device to write to, such as /dev/sdX or a name in /dev/disk/by-id, or a regular file; everything on it
     /// is lost
     #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath)]
     device: Option<PathBuf>,
-    /// Do not ask; needed where there is no terminal
+    /// Do not ask; required without a terminal
     #[arg(long)]
     yes: bool,
-    /// Take a device that is not removable, too: a disk that is built in
+    /// Allow a device that is not removable: a built-in disk
     #[arg(long)]
     fixed_disk: bool,
     /// Do not read back what was written
     #[arg(long)]
     no_verify: bool,
-    /// Let the last partition end within the first BYTES of the device, so that the rest stays without partitions; a new
-    /// file gets this size [default: all of the device; of a new file, what is needed]
+    /// Use only the first BYTES of the device and leave the rest without partitions; a new file gets this size
+    /// [default: the whole device; a new file gets the size that is needed]
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
     #[command(flatten)]
     own: OwnArgs,
-    /// Read /nix/store/… of a spec from DIR/nix/store/…, as in a chroot store; paths on the device stay the same
+    /// For a spec: read /nix/store/… from DIR/nix/store/…, as in a chroot store; paths on the device do not change
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store_root: Option<PathBuf>,
-    /// Do not run the installBootloader of a spec
+    /// For a spec: do not run its installBootloader
     #[arg(long)]
     no_bootloader: bool,
-    /// Cores to use; what is written does not depend on it [default: all]
+    /// How many threads to use; the device gets the same bytes [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads::parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }
