@@ -103,7 +103,11 @@ pub fn flash(
     let at = |state| move |why| error(why, state);
     let never = Cancel::new();
     let started = Instant::now();
-    writing.wipe_ends(means.cancel).map_err(at(State::Unusable))?;
+    writing.wipe_ends(means.cancel).map_err(|why| {
+        // A stop is heard only when the old tables are gone.
+        let is_gone = matches!(why, FlashCause::Cancelled(_));
+        error(why, if is_gone { State::Unusable } else { State::Doubtful })
+    })?;
     let discarded = writing.discard().map_err(at(State::Unusable))?;
     writing.write_most().map_err(at(State::Unusable))?;
     // From here on to the last sector there is no stop: these are 2 MiB.

@@ -437,19 +437,19 @@ fn broken_media_are_told_with_their_state() {
         let error = flash_quietly(&fitted, &medium).unwrap_err();
         let bytes = medium.bytes();
         let has_table = Table::read(&bytes).unwrap().is_some();
-        assert_eq!(has_table, error.state == State::Doubtful, "{error}");
+        assert!(!has_table || error.state == State::Doubtful, "{error}");
         format!("{:?}: {error}", error.state)
     };
     let broken = |byte: u64| Fake { broken: Some(byte), ..Fake::new(size) };
     let lying = |byte: u64| Fake { lying: Some(byte), ..Fake::new(size) };
     let losing = |flushes: u64| Fake { flushes_left: AtomicU64::new(flushes), ..Fake::new(size) };
-    let lines = [broken(2 * MIB + 5000), lying(2 * MIB + 5001), lying(3 * MIB + 1000), losing(0), losing(1), losing(4)]
+    let lines = [broken(2 * MIB + 5000), lying(2 * MIB + 5001), lying(3 * MIB + 1000), losing(0), losing(2), losing(4)]
         .map(told);
     insta::assert_snapshot!(lines.join("\n"), @r"
     Unusable: cannot write at byte 2097152: broken (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
     WipedAgain: byte 2102153 (byte 2102152 of the nix) is 0x1f, but 0x9f was written; the device or its reader is broken, or smaller than it says: use another; so that nobody takes the card for a good one, its partition table was wiped again
     WipedAgain: byte 3146728 (byte 3146727 of the nix) is 0x80, but 0x00 was written; the device or its reader is broken, or smaller than it says: use another; so that nobody takes the card for a good one, its partition table was wiped again
-    Unusable: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
+    Doubtful: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable, although it may have a partition table; do not boot it
     Unusable: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
     Unusable: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
     ");

@@ -327,15 +327,27 @@ fn files_are_found_by_their_bytes() {
 fn what_cannot_be_written_to_is_told() {
     let built = crate::containers::example();
     let at = |name: &str| built.scratch().join(name);
-    let mut without = sane_image();
-    assert_refused(without.arg("flash").args([&built.image, &at("card")]), 2, &["pass --yes", "no terminal"]);
-    assert!(!at("card").exists());
+    // Where nothing was, nothing is lost.
+    let ask = |device: &Path| {
+        let mut command = sane_image();
+        command.arg("flash").args([&built.image, device]);
+        command
+    };
+    run(&mut ask(&at("card"))).expect_success();
+    assert_refused(&mut ask(&at("card")), 2, &["card: everything on it would be lost", "no terminal", "--yes"]);
+    fs::remove_file(at("card")).unwrap();
     let refuse = |source: &Path, device: &Path, arguments: &[&str], code: i32, words: &[&str]| {
         assert_refused(&mut flash_command(source, device, arguments), code, words);
     };
     refuse(&built.image, Path::new("/dev/null"), &[], 1, &["/dev/null: is a character device"]);
-    refuse(&built.image, built.scratch(), &[], 1, &["is a directory; name a block device, or a file"]);
-    refuse(&built.image, Path::new("/dev/sane-image-none"), &[], 1, &["there is no such device"]);
+    refuse(&built.image, built.scratch(), &[], 1, &["is a directory, and no disk; name a block device"]);
+    refuse(
+        &built.image,
+        Path::new("/dev/sane-image-none"),
+        &[],
+        1,
+        &["there is nothing of that name; leave the device out"],
+    );
     refuse(&built.image, &built.image, &[], 1, &["is what is to be written"]);
     refuse(&at("none"), &at("card"), &[], 1, &["none"]);
     let small = ["--size", "1000000"];
@@ -369,17 +381,17 @@ fn devices_that_will_not_do_are_left_alone() {
     assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &words);
     drop(device);
     let device = LoopDevice::of_disk(&card, 512, Access::ReadOnly).unwrap();
-    assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is write-protected"]);
+    assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is read-only"]);
     drop(device);
     assert!(fs::read(&card).unwrap() == before);
     let device = LoopDevice::of_disk(&built.image, 512, Access::ReadWrite).unwrap();
     assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is what is to be written"]);
-    assert_refused(&mut flash_command(device.path(), &built.image, &[]), 1, &["is what is to be written"]);
+    assert_refused(&mut flash_command(device.path(), &built.image, &[]), 1, &["shows it"]);
     drop(device);
     let other = built.scratch().join("other.img");
     fs::copy(&built.image, &other).unwrap();
     if let Some(mount) = Mount::new(&other, built.nix(), "ext4", Access::ReadWrite) {
-        assert_refused(&mut flash_command(&built.image, mount.device(), &[]), 1, &["is in use", "unmount it"]);
+        assert_refused(&mut flash_command(&built.image, mount.device(), &[]), 1, &["is mounted at", "unmount it"]);
     }
 }
 
