@@ -1,5 +1,5 @@
-# The devices that the host needs at boot though the image does not have them. It is NOT a NixOS module:
-# module.nix asks it. They may be on another disk of the machine, so they are warned of only.
+# Finds the devices that the host needs at boot and that the image does not have. It is NOT a NixOS module:
+# module.nix calls it. Another disk of the machine may have them, so they are only warnings.
 {
   config,
   lib,
@@ -30,7 +30,7 @@ let
   isPresent =
     device:
     isIn identities device
-    # What a partition's contents are called, nobody knows before they are read.
+    # The names in a partition's contents are not known before they are read.
     || hasContents && builtins.match "/dev/disk/by-(uuid|label)/.+" device != null;
 
   ### What the host needs, as sets of `device` and the `option` that names it
@@ -58,14 +58,14 @@ let
     option = ''boot.initrd.luks.devices."${name}"'';
     inherit (luks.${name}) device;
   }) (lib.filter (name: !isIn identities "/dev/mapper/${name}") (lib.attrNames luks));
-  # What one of `encrypted` opens is told by that.
+  # The warning about `encrypted` covers what it opens.
   isOpened = device: builtins.match "/dev/mapper/.+" device != null && luks ? ${baseNameOf device};
 
   swaps = lib.filter (
     swap: builtins.match "/dev/.+" swap.device != null && isNeeded (swap.options or [ ])
   ) (config.swapDevices or [ ]);
 
-  # Those may come into being at the first boot.
+  # systemd-repart may make the devices at the first boot.
   isPartitioned =
     config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false;
   absent = lib.filter (needed: !isPresent needed.device && !isOpened needed.device);

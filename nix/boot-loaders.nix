@@ -1,6 +1,6 @@
-# What of the host's boot loaders the image holds. It is NOT a NixOS module: module.nix asks it.
+# Decides which of the host's boot loaders the image has. It is NOT a NixOS module: module.nix calls it.
 #
-# Options that a nixpkgs may lack, being older or newer, are read with `or`.
+# Options that an older or newer nixpkgs may lack are read with `or`.
 {
   config,
   fileSystems,
@@ -20,7 +20,7 @@ let
     || image.extraBootFiles != [ ]
     || image.installBootloader != null;
 
-  # What the host boots with though an image cannot hold it, and whether that runs on UEFI.
+  # Boot loaders of the host that an image cannot have, and whether they run on UEFI.
   others = lib.filter (other: other.enable) [
     {
       option = "boot.lanzaboote.enable";
@@ -111,7 +111,7 @@ in
       )
   );
 
-  # What makes an image that does not boot as one might think.
+  # Settings with which the image does not boot as one might expect.
   warnings = lib.optional (image.systemdBoot && host.extraInstallCommands or "" != "") (
     "boot.loader.systemd-boot.extraInstallCommands do not run for the image, only on the machine; set "
     + "sane.image.extraBootFiles to what the first boot needs of them"

@@ -1,7 +1,7 @@
-# Which of the host's filesystems the image holds, and what keeps it from that. It is NOT a NixOS module:
-# module.nix asks it.
+# Finds which of the host's filesystems the image has, and the mistakes in them. It is NOT a NixOS module:
+# module.nix calls it.
 #
-# What is told here, sane-image would refuse, too, but only once the whole system is built. It judges the
+# sane-image would refuse the same mistakes, but only after the whole system is built. It checks the
 # details. Options that a nixpkgs may lack are read with `or`.
 { config, lib }:
 let
@@ -129,7 +129,7 @@ in
   # Whether `errors` says what boot.loader.efi.efiSysMountPoint must be.
   inherit movesEsp;
 
-  # What keeps the host from having an image. That of the store comes first: it is most work to mend.
+  # Why the host cannot have an image. The store comes first: it is the most work to change.
   errors =
     mistakesOf nixFs "/" [
       "ext4"

@@ -1,4 +1,4 @@
-# The formats of images, as `sane-image build --format` knows them. Nothing but data.
+# The formats of images, as `sane-image build --format` knows them. Only data.
 {
   # What comes after the image's name in the name of its file.
   extensions = {

@@ -1,7 +1,7 @@
 # The derivation that makes an image. It is NOT a NixOS module: module.nix calls it with what the
 # options say, and flake.nix offers it as `lib.mkImage` for systems that know no NixOS modules.
 #
-# One run of sane-image on one JSON spec makes the whole image; nothing copies an image that is there.
+# One run of sane-image on one JSON spec makes the whole image. No finished image is copied.
 {
   # The host's packages. Whatever runs now comes from their `buildPackages`: a cross-built host needs
   # no emulation.
@@ -29,7 +29,7 @@
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
   # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
-  # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, which needs but `efiStub`.
+  # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, of which only `efiStub` is required.
   ...
 }@args:
 let
@@ -130,8 +130,8 @@ let
       inherit name spec passthru;
       __structuredAttrs = true;
 
-      # The image holds its closure as bytes. Taken for references, the paths in them would keep that
-      # closure alive in the store for as long as the image is.
+      # The image has the bytes of its closure. If Nix took the store paths in them for references, the image
+      # would keep its closure from garbage collection.
       unsafeDiscardReferences.out = true;
 
       nativeBuildInputs = [ package ];

@@ -1,8 +1,8 @@
 # `sane.image.*`: the options of a disk image, `system.build.img`, and what the system does when it is
 # booted from one for the first time.
 #
-# On a host that never asks for its image, this costs a unit with a condition. Whatever is wrong with
-# the host's filesystems is an error of the image alone.
+# On a host that never asks for its image, this adds only a unit with a condition. Mistakes in the host's
+# filesystems are errors of the image only.
 {
   config,
   lib,
@@ -39,8 +39,8 @@ let
 
   inherit (fileSystems) nixFs;
 
-  # What sane-image would refuse, but only once the whole system is built; first what the host would have
-  # to do without.
+  # What sane-image would refuse, but only after the whole system is built. First comes what an image cannot
+  # have at all.
   errors =
     if isNoMachine then
       [
@@ -60,7 +60,7 @@ let
   isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
   mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors ++ output.errors;
 
-  # These are told with the errors, so that the next evaluation brings nothing new.
+  # These are printed with the errors, so that the next evaluation has nothing new.
   warnings =
     if isNoMachine then
       [ ]

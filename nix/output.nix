@@ -1,5 +1,5 @@
-# What an image is written as, and how large its disk is. It is NOT a NixOS module: module.nix puts the
-# options among its own.
+# The formats of an image, and the size of its disk. It is NOT a NixOS module: module.nix adds the
+# options to its own.
 { config, lib }:
 let
   inherit (lib) literalExpression mkOption types;

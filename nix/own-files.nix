@@ -1,7 +1,7 @@
-# The host's own files, as the spec has them, and what is wrong with them. It is NOT a NixOS module:
-# module.nix asks it.
+# The host's own files as the spec has them, and the mistakes in them. It is NOT a NixOS module:
+# module.nix calls it.
 #
-# Where a file can be and where not is sane-image's to say; what only the host knows are the numbers of users.
+# sane-image decides where a file can be. Only the host knows the numbers of users and groups.
 { config, lib }:
 let
   inherit (config) users;

@@ -1,5 +1,5 @@
-# The partitions of an image besides its own two, and what firmware is told of them all. It is NOT a NixOS
-# module: module.nix puts the options among its own.
+# The extra partitions of an image, and the MBR's list of all partitions for firmware. It is NOT a NixOS
+# module: module.nix adds the options to its own.
 { config, lib }:
 let
   inherit (lib) literalExpression mkOption types;

@@ -1,5 +1,5 @@
-# What the host's `swapDevices` say of the image's partitions. It is NOT a NixOS module: partitions.nix asks
-# it.
+# Makes the image's swap partition from the host's `swapDevices`. It is NOT a NixOS module: partitions.nix
+# calls it.
 { config, lib }:
 let
   cfg = config.sane.image;
