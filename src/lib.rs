@@ -72,7 +72,8 @@
 //! # }
 //! ```
 //!
-//! Build it, in one or more forms, then open it again, read a file of it and verify it. Nothing has its final name before it is whole.
+//! Build it, in one or more forms, then open it again, read a file of it and verify it. A file gets its final name only
+//! when it is complete.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
