@@ -391,7 +391,11 @@ fn devices_that_will_not_do_are_left_alone() {
     let other = built.scratch().join("other.img");
     fs::copy(&built.image, &other).unwrap();
     if let Some(mount) = Mount::new(&other, built.nix(), "ext4", Access::ReadWrite) {
-        assert_refused(&mut flash_command(&built.image, mount.device(), &[]), 1, &["is mounted at", "unmount it"]);
+        assert_refused(
+            &mut flash_command(&built.image, mount.device(), &[]),
+            1,
+            &["is mounted at", "first run `umount"],
+        );
     }
 }
 
