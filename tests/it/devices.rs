@@ -197,12 +197,12 @@ impl Drop for Mapping {
 
 fn has_device_mapper() -> bool {
     let misc = fs::read_to_string("/proc/misc").unwrap_or_default();
-    misc.contains("device-mapper") || skip(Lack::other("no device mapper in the kernel"))
+    misc.contains("device-mapper") || skip(Lack::Kernel("device mapper".to_owned()))
 }
 
 #[test]
 fn held_by_device_mapper() {
-    if !need_root() || !need("dmsetup") || !need("mkfs.ext4") || !has_device_mapper() {
+    if !need_root() || !has_device_mapper() || !need("dmsetup") || !need("mkfs.ext4") {
         return;
     }
     let image = disk();
@@ -226,7 +226,7 @@ fn held_by_device_mapper() {
 
 #[test]
 fn held_by_lvm() {
-    if !need_root() || !need("pvcreate") || !has_device_mapper() {
+    if !need_root() || !has_device_mapper() || !need("pvcreate") {
         return;
     }
     let image = disk();
