@@ -1,11 +1,11 @@
 //! A block device or a regular file that is written to, past the page cache.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +24,10 @@ use crate::units::ByteOffset;
 /// How long udev, which has a moment's look at a device, is waited for.
 const TURNS: u32 = 40;
 const TURN: Duration = Duration::from_millis(50);
+
+/// The permission bits of a file that are its owner's, and those of all others.
+const OWNER: u32 = 0o700;
+const OTHERS: u32 = 0o077;
 
 /// Why there is nothing to write to. Each names the path and what to do.
 #[derive(Debug, Error)]
@@ -94,7 +98,7 @@ enum Kind {
 pub struct NewFile {
     /// The bytes that it has at least.
     pub size: u64,
-    /// Its permission bits before the umask, if it is made.
+    /// Its permission bits before the umask, if it is made. If they are the owner's alone, a file that is there loses all others.
     pub mode: u32,
 }
 
@@ -168,7 +172,12 @@ impl Target {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             io::Error::new(io::ErrorKind::ResourceBusy, "another program has locked it; wait for that to end")
         })?;
-        let len = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        // Who may not read what is written may not read it here: before the first byte of it is there.
+        if new.mode & OTHERS == 0 && metadata.mode() & OTHERS != 0 {
+            file.set_permissions(Permissions::from_mode(metadata.mode() & OWNER))?;
+        }
+        let len = metadata.len();
         if len < new.size {
             file.set_len(new.size)?;
         }

@@ -162,8 +162,13 @@ fn private_files_are_on_it() {
     fs::create_dir_all(files.join("etc/ssh")).unwrap();
     fs::write(files.join("etc/ssh/key"), "secret").unwrap();
     let extra = ["--extra-files", files.to_str().unwrap(), "--chown", "/etc/ssh/key", "7:8"];
+    let mode = || fs::metadata(&card).unwrap().permissions().mode() & 0o777;
     run(&mut flash(&closure, &card, &extra)).expect_success();
-    assert_eq!(fs::metadata(&card).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode(), 0o600);
+    // Also if it was there before, for everybody to read.
+    fs::set_permissions(&card, fs::Permissions::from_mode(0o644)).unwrap();
+    run(&mut flash(&closure, &card, &extra)).expect_success();
+    assert_eq!(mode(), 0o600);
     let key = run(sane_image().arg("cat").arg(&card).args(["nix", "/etc/ssh/key"])).expect_success();
     assert_eq!(key.stdout, "secret");
     judge(&card, &closure);
