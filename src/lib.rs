@@ -155,6 +155,8 @@ pub mod store;
 
 pub mod mounts;
 
+mod escapes;
+
 pub mod spec;
 
 pub use spec::identity;

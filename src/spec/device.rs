@@ -5,6 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::file_system::FsType;
+use crate::escapes;
 
 /// The longest label of an ext4 filesystem in bytes.
 const EXT4_LABEL_MAX: usize = 16;
@@ -231,28 +232,7 @@ fn spell(label: &str) -> String {
 /// The label that is meant: `\x20`, as udev spells it, and `\040`, as fstab(5) does, are spaces; anything else stands
 /// for itself.
 fn unescape(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, from) = rest.split_at(at);
-        let escape = from.split_at_checked(4).and_then(|(escape, after)| Some((escaped(escape)?, after)));
-        let (byte, after) = escape.unwrap_or((b'\\', &from[1..]));
-        bytes.extend_from_slice(before.as_bytes());
-        bytes.push(byte);
-        rest = after;
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).map_err(|_| "has a label that is not UTF-8".to_owned())
-}
-
-/// The byte that an escape of four characters stands for.
-fn escaped(escape: &str) -> Option<u8> {
-    let digits = escape.strip_prefix('\\')?;
-    match digits.strip_prefix('x') {
-        Some(digits) => u8::try_from(parse_hex(digits)?).ok(),
-        None if digits.bytes().all(|byte| matches!(byte, b'0'..=b'7')) => u8::from_str_radix(digits, 8).ok(),
-        None => None,
-    }
+    String::from_utf8(escapes::any(text.as_bytes())).map_err(|_| "has a label that is not UTF-8".to_owned())
 }
 
 /// A number of hexadecimal digits alone, without the sign that the standard library would take.

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::escapes::octal;
+
 /// More mounts than any system has.
 const MAX_LINES: usize = 4096;
 
@@ -61,16 +63,16 @@ fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
     let Some(device) = fields.next().filter(|field| !field.starts_with(b"#")) else { return Ok(None) };
     let mount_point = fields.next().ok_or("names no mount point")?;
     let mut text = |default: &str| {
-        let field = fields.next().map(|field| String::from_utf8_lossy(&decode(field)).into_owned());
+        let field = fields.next().map(|field| String::from_utf8_lossy(&octal(field)).into_owned());
         field.unwrap_or_else(|| default.to_owned())
     };
     let (fs_type, options) = (text("auto"), text("defaults"));
     if fs_type == "swap" || matches!(mount_point, b"none" | b"swap") {
         return Ok(None);
     }
-    let mount_point = plain(&PathBuf::from(OsString::from_vec(decode(mount_point))));
+    let mount_point = plain(&PathBuf::from(OsString::from_vec(octal(mount_point))));
     Ok(Some(Line {
-        device: OsString::from_vec(decode(device)),
+        device: OsString::from_vec(octal(device)),
         mount_point: mount_point.ok_or("has a mount point that is not an absolute path of plain names")?,
         fs_type,
         options: options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect(),
@@ -81,26 +83,6 @@ fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
 pub(super) fn plain(path: &Path) -> Option<PathBuf> {
     let is_plain = |component: Component<'_>| matches!(component, Component::RootDir | Component::Normal(_));
     (path.is_absolute() && path.components().all(is_plain)).then(|| path.components().collect())
-}
-
-/// The bytes of a field: a backslash and three octal digits stand for one, as `\040` does for a space.
-fn decode(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, after)) = rest.split_first() {
-        let (byte, after) = escaped(rest).unwrap_or((first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    bytes
-}
-
-/// The byte that an escape at the start stands for, and what follows it.
-fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
-    let [b'\\', digits @ ..] = text else { return None };
-    let (digits, after) = digits.split_at_checked(3)?;
-    let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-    Some((u8::from_str_radix(digits, 8).ok()?, after))
 }
 
 #[cfg(test)]
@@ -147,7 +129,7 @@ mod tests {
             ("\\+40", "\\+40"),
             ("\\", "\\"),
         ] {
-            assert_eq!(decode(field.as_bytes()), bytes.as_bytes(), "{field}");
+            assert_eq!(octal(field.as_bytes()), bytes.as_bytes(), "{field}");
         }
     }
 

@@ -1,16 +1,18 @@
 //! The machine as its kernel and its udev describe it: /sys, /proc, /dev and /run below one directory, which is `/` but in
 //! tests.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+
+use crate::escapes::octal;
 
 /// A device's number: what tells it from all others that are there at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -260,22 +262,7 @@ impl Block {
     }
 }
 
-/// The bytes that /proc writes as `\040`.
+/// The path that a field of /proc means.
 pub(super) fn unescape(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsStr::from_bytes(&out))
+    PathBuf::from(OsString::from_vec(octal(field)))
 }

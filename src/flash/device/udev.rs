@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::host::{Host, Number};
+use crate::escapes::hex;
 
 /// Properties of a device. Their values come from the device itself: to be escaped.
 #[derive(Clone, Debug, Default)]
@@ -35,22 +36,7 @@ impl Properties {
 }
 
 fn decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = rest.strip_prefix(b"\\x").and_then(|digits| std::str::from_utf8(digits.get(..2)?).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = rest.get(4..).unwrap_or_default();
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&hex(text.as_bytes())).into_owned()
 }
 
 #[cfg(test)]
