@@ -97,7 +97,7 @@ pub struct Places<'a> {
     pub reserved: Reserved,
     /// The store directory.
     pub store_dir: &'a Path,
-    /// Where the ESP is mounted.
+    /// Where the ESP is mounted; `/boot` if it is not known.
     pub boot_mount_point: &'a Path,
     /// How the ESP is mounted.
     pub boot_options: &'a [String],
@@ -110,8 +110,8 @@ impl<'a> Places<'a> {
             mounts: &spec.mounts,
             reserved: spec.reserved(),
             store_dir: spec.store_dir.as_path(),
-            boot_mount_point: &spec.boot.mount_point,
-            boot_options: &spec.boot.options,
+            boot_mount_point: spec.esp.as_ref().map_or(Path::new("/boot"), |esp| &esp.mount_point),
+            boot_options: spec.esp.as_ref().map_or(&[], |esp| &esp.options),
         }
     }
 }
