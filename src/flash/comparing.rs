@@ -1,4 +1,4 @@
-//! Reads a medium back and holds it against what was written.
+//! Reads a medium back and compares it with what was written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

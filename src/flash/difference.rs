@@ -1,4 +1,4 @@
-//! What a medium has that was not written.
+//! A difference between a medium and what was written to it.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! A disk, laid out for a device of another size: the backup table is at the device's end, the last partition has the room
-//! before it, and what used to be in the way is free.
+//! A disk that is laid out for a device of another size. The backup table moves to the end of the device. The last
+//! partition gets the room before it. The place of the old backup table becomes free.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
-//! How much a device has to do at once: enough that it never waits, and so little that it is done within a moment when the
-//! user asks to stop.
+//! Limits how much work a device has at once. It must be enough that the device never waits. It must be so little that
+//! the device ends it within a moment when the user asks to stop.
 //!
-//! A write that has begun cannot be called back, and nobody knows beforehand how fast a device is. So what is under way
-//! together grows as long as each piece of it is soon done, and shrinks as soon as one is not.
+//! A write that has begun cannot be stopped, and the speed of a device is not known beforehand. So the limit grows
+//! while each write ends soon, and shrinks when one does not.
 
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

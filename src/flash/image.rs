@@ -1,4 +1,4 @@
-//! An image that exists as what is written to a device.
+//! An image that exists, as the source of what is written to a device.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a disk is written to.
+//! The trait of everything that a disk can be written to.
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! A disk that somebody boots from: a [`Source`] is written to a device, so that it is right whatever was there before.
+//! Writes a disk to a device, so that a machine can boot from it. The result is right whatever the device held before.
 //!
 //! ```text
 //! Source ─ fitted ─▶ Source              laid out for a disk of the device's size: the backup table at its end
@@ -7,13 +7,13 @@
 //! the medium ─ comparing ─▶ Difference   read back past the page cache
 //! ```
 //!
-//! In the first and in the last MiB of a disk is all by which others find a table or a filesystem on it. Both are zeros
-//! from the first write on, and are written when all else is there and flushed, the first sectors as the very last: a
-//! device that was pulled out half-way is not taken for a good one.
+//! Other programs find a table or a filesystem by the first and the last MiB of a disk. `flash` first makes both zeros.
+//! It writes them when everything else is written and flushed, and the first sectors last. So nothing takes a device
+//! for a good one that was pulled out half-way.
 //!
-//! Zeros that somebody reads are written like all else: a device need not read zeros where it has discarded something,
-//! and some that say so do not. Only a hole in a file is one beyond doubt. (BLKZEROOUT would have the kernel write the same
-//! zeros, in one call that no signal ends.)
+//! Zeros that somebody reads are written like other data. A device need not read zeros where it has discarded
+//! something, and some devices say that they do, and do not. Only a hole in a file is certain to read as zeros.
+//! (BLKZEROOUT would make the kernel write the same zeros, but in one call that no signal ends.)
 
 use std::fmt;
 use std::io;

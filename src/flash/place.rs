@@ -1,4 +1,4 @@
-//! Which file of a filesystem a byte belongs to.
+//! Names the file of a filesystem that a byte belongs to.
 
 use std::path::Path;
 use std::sync::Arc;

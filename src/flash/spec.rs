@@ -1,4 +1,4 @@
-//! The disk of a spec, written to a device without an image in between: the closure is read once.
+//! Writes the disk of a spec to a device, without making an image first: the closure is read once.
 
 use thiserror::Error;
 

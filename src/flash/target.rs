@@ -1,4 +1,4 @@
-//! A block device or a regular file that is written to, past the page cache.
+//! A block device or a regular file to write to, past the page cache.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom};

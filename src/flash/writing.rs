@@ -1,4 +1,5 @@
-//! The way to the medium: both ends wiped, free space discarded, all that somebody reads written, the ends last.
+//! Writes to the medium: wipes both ends, discards free space, writes everything that somebody reads, and writes the
+//! ends last.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What is on a device: its table, its partitions, their filesystems.
+//! What is on a device: its partition table, its partitions and their filesystems.
 
 use std::fs::File;
 

@@ -1,5 +1,5 @@
-//! The machine as its kernel and its udev describe it: /sys, /proc, /dev and /run below one directory, which is `/` but in
-//! tests.
+//! The machine, as its kernel and udev describe it: the directories /sys, /proc, /dev and /run. They are read below one
+//! root directory. That is `/`, except in tests.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};

@@ -1,4 +1,4 @@
-//! By what a device is attached, and by what people know it: maker, model, serial number.
+//! How a device is attached, and the names by which people know it: maker, model, serial number.
 
 use std::path::Path;
 

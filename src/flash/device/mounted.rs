@@ -1,4 +1,4 @@
-//! Mounted filesystems and active swap areas, as /proc tells of them.
+//! Mounted filesystems and active swap areas, as /proc lists them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Why a device is not written: each reason by itself, with what to do about it. Pure.
+//! The reasons not to write to a device, one by one, each with its remedy. Pure.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What uses a disk or a partition just now: mounts, swap, and the devices that other drivers have made of it.
+//! What uses a disk or a partition now: mounts, swap, and devices that other drivers have made of it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
