@@ -67,7 +67,7 @@ impl Comparing<'_> {
     }
 }
 
-/// The first byte of a window in which the medium and the source are not the same, if they still differ.
+/// The first byte of a window in which medium and source differ, if they still do.
 fn first_difference(source: &dyn Source, medium: &dyn Medium, window: &Window) -> Result<Option<Found>, FlashCause> {
     let (mut theirs, mut ours) = (PageBuffer::new(BUFFER), PageBuffer::new(BUFFER));
     let mut reader = None;

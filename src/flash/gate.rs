@@ -17,13 +17,13 @@ const MOST: u64 = 16 << 20;
 /// A piece is a part of what is under way, between these bytes.
 const PIECE_LEAST: u64 = 128 << 10;
 const PIECE_MOST: u64 = 4 << 20;
-/// A piece that took less lets more be under way; one that took more, less.
+/// If a piece took less time, more may be under way; if it took more, less.
 const SOON: Duration = Duration::from_millis(120);
 const LATE: Duration = Duration::from_millis(350);
-/// How often whoever waits looks whether to stop.
+/// How often a waiting thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Lets pieces of work through, as many bytes at once as are soon done.
+/// Lets pieces of work through: as many bytes at once as the device ends soon.
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
