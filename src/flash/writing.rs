@@ -52,7 +52,7 @@ impl<'a> Writing<'a> {
         &self.sums
     }
 
-    /// Makes zeros of both ends of the medium, the tables on them first. A request to stop is obeyed when these are gone.
+    /// Makes both ends of the medium zeros, first the tables on them. A request to stop is obeyed when these are gone.
     pub(super) fn wipe_ends(&self, cancel: &Cancel) -> Result<(), FlashCause> {
         self.means.progress.stage("wiping the old partition table", 0, 0);
         let zeros = PageBuffer::new(BUFFER);
