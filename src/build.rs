@@ -1,6 +1,6 @@
-//! From a spec to a finished image: runs the pipeline's stages in order.
+//! Makes a finished image of a spec: runs the stages of the pipeline in order.
 //!
-//! Everything is planned, and so everything that can be wrong with the input is told, before the image file is made.
+//! Everything is planned before the image file is made. So all mistakes in the input are reported before that.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

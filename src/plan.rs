@@ -1,6 +1,6 @@
-//! The plan of the whole image: what will be where, before a byte is written. Pure.
+//! The plan of the whole image: the place of everything, before a byte is written. Pure.
 //!
-//! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image;
+//! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image.
 //! `docs/reference/layout-json.md` describes the keys.
 
 use serde::{Serialize, Serializer};

@@ -1,8 +1,8 @@
 //! The JSON spec: what the user asked for, typed and checked.
 //!
-//! The first step of the pipeline; pure, no I/O. The NixOS module writes the spec, [`parse`] reads
-//! it. Nothing after this module sees JSON, an unchecked size or a device's path. All mistakes of a
-//! spec are told at once, each with the JSON path at which it stands and what to set instead.
+//! This is the first step of the pipeline; pure, no I/O. The NixOS module writes the spec, [`parse`] reads it. No later
+//! module sees JSON, an unchecked size or the path of a device. All mistakes of a spec are reported at once, each with
+//! its JSON path and what to set instead.
 
 mod boot;
 mod btrfs;

@@ -1,4 +1,4 @@
-//! What every byte of the planned disk is.
+//! The use of every byte of the planned disk.
 
 use super::Prepared;
 use super::esp::EspPart;

@@ -1,8 +1,8 @@
-//! The disk of a plan as a [`Source`]: its bytes come from the layouts and from the files of the closure, at any place,
-//! without an image of it.
+//! The disk of a plan as a [`Source`]. Its bytes come from the layouts and from the files of the closure. They can be
+//! read at any place, and no image is needed.
 //!
-//! All metadata is made once and kept in memory, some hundred bytes for each file. The contents of files are read where
-//! and when they are asked for.
+//! All metadata is made once and kept in memory, a few hundred bytes for each file. The contents of files are read when
+//! they are asked for.
 
 use std::fs::File;
 use std::ops::Range;

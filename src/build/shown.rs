@@ -1,4 +1,5 @@
-//! The disk of a spec, shown to whoever takes its bytes elsewhere: with no image of it, as far as that goes.
+//! The disk of a spec, for callers that write its bytes somewhere else. An image of it is made only if there is no
+//! other way.
 
 use std::fs::File;
 use std::io::Write;

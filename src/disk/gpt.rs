@@ -1,4 +1,4 @@
-//! The partition table: planned as pure data, then written through the `gpt` crate.
+//! The partition table. It is planned as pure data, then written through the `gpt` crate.
 //!
 //! ```text
 //! LBA 0   protective MBR (see `mbr`)

@@ -1,8 +1,8 @@
-//! The master boot record in front of a GPT: planned as pure data, then written through the `gpt` crate.
+//! The master boot record before a GPT. It is planned as pure data, then written through the `gpt` crate.
 //!
-//! Usually *protective*: one entry of type EE stands for the whole disk, so that old tools do not take it for empty
-//! (UEFI specification 2.10, section 5.2.3). For firmware that knows no GPT it can be *hybrid*: the entry of type EE
-//! covers the table alone, and others say where some of the partitions are.
+//! Usually it is *protective*: one entry of type EE covers the whole disk, so that old tools do not take the disk for
+//! an empty one (UEFI specification 2.10, section 5.2.3). For firmware that knows no GPT it can be *hybrid*: then the
+//! entry of type EE covers only the table, and other entries say where some of the partitions are.
 
 use std::fmt::Debug;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,7 +1,7 @@
-//! Which bytes of a disk a boot loader's installer may write, and which not. Pure.
+//! The bytes of a disk that a boot loader's installer may write, and those that it may not. Pure.
 //!
-//! The areas of a [`GptLayout`] cover the disk without a hole: those that nothing uses are firmware's, all others are
-//! protected.
+//! The areas of a [`GptLayout`] cover the disk without a gap. The areas that nothing uses are for firmware; all others
+//! are protected.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What a disk leaves to its last partition, that of the nix filesystem. Pure.
+//! The space that a disk leaves to its last partition, the one with the nix filesystem. Pure.
 
 use super::{PlanError, Sizes, table};
 use crate::disk::gpt::GptError;

@@ -1,4 +1,4 @@
-//! For how many more generations of the system the ESP has room.
+//! The number of further generations of the system for which the ESP has room.
 
 use std::ffi::OsStr;
 

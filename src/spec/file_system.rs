@@ -1,4 +1,4 @@
-//! `fileSystems`: the two filesystems that an image holds, found among all that the system mounts.
+//! `fileSystems`: finds the two filesystems that an image holds among all that the system mounts.
 
 use std::collections::BTreeMap;
 use std::fmt;

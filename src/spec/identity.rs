@@ -1,7 +1,8 @@
-//! Every UUID, label and name of the image: those that the spec's devices name, and those derived from them.
+//! Every UUID, label and name of the image: those that a `device` of the spec sets, and those that are derived from
+//! them.
 //!
-//! Pure and free of chance. What no device names is a UUIDv5 (RFC 9562, section 5.5) of what the devices do name,
-//! so that the same spec always gives the same identities and another spec gives others.
+//! Pure, without randomness. An identity that no `device` sets is a UUIDv5 (RFC 9562, section 5.5) of those that are
+//! set. So the same spec always gives the same identities, and another spec gives others.
 
 use uuid::Uuid;
 

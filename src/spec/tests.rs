@@ -1,4 +1,4 @@
-//! Specs, good and bad, and all that is told of the bad ones.
+//! Tests of specs, good and bad, and of all messages about the bad ones.
 
 mod files;
 mod mounts;

@@ -1,4 +1,4 @@
-//! Judges a boot tree by what its files say to boot loaders.
+//! Checks what the files of a boot tree say to boot loaders.
 
 use std::ffi::OsStr;
 use std::fs;

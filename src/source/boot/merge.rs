@@ -1,4 +1,4 @@
-//! Merges what several sources put onto the ESP or into `/boot`.
+//! Merges the files that several sources put onto the ESP or into `/boot`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

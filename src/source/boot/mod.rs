@@ -1,8 +1,8 @@
-//! Makes the files of boot loaders: what populateCmd lays out, systemd-boot and its entries, extraBootFiles, the host's own
-//! files on the ESP.
+//! Makes the files of boot loaders from populateCmd, systemd-boot and its entries, extraBootFiles, and the host's own files
+//! on the ESP.
 //!
-//! They go to `/boot`, which is the ESP or a directory of the filesystem of the store; what only firmware starts goes to
-//! the ESP. Nothing is copied: the files have their origins where they were found.
+//! They go to `/boot`, which is the ESP or a directory on the filesystem of the store. Files that only firmware starts go
+//! to the ESP. Nothing is copied: each file says where it was found.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Boot trees from populateCmd and extraBootFiles.
+//! Tests of boot trees from populateCmd and extraBootFiles.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,7 +1,8 @@
-//! What a host has of its own, besides the closure: the spec's `files` and `extraDirectories`, and a directory that is
-//! laid over all (`--extra-files`).
+//! The host's own files, besides the closure: `files` and `extraDirectories` of the spec, and a directory that is
+//! copied over everything (`--extra-files`).
 //!
-//! Everything is told where it goes, and by whom it comes, before anything is written; all that is wrong is told at once.
+//! Before anything is written, it is known where each file goes and which option it comes from. All mistakes are
+//! reported at once.
 
 use std::ffi::OsString;
 use std::io;

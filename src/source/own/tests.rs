@@ -1,4 +1,4 @@
-//! Gathering what a host has of its own: what the real program does not show as well.
+//! Tests of gathering a host's own files, for cases that are hard to show with the real program.
 
 use std::fs;
 use std::path::Path;

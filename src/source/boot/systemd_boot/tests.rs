@@ -1,4 +1,5 @@
-//! The ESP that nixpkgs' installer would make, and what cannot be made into one.
+//! Tests of systemd-boot's ESP: it must be as nixpkgs' installer would make it; and of input that cannot be made into
+//! one.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
