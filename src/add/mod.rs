@@ -43,7 +43,7 @@ pub enum AddError {
     #[error(transparent)]
     Own(#[from] OwnError),
     /// The image holds what cannot be written back, a line each.
-    #[error("holds what cannot be laid out again, and nothing was done:\n{}", .0.join("\n"))]
+    #[error("has things that cannot be written again; nothing was done:\n{}", .0.join("\n"))]
     Obstacles(Vec<String>),
     /// A partition that cannot grow is too small.
     #[error(
@@ -189,7 +189,7 @@ fn write(image: &Image, parts: &mut [NewPart<'_>], output: &OutputFile, means: M
     let kept: Vec<Span> = kept(image, parts).into_iter().map(Span::same).collect();
     if !kept.is_empty() {
         let bytes = kept.iter().map(|span| span.from.end - span.from.start).sum();
-        means.progress.stage("copying what stays", 0, bytes);
+        means.progress.stage("copying the old files", 0, bytes);
         copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
     }
     for part in parts.iter_mut() {

@@ -39,7 +39,7 @@ pub enum MountsError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// More than a table of mounts is.
-    #[error("{path} in the image has {len} bytes, but a table of mounts at most {MAX_TEXT}; make it shorter")]
+    #[error("{path} in the image has {len} bytes; a table of mounts may have at most {MAX_TEXT}; make it shorter")]
     TooLong {
         /// The file, escaped.
         path: String,

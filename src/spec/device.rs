@@ -210,7 +210,7 @@ fn check_vfat_label(label: &str) -> Result<(), String> {
         return Err(format!("has {c:?} in its label, which FAT does not allow"));
     }
     if label == VFAT_NO_LABEL {
-        return Err("has the label that FAT gives to volumes without one".to_owned());
+        return Err("has the label that FAT uses for volumes without a label".to_owned());
     }
     check_len(label.len(), VFAT_LABEL_MAX, "characters", "FAT")
 }
@@ -380,7 +380,7 @@ mod tests {
         insta::assert_snapshot!(bad("by-label", Vfat, ["aä", "a.b", "NO\\x20NAME", "123456789012"]), @r#"
         "by-label/aä" has 'ä' in its label, which FAT does not allow
         "by-label/a.b" has '.' in its label, which FAT does not allow
-        "by-label/NO\\x20NAME" has the label that FAT gives to volumes without one
+        "by-label/NO\\x20NAME" has the label that FAT uses for volumes without a label
         "by-label/123456789012" has a label of 12 characters; FAT holds 11
         "#);
         insta::assert_snapshot!(bad("by-label", Ext4, ["12345678901234567", "123456789012345ä"]), @r#"

@@ -188,7 +188,9 @@ pub(super) fn read_hybrid(top: &mut Object<'_>, extra: Option<&[ExtraPartition]>
         if entry.activity == Activity::Active
             && let Some(first) = active.replace(i)
         {
-            let problem = format!("is a second active entry besides hybridMbr[{first}]; a BIOS boots none of two");
+            let problem = format!(
+                "is a second active entry besides hybridMbr[{first}]; with two active entries a BIOS boots neither"
+            );
             let path = format!("{path}.bootable");
             let remedy = format!("set {path} to false");
             top.note(path, problem, remedy);

@@ -79,12 +79,12 @@ impl SwapFields {
         match (self.wanted.flatten(), has_contents) {
             (Some(true), true) => {
                 let remedy = format!("set {path}.swap to null or false, or {path}.contents to null");
-                entry.note(format!("{path}.swap"), "is true, but its bytes are those of its contents", remedy);
+                entry.note(format!("{path}.swap"), "is true, but the partition has contents", remedy);
                 None
             }
             (Some(false), _) if matches!(device, Some(Device::FsUuid(_) | Device::Label(_))) => {
                 let remedy = format!("set {path}.swap to null or true, or {path}.swapDevice to null");
-                entry.note(format!("{path}.swapDevice"), "is found by a swap area, but swap is false", remedy);
+                entry.note(format!("{path}.swapDevice"), "names a swap area, but swap is false", remedy);
                 None
             }
             (Some(false), _) | (None, true) => None,

@@ -129,7 +129,7 @@ pub(super) fn disk_size(value: Value) -> Result<u64, String> {
     let bytes = nonzero_size(value)?;
     match bytes.is_multiple_of(MIB) {
         true => Ok(bytes),
-        false => Err(format!("{bytes} is not whole MiB, as {} would be", nearest_multiples(bytes, MIB))),
+        false => Err(format!("{bytes} is not a whole number of MiB; {} would be", nearest_multiples(bytes, MIB))),
     }
 }
 

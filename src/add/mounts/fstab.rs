@@ -51,7 +51,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Line>, BadLine> {
     for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let bad = |problem| BadLine { line, problem };
         if lines.len() == MAX_LINES {
-            return Err(bad("is one more mount than any system has"));
+            return Err(bad("is one line more than sane-image reads"));
         }
         lines.extend(parse_line(text).map_err(bad)?);
     }

@@ -101,7 +101,7 @@ impl<'a> Gather<'a> {
         }
         if !found {
             let path = chown.path.display();
-            self.note(format!("--chown {path}: is none of the host's own files; name one that --extra-files has"));
+            self.note(format!("--chown {path}: names no file of --extra-files or files; name one that is there"));
         }
     }
 
@@ -111,7 +111,8 @@ impl<'a> Gather<'a> {
         let owned = self.entries.iter().filter(|(at, entry)| matches!(at, Location::Boot(_)) && !is_roots(entry));
         let owned = owned.map(|(_, entry)| {
             let Attributes { uid, gid, .. } = entry.attributes;
-            format!("{}: cannot be {uid}:{gid}'s, for FAT has no owners; leave it to root", entry.target.display())
+            let target = entry.target.display();
+            format!("{target}: cannot belong to {uid}:{gid}, because FAT has no owners; leave it to root")
         });
         let mut problems = std::mem::take(&mut self.problems);
         problems.extend(on_the_way.into_iter().chain(owned));
@@ -141,8 +142,8 @@ impl<'a> Gather<'a> {
         };
         let (target, mode, mount) = (target.display(), attributes.mode, self.places.boot_mount_point.display());
         Some(format!(
-            "{target}{more}: FAT has no modes, so that everybody on the machine can read it, not {mode:04o}; \
-             add \"umask=0077\" to fileSystems.\"{mount}\".options"
+            "{target}{more}: FAT has no modes, so everybody on the machine can read it, in spite of its mode \
+             {mode:04o}; add \"umask=0077\" to fileSystems.\"{mount}\".options"
         ))
     }
 
