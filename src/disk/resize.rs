@@ -98,9 +98,7 @@ pub enum ResizeError {
     )]
     Logical(u32),
     /// A size that is no number of sectors.
-    #[error(
-        "{size} bytes are not a size for partition {number}; use a multiple of {sector_size} bytes, more than none"
-    )]
+    #[error("{size} bytes are not a size for partition {number}; use a multiple of {sector_size} bytes, more than 0")]
     Size {
         /// The partition.
         number: u32,

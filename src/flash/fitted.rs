@@ -72,7 +72,8 @@ pub enum FitError {
     },
     /// A partition ends after the bytes that partitions may use.
     #[error(
-        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; use at least that"
+        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; raise `--size` to \
+         {end}"
     )]
     Limit {
         /// In bytes.
@@ -130,7 +131,7 @@ impl<'a> Fitted<'a> {
             Ok(fit) => (fit, None),
             Err(ResizeError::TooSmall { needed, size }) => return Err(FitError::TooSmall { needed, size }),
             Err(ResizeError::Read(error)) => return Err(error.into()),
-            Err(why) => (Fit::default(), Some(format!("the table stays as it is, and the disk as large: {why}"))),
+            Err(why) => (Fit::default(), Some(format!("the table and the size of the disk stay as they are: {why}"))),
         };
         let needed = needed(inner.map(), &fit);
         if needed > space.size {

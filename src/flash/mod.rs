@@ -151,7 +151,7 @@ pub struct FlashError {
 #[derive(Debug, Error)]
 pub enum FlashCause {
     /// The disk that is to be written cannot be read.
-    #[error("what is to be written cannot be read: {0}")]
+    #[error("the source cannot be read: {0}")]
     Source(#[source] FormatError),
     /// A write to the medium fails.
     #[error("cannot write at byte {at}: {error}{}", remedy(error))]
@@ -163,7 +163,7 @@ pub enum FlashCause {
         error: io::Error,
     },
     /// The medium does not confirm that it has stored what was written.
-    #[error("cannot write out what the device has taken: {error}{}", remedy(error))]
+    #[error("the device did not store what was written: {error}{}", remedy(error))]
     Flush {
         /// What the operating system said.
         #[source]
@@ -229,12 +229,12 @@ impl State {
                 format!("{name} is not usable: it has no partition table and no filesystem now; run the command again")
             }
             Self::NotCompared => format!(
-                "{name} is whole, but was not compared to its end; use it at your own risk, or run the command again"
+                "{name} is complete, but was not compared to its end; use it at your own risk, or run the command again"
             ),
             Self::WipedAgain => {
-                format!("so that nobody takes {name} for a good one, its partition table was wiped again")
+                format!("its partition table was wiped again, so that nobody thinks that {name} is good")
             }
-            Self::Removed => format!("nothing is left of {name}, which was not there before"),
+            Self::Removed => format!("{name} was removed; it did not exist before"),
             Self::Doubtful => format!("{name} is not usable, although it may have a partition table; do not boot it"),
         }
     }

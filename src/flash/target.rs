@@ -48,9 +48,7 @@ pub enum TargetError {
     )]
     Busy(String),
     /// It cannot be written to.
-    #[error(
-        "{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes what was set by hand"
-    )]
+    #[error("{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes a setting by hand")]
     ReadOnly(String),
     /// It exists, but an image cannot be written to it.
     #[error("{path}: is a {what}; name a block device, or a file")]
@@ -64,7 +62,7 @@ pub enum TargetError {
     #[error("{0}: there is no such device; lsblk shows those that there are")]
     NoDevice(String),
     /// It is the source itself.
-    #[error("{0}: is what is to be written; name another device")]
+    #[error("{0}: is the source itself; name another device")]
     Itself(String),
 }
 

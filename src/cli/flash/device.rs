@@ -123,7 +123,7 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
 }
 
 fn nobody(found: &Found) -> anyhow::Error {
-    let why = "everything on it would be lost, and there is no terminal to ask; say --yes if it is the right one";
+    let why = "everything on it would be lost, and there is no terminal to ask on; pass --yes if it is the right one";
     BadInput(format!("{}: {why}", title(found))).into()
 }
 
@@ -143,7 +143,7 @@ fn short_name(found: &Found) -> String {
 }
 
 fn describe_file(file: &RegularFile) -> Vec<String> {
-    let size = format!("  a regular file of {} ({}), taken for a disk", human(file.size), device::exact(file.size));
+    let size = format!("  a regular file of {} ({}), used as a disk", human(file.size), device::exact(file.size));
     vec![escape::path(&file.path), size]
 }
 
@@ -206,7 +206,7 @@ pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     let candidates = device::candidates(&Host::default(), demands);
     let mut out = io::stdout().lock();
     if candidates.is_empty() {
-        writeln!(out, "There is no disk that could be written: no card, no stick, no disk. Is it plugged in?")?;
+        writeln!(out, "There is no card, stick or disk that could be written. Is it plugged in?")?;
         return Ok(());
     }
     let head = ["DEVICE", "SIZE", "ATTACHED", "MODEL", "HOLDS"].map(str::to_owned);

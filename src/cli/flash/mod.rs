@@ -48,7 +48,7 @@ Examples:
     sudo sane-image flash spec.json /dev/sdX --extra-files secrets
   To a card, without a question:
     sane-image flash nixos.img.zst /dev/disk/by-id/usb-Generic_SD_MMC-0:0 --yes
-  To a disk of 1 TB of which half stays without partitions, for its own use:
+  To a disk of 1 TB; half of it stays without partitions:
     sane-image flash nixos.img /dev/nvme1n1 --fixed-disk --size 500000000000
   To see what a card of 32 GB would have on it:
     truncate -s 32000000000 card.img && sane-image flash nixos.img card.img --yes && sane-image inspect card.img
@@ -148,7 +148,7 @@ fn write<E: Into<anyhow::Error>>(
     drop(progress);
     let name = escape::path(place.path());
     if !flashed.is_reread {
-        let remedy = "the kernel still has its old partitions; unplug it and plug it in again, or start anew";
+        let remedy = "the kernel still uses the old partition table; unplug the device and plug it in again, or reboot";
         progress::note(&format!("{name}: {remedy}"));
     }
     report::flashed(&name, &flashed, started.elapsed())
