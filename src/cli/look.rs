@@ -64,7 +64,21 @@ impl Opened {
             },
             found => found,
         };
-        found.with_context(|| self.name.clone())
+        found.map_err(|error| {
+            let place =
+                if names(&error, path) { self.name.clone() } else { format!("{}: {}", self.name, escape::path(path)) };
+            anyhow::Error::new(error).context(place)
+        })
+    }
+}
+
+/// Whether an error has the path that the user gave. If only a directory on the way or the target of a link is missing, it
+/// names that instead.
+fn names(error: &ReadError, path: &Path) -> bool {
+    let path = escape::path(path.strip_prefix("/").unwrap_or(path));
+    match error {
+        ReadError::NotFound(missing) | ReadError::NotADirectory(missing) => missing.contains(&path),
+        _ => true,
     }
 }
 
