@@ -16,7 +16,7 @@ const GATHERED: usize = 1 << 20;
 
 /// Whoever reads what streams from here is gone before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("standard output: its reader is gone, and what it has of the image is not whole")]
+#[error("standard output: the reader ended early; it has only a part of the image")]
 pub(super) struct BrokenStream;
 
 /// Whether a user means standard output by this name of a file.
@@ -29,7 +29,7 @@ pub(super) fn check(format: Format) -> Result<()> {
     if !format.is_stream() {
         let streams: Vec<_> = Format::ALL.into_iter().filter(|format| format.is_stream()).map(Format::name).collect();
         let can = streams.join(" and ");
-        let problem = format!("--out -: {format} is not written in one go, so that it needs a file; {can} are");
+        let problem = format!("--out -: {format} cannot be written to a pipe; these can: {can}");
         return Err(BadInput(problem).into());
     }
     if io::stdout().is_terminal() {

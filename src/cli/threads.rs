@@ -15,5 +15,5 @@ pub(super) fn count(jobs: Option<NonZeroUsize>) -> NonZeroUsize {
 
 /// The value of `--jobs`.
 pub(super) fn parse_jobs(text: &str) -> Result<NonZeroUsize, &'static str> {
-    text.parse().map_err(|_| "it must be a number from 1 on; leave --jobs out for one a core")
+    text.parse().map_err(|_| "it must be a number, at least 1; without --jobs, there is one thread per core")
 }

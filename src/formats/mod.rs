@@ -94,7 +94,7 @@ pub fn stream(
         Format::Vmdk => vmdk::stream(source, to, making)?,
         Format::Gce => gce::stream(source, to, making)?,
         Format::Qcow2 | Format::Qcow2Zstd | Format::Vhd | Format::Vhdx => {
-            return Err(limits::impossible(format, "it is not written from its first byte to its last one"));
+            return Err(limits::impossible(format, "it cannot be written to a pipe"));
         }
     }
     to.flush().map_err(FormatError::Write)

@@ -194,7 +194,7 @@ impl Vmdk<'_> {
 
     /// The sector that is written next.
     fn sector(&self) -> Result<u32, FormatError> {
-        let too_large = "the file would be of more than 2 TiB, where its tables point to nothing; use vhdx";
+        let too_large = "the file would be larger than 2 TiB, more than its tables can point to; use vhdx";
         u32::try_from(self.at).map_err(|_| impossible(Format::Vmdk, too_large))
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn refuse_among_devices(named: &Path, directory: &Path) -> Result<(),
     if !is_of("/dev", here) || is_of("/", here) || directory.starts_with("/dev/shm") {
         return Ok(());
     }
-    let why = "would be in memory: /dev is for devices, and there is none of that name; give a name on a disk";
+    let why = "there is no such device; a file in /dev would be in memory; name a file on a disk";
     Err(OutputError::refused(named, why))
 }
 
