@@ -213,7 +213,7 @@ pub enum EncodeError<E> {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A node was not taken.
-    #[error("a node was not taken")]
+    #[error("a node was not taken; this is a bug of sane-image, please report it")]
     Emit(E),
 }
 

@@ -120,7 +120,8 @@ fn regions(file: &Window) -> Result<(Region, Region), ReadError> {
             _ => {}
         }
     }
-    blocks.zip(metadata).ok_or_else(|| wrong("region table", "no region of the block table, or none of the metadata"))
+    let missing = || wrong("region table", "the region of the block table or of the metadata is missing");
+    blocks.zip(metadata).ok_or_else(missing)
 }
 
 /// The blocks of which one bitmap of sectors would tell; in the table an entry for that follows theirs.
@@ -153,7 +154,7 @@ impl Known {
         let mut table = vec![0; TABLE];
         read(Form::Vhdx, file, "metadata", at, &mut table)?;
         if !table.starts_with(b"metadata") {
-            return Err(wrong("metadata", format!("what is at byte {at} has not its magic")));
+            return Err(wrong("metadata", format!("wrong magic number at byte {at}")));
         }
         let mut known = Self::default();
         let entries = table.chunks_exact(ENTRY).skip(1).take(le16(&table, 10).into());

@@ -130,7 +130,7 @@ impl Zst {
         let mut header = [0; 8];
         read(Form::Zst, file, "seek table", start, &mut header)?;
         if le32(&header, 0) != TABLE || u64::from(le32(&header, 4)) != contents {
-            return Err(wrong(format!("at byte {start} it does not start as one of {frames} frames does")));
+            return Err(wrong(format!("no table of {frames} frames starts at byte {start}")));
         }
         let stride = frames.div_ceil(POINTS_MAX).max(1);
         let table = start + SKIPPABLE_HEADER;

@@ -296,7 +296,7 @@ impl Header {
         let range = start.and_then(|start| Some((start, start.checked_add(len)?)));
         let Some((start, _)) = range.filter(|(_, end)| end.0 <= disk.len()) else {
             let (entries, size, at) = (self.entries, self.entry_size, self.entries_lba);
-            self.fault(format!("{entries} entries of {size} bytes at LBA {at} cannot be"));
+            self.fault(format!("{entries} entries of {size} bytes at LBA {at} are impossible"));
             return Ok(());
         };
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];

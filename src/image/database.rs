@@ -64,7 +64,7 @@ pub(super) enum DatabaseError {
         why: String,
     },
     /// There is no room for a copy.
-    #[error("cannot be brought up to date on a copy in {directory}: {source}; TMPDIR names another directory")]
+    #[error("cannot be brought up to date on a copy in {directory}: {source}; set TMPDIR to another directory")]
     Copy {
         /// Where.
         directory: String,

@@ -31,7 +31,7 @@ impl Rest {
     /// These times and these obstacles, and times that no file can have among the latter.
     pub(crate) fn new(times: Times, mut obstacles: Vec<String>) -> Self {
         if !times.all().iter().all(|time| time.is_valid()) {
-            obstacles.push("a time with a second or more of nanoseconds".to_owned());
+            obstacles.push("a time with 1,000,000,000 nanoseconds or more".to_owned());
         }
         Self { times, flags: 0, obstacles }
     }
@@ -120,6 +120,6 @@ mod tests {
         let mut times = Times::STORE;
         assert_eq!(Rest::new(times, Vec::new()).obstacles, [""; 0]);
         times.birth.nanoseconds = 1_000_000_000;
-        assert_eq!(Rest::new(times, Vec::new()).obstacles, ["a time with a second or more of nanoseconds"]);
+        assert_eq!(Rest::new(times, Vec::new()).obstacles, ["a time with 1,000,000,000 nanoseconds or more"]);
     }
 }

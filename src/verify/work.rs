@@ -128,8 +128,8 @@ impl Shared<'_> {
 /// Of a store that is larger than its image.
 fn overrun(store: &Store<'_>) -> Fault {
     let why = format!(
-        "its paths have more than {} entries together, which is all the image has room for: a directory stands in many \
-         places; no contents are judged",
+        "its paths have more than {} entries together, which is all the image has room for: a directory is in many \
+         places; no contents are checked",
         store.max_entries
     );
     let what = escape::path(&store.directory);

@@ -162,7 +162,7 @@ fn check_fs_info(bytes: &dyn Bytes, shape: &Shape, walk: &mut Walk<'_>, free: u3
         walk.tell(
             Weight::Light,
             "FSInfo",
-            format!("says that cluster {next} is the next free one, which there is not"),
+            format!("says that cluster {next} is the next free one, but it does not exist"),
         );
     }
     Ok(())

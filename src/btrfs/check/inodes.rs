@@ -25,7 +25,7 @@ pub(super) fn check<B: Bytes>(
         Ok(*budget > 0)
     })?;
     if *budget == 0 {
-        faults.add(format!("tree {tree}"), "is not checked: too many subvolumes share what they hold");
+        faults.add(format!("tree {tree}"), "is not checked: too many subvolumes share their contents");
         return Ok(());
     }
     volume.end_file();

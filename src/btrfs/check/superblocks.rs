@@ -20,7 +20,7 @@ pub(super) fn check(bytes: &dyn Bytes, faults: &mut Faults) -> Result<(), ReadEr
             Ok(superblock) => match &first {
                 None => first = Some(superblock),
                 Some(first) if tells(first) != tells(&superblock) => {
-                    faults.add(format!("superblock at byte {at}"), "says something else than the first one");
+                    faults.add(format!("superblock at byte {at}"), "differs from the first one");
                 }
                 Some(_) => {}
             },

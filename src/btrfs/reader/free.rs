@@ -74,7 +74,7 @@ impl<B: Bytes> Reader<B> {
             let item = item.and_then(|item| BlockGroupItem::read_from_bytes(&item).ok());
             let said = item.map(|item| item.used.get());
             if said != Some(found) {
-                let why = format!("does not say that {found} bytes are used, as extents do");
+                let why = format!("does not say that {found} bytes are used, but extents use them");
                 return Err(ReadError::corrupt(format!("block group {}", chunk.start), why));
             }
         }

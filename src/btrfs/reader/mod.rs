@@ -202,7 +202,7 @@ impl<B: Bytes> Reader<B> {
     fn inode(&self, tree: u64, inode: u64, path: &Path) -> Result<InodeItem, ReadError> {
         let item = self.item(tree, Key::new(inode, kind::INODE_ITEM, 0))?;
         let item = item.and_then(|item| InodeItem::read_from_bytes(&item).ok());
-        item.ok_or_else(|| ReadError::corrupt(named(tree, inode, path), "has no whole INODE_ITEM"))
+        item.ok_or_else(|| ReadError::corrupt(named(tree, inode, path), "has no complete INODE_ITEM"))
     }
 
     fn metadata_of(&self, place: Place, path: &Path) -> Result<Metadata, ReadError> {

@@ -143,7 +143,7 @@ pub(super) fn problem(bytes: &[u8], address: u64, uuid: &[u8; 16], expected: Exp
         return Some("starts with another key than its parent says".to_owned());
     }
     if expected.bound.is_some_and(|bound| keys.last().is_some_and(|last| *last >= bound)) {
-        return Some("reaches into the keys of the next node".to_owned());
+        return Some("has keys that belong into the next node".to_owned());
     }
     if header.level == 0 { items_problem(items(bytes, len), body.len()) } else { None }
 }

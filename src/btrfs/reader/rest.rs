@@ -34,8 +34,8 @@ const ROOT_DEAD: u64 = 1 << 48;
 const SUPERBLOCK_FLAGS: [(u64, &str); 9] = [
     (1 << 2, "error"),
     (1 << 32, "seed device"),
-    (1 << 33, "copy of metadata alone"),
-    (1 << 34, "copy of metadata alone"),
+    (1 << 33, "copy of the metadata only"),
+    (1 << 34, "copy of the metadata only"),
     (1 << 35, "unfinished change of the UUID"),
     (1 << 36, "unfinished change of the UUID"),
     (1 << 38, "unfinished change of the block group tree"),

@@ -147,7 +147,7 @@ impl MbrTable {
                 break;
             }
             if met.len() > MAX_RECORDS {
-                self.fault(at, "is one of more records than there can be partitions");
+                self.fault(at, "is one record more than there can be partitions");
                 break;
             }
             let Some(entries) = read_record(disk, at, self.sector_size)? else {
@@ -159,7 +159,7 @@ impl MbrTable {
             for entry in logical {
                 let number = self.partitions.iter().map(|entry| entry.number).max().unwrap_or(0).max(4) + 1;
                 if number > MAX_NUMBER {
-                    self.fault(at, "has one partition more than Linux gives numbers to");
+                    self.fault(at, "has more partitions than Linux gives numbers to");
                     return Ok(());
                 }
                 let logical = MbrEntry { number, first: Lba(at.0.saturating_add(entry.first.0)), ..entry };
@@ -187,13 +187,13 @@ impl MbrTable {
             }
             for other in self.partitions.iter().take(i) {
                 if entry.first.0 < other.end() && other.first.0 < entry.end() {
-                    fault(format!("lies upon partition {}", other.number));
+                    fault(format!("overlaps partition {}", other.number));
                 }
             }
         }
         let active: Vec<_> = self.partitions.iter().filter(|entry| entry.is_active).collect();
         if let [_, second, ..] = active.as_slice() {
-            let why = "is active, as another one is; old firmware starts neither".to_owned();
+            let why = "is active, and another one is, too; with two active entries a BIOS boots neither".to_owned();
             self.faults.push(Fault { what: format!("partition {}", second.number), why });
         }
     }
@@ -281,9 +281,9 @@ mod tests {
             [
                 "partition 6: does not lie in the extended partition 3",
                 "partition 2: ends at LBA 1009, past the end of the disk at LBA 1000",
-                "partition 5: lies upon partition 1",
+                "partition 5: overlaps partition 1",
                 "partition 6: ends at LBA 1219, past the end of the disk at LBA 1000",
-                "partition 6: lies upon partition 2",
+                "partition 6: overlaps partition 2",
             ]
         );
     }

@@ -21,9 +21,9 @@ impl Checker<'_> {
         if self.needs_recovery() {
             let waiting = self.disk.volume.overlay.len();
             let rest = if self.disk.volume.fast_commits {
-                "fast commits besides, and what they change is not checked; mount it once, or run e2fsck"
+                "it has fast commits, too, and what they change is not checked; mount it once, or run e2fsck"
             } else {
-                "all else is checked as if they were"
+                "everything else is checked as if they were replayed"
             };
             self.tell(Subject::Journal, format!("was not emptied: {waiting} blocks wait to be replayed; {rest}"));
         }

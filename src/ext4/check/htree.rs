@@ -133,7 +133,7 @@ impl Checker<'_> {
 
     fn htree_node(&self, todo: &Todo, block: &[u8], htree: &mut Htree, stack: &mut Vec<Todo>) -> Result<(), String> {
         let at = if todo.logical == 0 { ROOT_COUNTS } else { NODE_COUNTS };
-        let (limit, count) = htree_counts(block, at).ok_or("has counts that cannot be")?;
+        let (limit, count) = htree_counts(block, at).ok_or("has impossible counts")?;
         let tail = if self.shape().sums == Sums::Crc32c { 8 } else { 0 };
         let room = block.len().saturating_sub(at).saturating_sub(tail) / 8;
         if limit != room {

@@ -43,7 +43,7 @@ impl Checker<'_> {
         let seen = self.seen(number);
         let parent = if number == INODE_ROOT { INODE_ROOT } else { seen.parent };
         if parent == 0 {
-            self.tell(Subject::Inode(number), "is a directory that no other names");
+            self.tell(Subject::Inode(number), "is a directory that no other directory names");
         } else if seen.dot_dot != parent && !seen.tangled {
             self.tell(Subject::Inode(number), format!("its .. leads to inode {}, not to its parent", seen.dot_dot));
         }
@@ -60,7 +60,7 @@ impl Checker<'_> {
                 at = if at == INODE_ROOT { 0 } else { self.seen(at).parent };
             }
             if way.contains(&at) {
-                self.tell(Subject::Inode(at), "is a directory within itself, out of reach from the root");
+                self.tell(Subject::Inode(at), "is a directory within itself, which cannot be reached from the root");
             }
         }
     }

@@ -31,8 +31,8 @@ impl Checker<'_> {
         more |= faults.len() > MOST;
         faults.truncate(MOST);
         if more {
-            faults
-                .push(Fault { what: "ext4".to_owned(), why: format!("more than {MOST} faults; the rest is not told") });
+            let why = format!("more than {MOST} faults; the rest is not shown");
+            faults.push(Fault { what: "ext4".to_owned(), why });
         }
         Ok(faults)
     }

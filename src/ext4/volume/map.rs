@@ -154,7 +154,7 @@ impl Walk<'_> {
         }
         // Only the root may be empty. It is the one that has room for four.
         if entries > max || usize::from(max) > room || (entries == 0 && (depth > 0 || room > ROOT_ENTRIES)) {
-            return Err(self.tell(format!("{what} has {entries} entries, at most {max}, in the room of {room}")));
+            return Err(self.tell(format!("{what} has {entries} of at most {max} entries, but has room for {room}")));
         }
         for raw in node.chunks_exact(ENTRY).skip(1).take(entries.into()) {
             if depth == 0 { self.extent(raw)? } else { self.extent_index(raw, depth)? }

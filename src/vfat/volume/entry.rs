@@ -203,10 +203,10 @@ type LongName = (Vec<u16>, Option<&'static str>);
 /// Joins the parts of a long name, which ends at a zero and is padded with ones. An error is that there is none.
 fn long_name(parts: &Parts, short: &[u8; 11]) -> Result<LongName, &'static str> {
     if parts.next != 0 {
-        return Err("has a long name that is not whole");
+        return Err("has a long name that is not complete");
     }
     if parts.checksum != short_checksum(short) {
-        return Err("has a long name of another short name");
+        return Err("has a long name that belongs to another short name");
     }
     let units: Vec<u16> = parts.units.iter().rev().flatten().copied().collect();
     let end = units.iter().position(|&unit| unit == 0).unwrap_or(units.len());

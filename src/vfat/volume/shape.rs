@@ -72,7 +72,8 @@ impl Shape {
     pub(in crate::vfat) fn new(bytes: &dyn Bytes) -> Result<Self, ReadError> {
         let boot = boot_sector(bytes)?;
         if !is_fat(&boot) {
-            return Err(corrupt("is none of FAT's: its signature, sector size, clusters or media byte cannot be"));
+            let why = "is no boot sector of FAT: its signature, sector size, clusters or media byte is impossible";
+            return Err(corrupt(why));
         }
         let sector = u32::from(u16_at(&boot, 11));
         let cluster = sector.saturating_mul(u8_at(&boot, 13).into());
@@ -127,7 +128,7 @@ impl Shape {
             return Err(corrupt(format!("its table has {entries} entries for {} clusters", self.clusters)));
         }
         if self.active.is_some_and(|active| active >= self.fats) {
-            return Err(corrupt(format!("table {} of {} is to count", self.active.unwrap_or(0), self.fats)));
+            return Err(corrupt(format!("it says that table {} of {} is in use", self.active.unwrap_or(0), self.fats)));
         }
         if self.bits == Bits::Fat32 {
             if u16_at(&self.boot, 42) != 0 {

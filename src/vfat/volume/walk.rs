@@ -119,8 +119,8 @@ impl<'a> Walk<'a> {
         faults.sort();
         faults.dedup();
         if self.more {
-            faults
-                .push(Fault { what: "FAT".to_owned(), why: format!("more than {MOST} faults; the rest is not told") });
+            let why = format!("more than {MOST} faults; the rest is not shown");
+            faults.push(Fault { what: "FAT".to_owned(), why });
         }
         faults
     }
@@ -185,7 +185,7 @@ impl<'a> Walk<'a> {
         let mut at = first;
         loop {
             if !self.shape.is_cluster(at) {
-                chain.broken = Some(format!("leads to cluster {at}, which there is not"));
+                chain.broken = Some(format!("leads to cluster {at}, which does not exist"));
             } else if !self.claim(at, owner) {
                 chain.broken = Some(format!("leads to cluster {at}, which is claimed already"));
             }
@@ -204,7 +204,7 @@ impl<'a> Walk<'a> {
                 Next::End => return Ok(chain),
                 Next::Free => "free".to_owned(),
                 Next::Bad => "bad".to_owned(),
-                Next::Invalid(number) => format!("followed by {number}, which there is not"),
+                Next::Invalid(number) => format!("followed by {number}, which does not exist"),
             };
             chain.broken = Some(format!("goes over cluster {at}, which is {wrong}"));
         }
@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
         let what = format!("directory {}", directory.path(&name));
         self.names(entry, &what);
         if entry.size != 0 {
-            self.tell(Weight::Light, &*what, format!("says that it has {} bytes, as no directory does", entry.size));
+            self.tell(Weight::Light, &*what, format!("is a directory, but says that it has {} bytes", entry.size));
         }
         let depth = directory.depth.saturating_add(1);
         if depth > DEEPEST {
@@ -319,7 +319,7 @@ impl<'a> Walk<'a> {
         let dots: Vec<&Entry> = entries.iter().filter(|entry| entry.is_dots()).collect();
         if is_root {
             if !dots.is_empty() {
-                self.tell(Weight::Light, what, "has a . or .., as the root does not");
+                self.tell(Weight::Light, what, "is the root, but has a . or ..");
             }
             return;
         }
