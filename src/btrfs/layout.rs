@@ -35,7 +35,7 @@ pub enum LayoutError {
         /// The target's length in bytes.
         len: usize,
     },
-    /// So many names of one hash in one directory that no leaf holds them; only names made for that are.
+    /// Too many names in one directory have the same hash, so that no leaf holds them. That happens only on purpose.
     #[error(
         "{path}: too many names in it have the same hash (CRC-32C): they take {len} bytes, more than btrfs can hold; rename \
          some"

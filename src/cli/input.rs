@@ -13,7 +13,7 @@ use sane_image::store::StoreRoot;
 
 use super::args::{InputArgs, OwnArgs};
 
-/// What the user named cannot be used: bad usage.
+/// An argument cannot be used: bad usage.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadInput(pub(super) String);
@@ -27,12 +27,12 @@ pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
     Ok((spec, store_root))
 }
 
-/// What is to be laid over the image.
+/// The files that are added to the image.
 pub(super) fn own_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
     args.extra_files.as_deref().map(|directory| extra_files(directory, &args.chown)).transpose()
 }
 
-/// What is to be laid over an image: all that is in a directory, and who owns it.
+/// The files that are added to an image: everything in a directory, and its owners.
 pub(super) fn extra_files(directory: &Path, chown: &[OsString]) -> Result<ExtraFiles> {
     let read = directory.canonicalize().and_then(|directory| directory.read_dir().map(|_| directory));
     let directory = read.map_err(|error| {

@@ -103,7 +103,7 @@ fn summary(command: &Command) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// What must be given comes last: options that are required, then operands.
+/// Required arguments come last: options, then operands.
 fn synopsis(command: &Command) -> Vec<Inline> {
     let mut line = vec![bold(command.get_bin_name().unwrap_or_else(|| command.get_name()))];
     if command.has_subcommands() {

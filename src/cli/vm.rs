@@ -31,7 +31,7 @@ use super::args::InputArgs;
 use super::input::{self, BadInput};
 use super::{progress, threads};
 
-/// As many processors as a machine gets by itself.
+/// The most processors that a machine gets by default.
 const MOST_CPUS: u32 = 4;
 /// Mebibytes in a gibibyte.
 const GIB: u32 = 1024;
@@ -395,7 +395,7 @@ fn runs_firmware(processor: Processor) -> bool {
     processor != Processor::X86_64 || ["kvm_intel", "kvm_amd"].into_iter().any(is_loaded)
 }
 
-/// What the user should know before the terminal is the machine's.
+/// Prints what the user should know before the terminal belongs to the machine.
 fn tell(guest: &Guest, options: &Options, writes: Writes, keep: Option<&Path>) {
     let kept = match (writes, keep) {
         (Writes::Kept, Some(file)) => format!("what it writes stays in {}", file.display()),

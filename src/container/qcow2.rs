@@ -147,7 +147,7 @@ impl Qcow2 {
         self.cluster() / self.entry_size()
     }
 
-    /// The bytes of the disk of which one entry of the first table tells: at most 2^39.
+    /// The bytes of the disk that one entry of the first table describes: at most 2^39.
     fn l1_covers(&self) -> u64 {
         self.l2_entries() * self.cluster()
     }

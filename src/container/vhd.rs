@@ -124,7 +124,7 @@ impl Dynamic {
         Ok(page.chunks_exact(4).map(|entry| be32(entry, 0)).collect())
     }
 
-    /// What is within a block from a byte in it on. A sector without its bit is zeros.
+    /// Where a block's bytes are, from one of them on. A sector without its bit is zeros.
     fn find_in_block(&self, start: u64, from: u64) -> Result<Piece, ReadError> {
         let bitmap = (self.block() / SECTOR).div_ceil(8).next_multiple_of(SECTOR);
         let sector = from / SECTOR;

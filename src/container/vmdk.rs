@@ -25,7 +25,7 @@ const ZERO_GRAINS: u32 = 1 << 2;
 pub(crate) const COMPRESSED: u32 = 1 << 16;
 /// The offset of a directory that the footer knows.
 pub(crate) const AT_END: u64 = u64::MAX;
-/// What an end of line is turned into by who takes the file for text.
+/// The line endings that a copy as text would change.
 pub(crate) const LINE_ENDS: &[u8] = b"\n \r\n";
 /// A grain's marker: its first sector and the length of the compressed bytes.
 pub(crate) const MARKER: u64 = 12;
@@ -127,7 +127,7 @@ impl Vmdk {
         Ok(Self { file: file.clone(), kind, size, grain: grain * SECTOR, table, directory, flags })
     }
 
-    /// The bytes of the disk of which one table tells.
+    /// The bytes of the disk that one table describes.
     fn covers(&self) -> u64 {
         self.grain.saturating_mul(self.table)
     }
@@ -241,7 +241,7 @@ fn check_descriptor(file: &Window, (at, len): (u64, u64)) -> Result<String, Read
     }
 }
 
-/// What is told of an extent whose disk is described elsewhere.
+/// The error for an extent whose disk is described elsewhere.
 fn split() -> ReadError {
     unsupported(Form::Vmdk, "has no descriptor with a createType: it is one extent of a split disk", CONVERT)
 }

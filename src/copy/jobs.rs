@@ -1,4 +1,4 @@
-//! What a filesystem tells `copy` about its files, and what `copy` tells it about their bytes.
+//! What a filesystem says to `copy` about its files, and what `copy` says to it about their bytes.
 //!
 //! A filesystem whose layout is known beforehand offers [`CopyJobs`]. A filesystem that changes the contents, such as
 //! by compression, learns their lengths only while they are moved; it offers [`PackJobs`]. Both may look at the bytes
@@ -33,7 +33,7 @@ pub trait Files: Sync {
     /// The sum of all sizes in bytes.
     fn total_bytes(&self) -> u64;
 
-    /// Who wants to see the bytes that land. Without one, bytes are read only if that is how they travel: those of
+    /// The observer of the bytes that are written. Without one, bytes are read only if the copy needs that: those of
     /// shared extents are not.
     fn observer(&self) -> Option<&dyn Observer> {
         None
@@ -116,8 +116,9 @@ pub trait Packer {
         self.pack(unit, bytes, output)
     }
 
-    /// Appends to `output` what is to be stored of a unit, and tells [`Form::Packed`]; or tells [`Form::Raw`] if the
-    /// unit is better left alone, whatever then is in `output`. An output no shorter than the unit is not taken.
+    /// Appends to `output` what is to be stored of a unit, and returns [`Form::Packed`]; or returns [`Form::Raw`] if
+    /// the unit is better left as it is, and then `output` means nothing. An output that is not shorter than the unit
+    /// is not used.
     ///
     /// What comes out depends on nothing but the unit and its `bytes`.
     fn pack(&mut self, unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form;

@@ -107,7 +107,7 @@ pub struct Options {
     pub engine: Engine,
 }
 
-/// How to copy, whom to tell, and whether to stop.
+/// How to copy, where to report progress, and whether to stop.
 #[derive(Clone, Copy)]
 pub struct Means<'a> {
     /// How to copy.

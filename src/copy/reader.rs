@@ -46,7 +46,7 @@ impl<'a> PartReader<'a> {
                 let buffer = buffer.get_mut(part.at + index(data.start)..).unwrap_or_default();
                 source.read(data.start, index(part.range.start + (data.end - data.start)), buffer)?;
             }
-            // What was skipped as a hole was not read to its end.
+            // A file that was skipped as a hole was not read to its end.
             source.check_size()?;
         }
         Ok(())

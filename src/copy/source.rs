@@ -196,7 +196,7 @@ impl Source<'_> {
     pub(super) fn check_size(&self) -> Result<(), CopyError> {
         match self {
             Self::Host(host) => host.check_size(),
-            // It was laid out by what the same image said.
+            // The same image gave the length for the layout.
             Self::Image(_) => Ok(()),
         }
     }

@@ -21,7 +21,7 @@ mod tests;
 
 pub use dos::{MbrEntry, MbrTable};
 
-/// All that is read of one array of entries: no tool makes one of more than a few thousand.
+/// The most bytes of one array of entries that are read: no tool makes more than a few thousand entries.
 const MAX_ENTRIES_BYTES: u64 = 1 << 20;
 /// The bytes of the header's fields.
 const HEADER_SIZE: usize = 92;

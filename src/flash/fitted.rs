@@ -32,7 +32,7 @@ pub struct Space {
 pub enum Tables<'a> {
     /// A GPT.
     Gpt(&'a Table),
-    /// An MBR alone.
+    /// Only an MBR.
     Mbr(&'a MbrTable),
     /// None, or none that could be understood: the disk is taken as it is.
     None,
@@ -236,7 +236,7 @@ impl Reader for FittedReader<'_> {
     }
 }
 
-/// What of `wanted` is in a buffer that has `range`: how far from its start on, and the bytes.
+/// The part of `wanted` that is in a buffer with `range`: its distance from the start of `wanted`, and the bytes.
 fn part<'b>(buffer: &'b mut [u8], range: &Range<u64>, wanted: &Range<u64>) -> (usize, &'b mut [u8]) {
     let (start, end) = (wanted.start.max(range.start), wanted.end.min(range.end));
     if start >= end {

@@ -96,7 +96,8 @@ enum Kind {
 pub struct NewFile {
     /// The bytes that it has at least.
     pub size: u64,
-    /// Its permission bits before the umask, if it is made. If they are the owner's alone, a file that is there loses all others.
+    /// Its permission bits before the umask, if it is made. If only the owner has any, a file that exists loses the
+    /// bits of all others.
     pub mode: u32,
 }
 
@@ -256,7 +257,7 @@ fn number_in(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// What a device discards in, in bytes, where it can.
+/// The unit in which a device discards, in bytes, if it can.
 fn discard_unit(number: u64) -> Option<u64> {
     let device = about(number)?;
     // A partition has none of its own.
@@ -307,7 +308,7 @@ impl Medium for Target {
             None => {}
         }
         if matches!(self.kind, Kind::File { .. }) {
-            // All was flushed, so that nothing keeps the kernel from letting go of its copy.
+            // Everything was flushed, so the kernel can drop its copy.
             let _ = rustix::fs::fadvise(&self.file, at.0, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
         }
         self.file.read_exact_at(bytes, at.0)

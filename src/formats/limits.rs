@@ -2,7 +2,7 @@
 
 use super::{Format, FormatError, Making};
 
-/// What is told of a disk that a form cannot hold.
+/// The error for a disk that a form cannot hold.
 pub(super) fn impossible(form: Format, why: impl Into<String>) -> FormatError {
     FormatError::Impossible { form, why: why.into() }
 }

@@ -21,7 +21,7 @@ pub enum Privacy {
     /// Whoever may read any new file: that is the umask's choice.
     #[default]
     Usual,
-    /// Its owner alone.
+    /// Only its owner.
     Owner,
 }
 

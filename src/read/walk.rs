@@ -14,7 +14,7 @@ pub const MAX_DEPTH: usize = 1024;
 pub struct Entered(BTreeSet<FileId>);
 
 impl Entered {
-    /// Notes a directory; tells whether it was not entered before.
+    /// Notes a directory; returns whether it is new.
     pub fn enter(&mut self, id: Option<FileId>) -> bool {
         id.is_none_or(|id| self.0.insert(id))
     }
@@ -76,7 +76,7 @@ impl Walk<'_> {
         self.next = None;
     }
 
-    /// All directories that were entered, for a walk through what must not have them.
+    /// All directories that were entered, for another walk that must not meet them.
     pub fn into_entered(self) -> Entered {
         self.entered
     }

@@ -150,7 +150,7 @@ impl Group {
         kill_process_group(self.leader(), signal).ok();
     }
 
-    /// Kills what is left of the group, then tells how the shell ended.
+    /// Kills what is left of the group, then returns how the shell ended.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.kill(Signal::KILL);
         self.reaped = true;

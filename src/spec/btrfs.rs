@@ -1,7 +1,7 @@
 //! What the mount options of a btrfs say about the image: its subvolumes, and how contents are compressed.
 //!
-//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem. Its `subvol=` says of which
-//! part. Source: btrfs(5), mount options.
+//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem. Its `subvol=` says which part.
+//! Source: btrfs(5), mount options.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ pub(super) fn check_extra_directories(btrfs: &Btrfs, extra: &[PathBuf], top: &mu
 }
 
 impl Btrfs {
-    /// What is wrong with a subvolume that stands in the way of the store, which is at `in_nix` in its own.
+    /// What is wrong with a subvolume that is in the way of the store. The store is at `in_nix` in its own subvolume.
     fn collision(&self, name: &str, in_nix: &Path) -> Option<String> {
         if name == self.store_subvolume || around(&self.subvolumes, name) != self.store_subvolume {
             return None;

@@ -54,7 +54,7 @@ pub(super) fn read(top: &mut Object<'_>, mounts: &MountTable, reserved: Option<R
         let path = format!("{list}[{i}]");
         read_one(path.clone(), top.nested(path, value)?)
     });
-    // All are read before the first bad one makes the list void.
+    // All are read, so that all mistakes are reported, before a bad one makes the list void.
     let read: Vec<_> = read.collect();
     let files: Vec<_> = read.into_iter().collect::<Option<_>>()?;
     if let Some(reserved) = reserved {

@@ -73,7 +73,7 @@ impl Refusal {
 
 /// Notes what keeps `mounts`, all of one filesystem, from being mounted.
 pub(super) fn check(mounts: &[Mounted<'_>], fs_type: FsType, top: &mut Object<'_>, warnings: &mut Vec<String>) {
-    // What concerns the whole filesystem is up to its first mount; the others only have to be understood.
+    // Options for the whole filesystem count only in its first mount; in the others they only have to be understood.
     let first = mounts.iter().map(|mounted| mounted.mount_point).min_by_key(|path| (path.components().count(), *path));
     for mounted in mounts {
         for option in &mounted.options {

@@ -159,7 +159,7 @@ fn tell_known(
     }
 }
 
-/// The files that tell what is registered, escaped.
+/// The files with the registration, escaped.
 fn sources(known: &Known, given: Option<&[Registration]>) -> Vec<String> {
     if given.is_some() {
         return vec!["--registration".to_owned()];

@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub(super) device: OsString,
     /// Where: an absolute path of plain components.
     pub(super) mount_point: PathBuf,
-    /// With what format; `auto` if it is left out.
+    /// The format; `auto` if it is left out.
     pub(super) fs_type: String,
     /// How, one by one.
     pub(super) options: Vec<String>,

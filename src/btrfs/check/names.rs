@@ -183,7 +183,7 @@ fn child(location: u8, id: u64) -> Option<u64> {
     }
 }
 
-/// What is in one of two sorted lists only.
+/// The elements that are in only one of two sorted lists.
 fn differences<T: Ord + Copy>(a: &[T], b: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());

@@ -41,7 +41,7 @@ pub(super) fn check(bytes: &dyn Bytes, faults: &mut Faults) -> Result<(), ReadEr
     Ok(())
 }
 
-/// What all copies of a superblock say alike.
+/// The fields that are the same in all copies of a superblock.
 fn tells(superblock: &Superblock) -> Vec<u8> {
     let mut superblock = *superblock;
     superblock.csum = [0; 32];

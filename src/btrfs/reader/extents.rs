@@ -125,7 +125,7 @@ impl<'a, B: Bytes> OpenFile<'a, B> {
         ReadError::corrupt(named(self.tree, self.inode, &self.path), why)
     }
 
-    /// Fills the start of `buf` with what the file has at `offset`, and tells how much that was: at least a byte.
+    /// Fills the start of `buf` with what the file has at `offset`, and returns how much that was: at least a byte.
     fn fill(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         let after = self.parts.partition_point(|part| part.offset <= offset);
         let here = after.checked_sub(1).and_then(|index| Some((index, self.parts.get(index)?.clone())));

@@ -63,7 +63,7 @@ impl<B: Bytes> Reader<B> {
         Ok(extents)
     }
 
-    /// That the block groups and the superblock say the same of how much is used.
+    /// Checks that the block groups and the superblock agree on how much is used.
     fn check_sums(&self, by_chunk: &BTreeMap<u64, u64>) -> Result<(), ReadError> {
         let mut all = 0_u64;
         for chunk in &self.disk.chunks {

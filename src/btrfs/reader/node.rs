@@ -66,7 +66,7 @@ impl Node {
         }
     }
 
-    /// What is known of the node that the pointer at an index leads to, this being what was known of this node.
+    /// What is known of the node that the pointer at an index leads to. `self` is what was known of this node.
     pub(in crate::btrfs) fn expected(&self, index: usize, own: Expected) -> Option<Expected> {
         Some(Expected {
             owner: own.owner,

@@ -45,8 +45,8 @@ pub(super) enum Input {
 #[error("{0}")]
 struct NotConfirmed(String);
 
-/// Looks at what the user named and refuses it for all reasons that there are. Called again with what is known later:
-/// the size of what is to be written.
+/// Looks at the device that the user named, and refuses it with all reasons that there are. It is called again when
+/// more is known: the size of the disk that will be written.
 pub(in crate::cli) fn look(path: &Path, demands: &Demands) -> Result<Found> {
     let found = device::look(&Host::default(), path).map_err(|refusal| Refused(vec![refusal]))?;
     Refused::unless_empty(match &found {
@@ -106,7 +106,7 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
     terminal.write_all(format!("Everything on it will be lost. Type {name} to go on: ").as_bytes())?;
     let answer = terminal.read_line(cancel);
     if !answer.as_ref().is_ok_and(|answer| answer.ends_with('\n')) {
-        // What follows begins a line, whatever ended this one.
+        // The next output begins a new line, however this one ended.
         terminal.write_all(b"\n")?;
     }
     let answer = answer?;
@@ -215,7 +215,7 @@ pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     writeln!(out, "{}", lines.next().unwrap_or_default())?;
     for (line, candidate) in lines.zip(&candidates) {
         writeln!(out, "{line}")?;
-        // That only root may is said once, by the command.
+        // The command that is shown has sudo already, so this reason is left out.
         for refusal in candidate.refusals.iter().filter(|refusal| refusal.reason() != Some(Reason::Forbidden)) {
             writeln!(out, "    refused: {}", refusal.why())?;
         }

@@ -49,7 +49,7 @@ fn check(args: &FlashArgs) -> Result<()> {
     Err(BadInput(problem.to_owned()).into())
 }
 
-/// What will be on the device, a line each.
+/// What will be on the device, one line for each partition.
 fn to_come(args: &FlashArgs, source: &ImageSource, fitted: &Fitted<'_>) -> Vec<String> {
     let mut lines = vec![format!("{}, a disk of {}", escape::path(&args.source), BinaryBytes(source.size()))];
     lines.extend(source.partitions());

@@ -106,7 +106,7 @@ pub(super) fn run(args: &FlashArgs, cancel: &Cancel) -> Result<()> {
     }
 }
 
-/// What is known to be needed of a device before there is anything to be written.
+/// What is needed of a device, as far as it is known before the disk is made.
 fn demands(args: &FlashArgs) -> Demands {
     let fixed_disk = if args.fixed_disk { FixedDisk::Allowed } else { FixedDisk::Refused };
     Demands { size: 0, sector_size: None, fixed_disk }
@@ -127,7 +127,7 @@ impl FlashArgs {
     }
 }
 
-/// Opens what is to be written, has it written, leaves no file behind that was not there before, and tells what was done.
+/// Opens the device, has `write` write to it, removes a new file after an error, and reports what was done.
 fn write<E: Into<anyhow::Error>>(
     place: &Place,
     source: Option<&Path>,

@@ -70,7 +70,7 @@ fn entry_text(header: &Header, number: u32) -> String {
     })
 }
 
-/// That headers, entries and usable sectors do not lie upon each other.
+/// Checks that headers, entries and usable sectors do not overlap.
 fn check_places(table: &Table, found: &mut Findings) {
     let Some(header) = table.header() else { return };
     let sector = table.sector_size.bytes();
@@ -100,7 +100,7 @@ fn check_places(table: &Table, found: &mut Findings) {
     }
 }
 
-/// That partitions are on the disk and not upon each other, and that no two have one GUID.
+/// Checks that partitions are on the disk and do not overlap, and that no two have the same GUID.
 fn check_partitions(table: &Table, found: &mut Findings) {
     let Some(header) = table.header() else { return };
     let end = Lba(sectors(table));

@@ -24,7 +24,7 @@ const SIGNATURE: std::ops::Range<usize> = 440..444;
 /// A disk's MBR and what hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MbrTable {
-    /// The unit of every [`Lba`] here. Nothing in an MBR tells it.
+    /// The unit of every [`Lba`] here. Nothing in an MBR says it.
     pub sector_size: SectorSize,
     /// The size of the disk in bytes.
     pub disk_size: u64,
@@ -34,7 +34,7 @@ pub struct MbrTable {
     pub partitions: Vec<MbrEntry>,
     /// The sectors of the extended partitions' records.
     pub records: Vec<Lba>,
-    /// What cannot be so.
+    /// The faults.
     pub faults: Vec<Fault>,
     /// What is right but unusual, each a sentence.
     pub notes: Vec<String>,
@@ -178,7 +178,7 @@ impl MbrTable {
         self.faults.push(Fault { what: format!("extended boot record at LBA {at}"), why: why.to_owned() });
     }
 
-    /// That partitions are on the disk and not upon each other.
+    /// Checks that partitions are on the disk and do not overlap.
     fn check(&mut self, end: u64) {
         for (i, entry) in self.partitions.iter().enumerate() {
             let mut fault = |why: String| self.faults.push(Fault { what: format!("partition {}", entry.number), why });
@@ -198,7 +198,7 @@ impl MbrTable {
         }
     }
 
-    /// What a type is for, in words, of those that people meet.
+    /// What a common type is for, in words.
     pub fn type_name(kind: u8) -> Option<&'static str> {
         Some(match kind {
             0x01 => "FAT12",

@@ -7,7 +7,7 @@ use crate::read::ReadError;
 
 /// `s_state`: errors were met.
 const STATE_ERRORS: u16 = 2;
-/// Features that a kernel turns on in the primary superblock alone.
+/// Features that a kernel turns on only in the primary superblock.
 const LATE_INCOMPAT: u32 = incompat::RECOVER | incompat::EXTENTS | incompat::EA_INODE;
 /// As [`LATE_INCOMPAT`].
 const LATE_RO_COMPAT: u32 = ro_compat::LARGE_FILE | ro_compat::DIR_NLINK | ro_compat::ORPHAN_PRESENT;

@@ -99,7 +99,7 @@ impl Checker<'_> {
         self.check_attributes(inode)
     }
 
-    /// What an inode's kind demands of its map and size.
+    /// Checks that an inode's map and size fit its kind.
     fn check_contents(&mut self, inode: &Inode) -> Result<(), ReadError> {
         let subject = Subject::Inode(inode.number);
         match inode.kind() {

@@ -18,7 +18,7 @@ impl Checker<'_> {
                 self.check_parent(number);
             }
             let named = seen.parent != 0 || number == INODE_ROOT;
-            // Without links it waits to be freed, which was told.
+            // Without links it waits to be freed. That was reported already.
             if !named && seen.links > 0 && seen.kind != TYPE_DIRECTORY && !self.is_attribute(number) {
                 self.tell(Subject::Inode(number), "is in use, but no directory names it");
             } else if named && u32::from(seen.links) != seen.names && !self.is_uncounted(seen) {
@@ -65,7 +65,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Finds and tells who claims the blocks that were claimed twice.
+    /// Finds and reports the owners of the blocks that were claimed twice.
     pub(super) fn blame(&mut self) -> Result<(), ReadError> {
         if self.claims.look_for_owners() {
             self.claim_again()?;

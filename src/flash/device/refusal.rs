@@ -11,7 +11,7 @@ use super::{Attachment, Bus, Device, Kind};
 use crate::read::escape;
 use crate::units::SectorSize;
 
-/// What is to be written needs this of a device.
+/// What a device must have for this disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands {
     /// In bytes; 0 if it is not known yet.
@@ -94,9 +94,9 @@ pub enum Reason {
     SectorSize,
     /// It is built in.
     Fixed,
-    /// Only others may write to it.
+    /// This user may not write to it.
     Forbidden,
-    /// It is another one than before.
+    /// It is another device than before.
     Changed,
 }
 
@@ -124,7 +124,7 @@ impl Refusal {
         }
     }
 
-    /// What is so, and what to do, without the name of the device.
+    /// The reason, and what to do, without the name of the device.
     pub fn why(&self) -> String {
         match self {
             Self::Missing { near, .. } if near.is_empty() => {
@@ -219,7 +219,7 @@ impl Device {
         }
     }
 
-    /// The running system comes alone: what of it is mounted where is not to be unmounted.
+    /// The running system is the only reason then: its mounts must not be unmounted.
     fn in_use(&self) -> Vec<Refusal> {
         if !self.system.is_empty() {
             let what = self.system.join(" and ");
@@ -334,7 +334,7 @@ fn both(bytes: u64) -> String {
     format!("{} ({})", exact(bytes), human(bytes))
 }
 
-/// What ends the use of a device by a holder: whoever is on top goes first.
+/// The commands that end the use of a device by a holder: what is on top goes first.
 fn release(kind: &HolderKind, node: &Path, uses: &Uses) -> Vec<String> {
     let mut commands = unmount(&uses.mounts);
     commands.extend(uses.is_swap.then(|| format!("swapoff {}", quote(node))));

@@ -126,7 +126,7 @@ impl<'a> Gather<'a> {
         Ok(OwnFiles { boot: entries(boot), nix: entries(nix), warnings, _scratch: scratch })
     }
 
-    /// What may be wrong with files on FAT that nobody but root should read: it has no modes.
+    /// The warning about files on FAT that only root should read: FAT has no modes.
     fn exposed(&self) -> Option<String> {
         if granted(self.places.boot_options) == 0 {
             return None;
@@ -147,7 +147,7 @@ impl<'a> Gather<'a> {
         ))
     }
 
-    /// What is wrong if something that is no directory is on the way to a place.
+    /// The problem if something on the way to a place is not a directory.
     fn blocked(&self, location: &Location, entry: &OwnEntry) -> Option<String> {
         let (path, wrap): (_, fn(PathBuf) -> Location) = match location {
             Location::Boot(path) => (path, Location::Boot),
@@ -176,7 +176,7 @@ fn is_roots(entry: &OwnEntry) -> bool {
     (entry.attributes.uid, entry.attributes.gid) == (0, 0)
 }
 
-/// What may be wrong with a directory: umask and mktemp make some that only their owner may enter.
+/// The warning about a directory: umask and mktemp make some that only their owner may enter.
 fn warning(entry: &OwnEntry) -> Option<String> {
     let mode = entry.attributes.mode;
     let closed = entry.kind == OwnKind::Directory && mode & OTHERS_ENTER == 0;

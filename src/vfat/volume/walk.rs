@@ -10,20 +10,20 @@ use crate::read::{Bytes, Fault, ReadError};
 
 /// The largest directory that there can be, in bytes.
 const LARGEST_DIRECTORY: u64 = 65_536 * ENTRY_BYTES as u64;
-/// More faults, and more clusters with two owners, are not told.
+/// At most this many faults, and clusters with two owners, are reported.
 const MOST: usize = 1000;
 /// The deepest directory that is gone into.
 const DEEPEST: usize = 64;
 
-/// The most bytes of a path that are told.
+/// The most bytes of a path that are reported.
 const LONGEST_PATH: usize = 2048;
-/// No more owners of a cluster are told.
+/// At most this many owners of a cluster are reported.
 const MOST_OWNERS: usize = 8;
 
 /// How much a fault matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::vfat) enum Weight {
-    /// What is there cannot be read, or leads a reader astray.
+    /// Something cannot be read, or would mislead a reader.
     Fatal,
     /// Not as it should be, but readable.
     Light,
@@ -43,7 +43,7 @@ pub(in crate::vfat) struct Walk<'a> {
     more: bool,
 }
 
-/// A directory to be read. It knows the one above it, so that a path takes no memory until it is told.
+/// A directory to be read. It knows the one above it, so that a path takes no memory until it is reported.
 struct Todo {
     above: Option<Rc<Todo>>,
     /// Escaped.
@@ -72,7 +72,7 @@ impl Todo {
     }
 }
 
-/// What a chain of clusters turned out to be.
+/// The result of following a chain of clusters.
 struct Chain {
     clusters: Vec<u32>,
     /// Why it ends before its end.
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
         self.faults.first().filter(|(weight, _)| *weight == Weight::Fatal).map(|(_, fault)| fault)
     }
 
-    /// All faults, sorted, at most 1,000 and one that there are more.
+    /// All faults, sorted: at most 1,000, and one more that says that there are more.
     pub(in crate::vfat) fn into_faults(self) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.faults.into_iter().map(|(_, fault)| fault).collect();
         faults.sort();
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Walks again to find who else has the clusters that two have, and tells.
+    /// Walks again to find and report the other owners of clusters that two files have.
     pub(in crate::vfat) fn blame(&mut self) -> Result<(), ReadError> {
         if self.twice.is_empty() {
             return Ok(());
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         &mut self.table
     }
 
-    /// Claims a cluster; tells whether it was free.
+    /// Claims a cluster; returns whether it was free.
     fn claim(&mut self, cluster: u32, owner: &str) -> bool {
         if self.looking
             && let Some(owners) = self.twice.get_mut(&cluster).filter(|owners| owners.len() < MOST_OWNERS)
@@ -286,7 +286,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The bytes of a directory, or `None` if they cannot be had, which is told.
+    /// The bytes of a directory, or `None` if they cannot be read, which is reported.
     fn directory_bytes(&mut self, directory: &Todo, what: &str) -> Result<Option<Vec<u8>>, ReadError> {
         let is_root = directory.depth == 0;
         if is_root && self.shape.bits != Bits::Fat32 {
