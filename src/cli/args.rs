@@ -124,7 +124,7 @@ pub(super) struct PlanArgs {
     pub(super) json: bool,
 }
 
-/// Lay files over an image that exists.
+/// Add files to an image that exists.
 ///
 /// With it, one image serves many machines, each with its own keys. Files go where the system in the image mounts its
 /// filesystems: /boot/x goes to the boot partition. Everything else in the image stays. A file of the same name is

@@ -67,7 +67,7 @@ pub struct Container {
 /// What each form's file gives: the kind of that form, and the disk.
 type Opened = Result<(String, Window), ReadError>;
 
-/// The container in a file, or `None` if the file has the magic of none, so that it is the disk itself.
+/// The container in a file, or `None` if the file has no such magic, and so is the disk itself.
 ///
 /// # Errors
 /// If the container is damaged, uses what cannot be read here, or has parts of the disk in another file.

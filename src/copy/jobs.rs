@@ -42,10 +42,10 @@ pub trait Files: Sync {
 
 /// Sees bytes on their way to the image: a filesystem with checksums of its data.
 pub trait Observer: Sync {
-    /// `pages`, whole pages of 4096 bytes as they are stored, have their place at byte `at` of the image.
+    /// Called for `pages`, whole pages of 4096 bytes as they are stored at byte `at` of the image.
     ///
-    /// Called once for every page that lands, from several threads, in no order; but never for pages of zeros, which
-    /// are left out of the image: what is remembered of a page has to start as that of a page of zeros.
+    /// Called once for every page that is written, from several threads, in no order, but never for pages of zeros,
+    /// which are not written: what is remembered of a page must start as if the page were zeros.
     fn landed(&self, at: ByteOffset, pages: &[u8]);
 }
 
@@ -80,8 +80,8 @@ pub trait PackJobs: Files {
     /// Makes what one thread transforms with.
     fn packer(&self) -> Box<dyn Packer + '_>;
 
-    /// Where `stored` bytes of a unit go: a multiple of 4096; the rest of their last page is zeroed. `None`: they do
-    /// not land, the filesystem has kept them.
+    /// Where `stored` bytes of a unit go: a multiple of 4096; the rest of their last page is zeroed. `None`: they are
+    /// not written here, because the filesystem has kept them.
     ///
     /// Called once for every unit, in the order of files and of each file's units, whatever the number of threads.
     fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset>;

@@ -212,7 +212,7 @@ impl fmt::Display for Summary {
 /// Pages of zeros are not written: they stay holes.
 ///
 /// # Errors
-/// The first error in the order of the jobs among those that occurred; the rest of the work is given up.
+/// The first error in the order of the jobs among those that occurred; the rest of the work is not done.
 pub fn run(
     jobs: &dyn CopyJobs,
     image: &File,

@@ -29,8 +29,8 @@ impl<'a> PartReader<'a> {
         Self { files, old: OldFiles::default() }
     }
 
-    /// Fills `buffer`, which is all zeros, with parts of files, in the order of their places in it. The buffer is longer by
-    /// a byte than the parts need it, so that a read can find out whether a file ends.
+    /// Fills `buffer`, which is all zeros, with parts of files, in the order of their places in it. The buffer is one
+    /// byte longer than the parts, so that a read can find out whether a file ends.
     ///
     /// # Errors
     /// If a file cannot be read, or is not what it was when it was laid out.

@@ -153,7 +153,7 @@ pub struct GptLayout {
 }
 
 impl GptLayout {
-    /// Places `parts` one after the other on a disk that is as small as can be.
+    /// Places `parts` one after the other on the smallest possible disk.
     ///
     /// `extra_gpt_padding` and `first_part_gap` are in bytes: before the entries, and between them and the first
     /// partition.

@@ -29,7 +29,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// Extracts `plan` into the directory `out`, which is made if need be.
 ///
 /// # Errors
-/// If something there has a name that is wanted, directories excepted; if `out` cannot be written or the image cannot
+/// If a file with one of the names is there already (directories are no error); if `out` cannot be written or the image cannot
 /// be read. What was extracted before that stays.
 pub fn to_directory(
     fs: &dyn FileSystem,

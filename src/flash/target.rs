@@ -102,10 +102,10 @@ pub struct NewFile {
 }
 
 impl Target {
-    /// Opens a block device, for nobody else at the same time, or a regular file, which is made or lengthened if it is not
-    /// there or too short. Nothing is written.
+    /// Opens a block device exclusively, or a regular file. A file that is missing or too short is made or lengthened.
+    /// Nothing is written.
     ///
-    /// `source` is the file that is to be read meanwhile, if it is one.
+    /// `source` is the file that is read at the same time, if there is one.
     ///
     /// # Errors
     /// If it is something else, in use, write-protected, or cannot be opened.

@@ -35,7 +35,7 @@ pub struct Found {
 }
 
 /// The walk through a directory: a directory comes before its entries, entries come sorted by the bytes of their names.
-/// The start itself does not come.
+/// The start itself is left out.
 ///
 /// A directory that cannot be read gives an error in the place of its entries, and the walk goes on; so does one that
 /// was met before, so that no listing is kept twice. A tree with more entries than

@@ -29,11 +29,11 @@ mod spec;
 /// From a spec, the disk is laid out for the device: its nix filesystem fills the room that is left, and no image is
 /// made (for a btrfs there is a temporary one, in TMPDIR). From an image, the backup of the partition table goes to the
 /// device's end, and the last partition gets the room that is left if its filesystem is ext4 or btrfs; the filesystem
-/// grows when the system boots first.
+/// grows at the first boot.
 ///
-/// Everything that will be read is written, zeros included. Free space is discarded if the device can do that,
-/// otherwise left as it is. The partition table is wiped first and written last, so that nobody takes a device for a
-/// good one that was pulled out half-way. At the end everything is read back from the device and compared.
+/// Everything in use is written, zeros included. Free space is discarded if the device can do that, otherwise left as
+/// it is. The partition table is wiped first and written last, so that a device that was pulled out half-way does not
+/// look complete. At the end everything is read back from the device and compared.
 ///
 /// DEVICE may be a regular file; it is made as large as the image if it does not exist. Ctrl-C stops within a second
 /// and says what state the device is in.

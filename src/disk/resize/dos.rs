@@ -16,7 +16,7 @@ const MOST_TRAILING: u64 = MIB;
 /// or with what was behind it, if that is less than 1 MiB.
 ///
 /// # Errors
-/// If the table is damaged, the partition is not there, a logical one, or not the last, or the size cannot be.
+/// If the table is damaged, the partition is not there, a logical one, or not the last, or the size is impossible.
 pub fn resize_last_mbr(disk: &dyn Bytes, table: &MbrTable, number: u32, size: u64) -> Result<Resized, ResizeError> {
     if !table.faults.is_empty() {
         return Err(ResizeError::Damaged(table.faults.clone()));

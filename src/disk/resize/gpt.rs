@@ -14,11 +14,12 @@ const MOST_GAP: u64 = MIB;
 
 /// The table of `disk`, which is `table`, with `size` bytes for the partition `number`.
 ///
-/// The partition must be the last on the disk, and `size` a multiple of the sector size. The backup comes as far behind it
-/// as it was; from 2 MiB on as near as can be so that the disk ends on a whole MiB. The disk ends with the backup.
+/// The partition must be the last on the disk, and `size` a multiple of the sector size. The backup stays as far behind
+/// it as it was. If that is 2 MiB or more, it comes as near as possible, so that the disk ends on a whole MiB. The disk
+/// ends with the backup.
 ///
 /// # Errors
-/// If the table is damaged or not whole, the partition is not there or not the last, or the size cannot be.
+/// If the table is damaged or not whole, the partition is not there or not the last, or the size is impossible.
 pub fn resize_last(disk: &dyn Bytes, table: &Table, number: u32, size: u64) -> Result<Resized, ResizeError> {
     let (primary, backup) = both(table)?;
     let entry = last(primary, number)?;

@@ -101,8 +101,8 @@ fn read_record(disk: &dyn Bytes, at: Lba, sector_size: SectorSize) -> Result<Opt
 }
 
 impl MbrTable {
-    /// The table of a disk, taken for one of this sector size, or `None` if nothing looks like one: there is no entry,
-    /// one of them starts past the end or upon the MBR, or one stands for a GPT.
+    /// The table of a disk with this sector size, or `None` if it has none: there is no entry, one of them starts past
+    /// the end or in the MBR, or one stands for a GPT.
     ///
     /// # Errors
     /// If the disk cannot be read; never for what is on it.
