@@ -85,7 +85,7 @@ impl<'e> Object<'e> {
     ) -> Option<Vec<U>> {
         let path = self.member(key);
         let values: Vec<Value> = self.optional(key, "a list of strings", Vec::new(), as_is)?;
-        // All elements are converted before the first bad one makes the list void.
+        // All elements are converted, so that all mistakes are reported, before a bad one makes the list void.
         let elements: Vec<_> = values
             .into_iter()
             .enumerate()
