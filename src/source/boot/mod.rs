@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 pub use self::error::PopulateError;
+pub use self::grub::{GrubError, Place};
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -20,6 +21,8 @@ use crate::spec::SystemdBoot;
 use crate::store::StoreRoot;
 
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "boot_tree does not call it yet"))]
+mod grub;
 mod judge;
 mod links;
 mod merge;
