@@ -135,6 +135,11 @@ impl<'e> Object<'e> {
         self.errors.push(SpecError { path, problem: problem.to_string(), remedy });
     }
 
+    /// The JSON path of the object itself.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The JSON path of the member `key`.
     pub(super) fn member(&self, key: &str) -> String {
         member_path(&self.path, key)

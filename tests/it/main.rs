@@ -30,6 +30,7 @@ mod flash_spec;
 mod forms;
 mod free;
 mod growth;
+mod grub;
 mod host_mounts;
 mod inspect;
 mod judge;
