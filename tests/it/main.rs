@@ -31,6 +31,7 @@ mod forms;
 mod free;
 mod growth;
 mod grub;
+mod grub_embedding;
 mod host_mounts;
 mod inspect;
 mod judge;
