@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use super::error::GrubError;
-use super::{Request, Trees, copy, find_directory};
+use super::{GrubRequest, Trees, copy, find_directory};
 use crate::source::boot::error::{PopulateError, io_error};
 use crate::spec::Grub;
 
@@ -50,7 +50,7 @@ pub(super) fn environment() -> String {
 }
 
 /// Adds all but the environment.
-pub(super) fn add(trees: &mut Trees<'_, '_>, request: &Request<'_>) -> Result<(), PopulateError> {
+pub(super) fn add(trees: &mut Trees<'_, '_>, request: &GrubRequest<'_>) -> Result<(), PopulateError> {
     let wanted = request.wanted;
     if let Some(directory) = &wanted.bios {
         let target = add_modules(trees, directory, "bios")?;

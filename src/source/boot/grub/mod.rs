@@ -41,18 +41,19 @@ const SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the
 
 /// What GRUB is to boot, and from where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'r> {
-    pub(super) wanted: &'r Grub,
+pub struct GrubRequest<'r> {
+    /// What the host's options say.
+    pub wanted: &'r Grub,
     /// The toplevel's store path.
-    pub(super) toplevel: &'r Path,
+    pub toplevel: &'r Path,
     /// Where `/boot` is.
-    pub(super) boot: &'r Place,
+    pub boot: &'r Place,
     /// Where [`Grub::store_path`] is.
-    pub(super) store: &'r Place,
+    pub store: &'r Place,
     /// The core image for BIOS, wanted with [`Grub::bios`].
-    pub(super) bios_core: Option<&'r Path>,
+    pub bios_core: Option<&'r Path>,
     /// The core image for UEFI, wanted with [`Grub::efi`].
-    pub(super) efi_core: Option<&'r Path>,
+    pub efi_core: Option<&'r Path>,
 }
 
 /// The trees that grow.
@@ -75,7 +76,7 @@ impl<'a> Trees<'_, 'a> {
 /// filesystem that knows owners: `grub.cfg` holds passwords.
 pub(super) fn add(
     trees: &mut Trees<'_, '_>,
-    request: &Request<'_>,
+    request: &GrubRequest<'_>,
     scratch: &Path,
     progress: &dyn Progress,
     cancel: &Cancel,
@@ -109,7 +110,7 @@ pub(super) fn add(
 }
 
 /// Kernels stay in the store only where the installer finds `/boot` and the store on one filesystem.
-fn places(request: &Request<'_>) -> Result<Places, GrubError> {
+fn places(request: &GrubRequest<'_>) -> Result<Places, GrubError> {
     let by = request.wanted.fs_identifier;
     let is_copied = request.wanted.copy_kernels || !request.boot.is_with(request.store);
     let boot = request.boot.locate(by, 1)?;
