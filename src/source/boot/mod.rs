@@ -127,8 +127,8 @@ impl<'w> Work<'w> {
             populate::populate(command, request, &directory, progress, cancel)?;
             boot.add(&directory, cancel)?;
         }
-        let paths = request.extra_boot_files.iter();
-        paths.map(|path| boot.add(&boot.store.find_directory(path)?, cancel)).collect()
+        let mut paths = request.extra_boot_files.iter();
+        paths.try_for_each(|path| boot.add(&boot.store.find_directory(path)?, cancel))
     }
 
     /// Adds what goes to the ESP, wherever that is mounted.
