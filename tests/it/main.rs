@@ -29,6 +29,7 @@ mod flash_spec;
 mod forms;
 mod free;
 mod growth;
+mod grub_read;
 mod host_mounts;
 mod inspect;
 mod judge;
