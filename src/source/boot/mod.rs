@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 pub use self::error::PopulateError;
-pub use self::grub::{GrubError, Place};
+pub use self::grub::{GrubError, GrubFiles, Place};
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
