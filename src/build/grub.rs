@@ -10,7 +10,7 @@ use crate::identity::Identities;
 use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::plan::{self, Bios, Role};
-use crate::source::boot::{GrubRequest, Place};
+use crate::source::boot::{GrubFiles, Place};
 use crate::spec::{Device, FsType, FsUuid, Grub, Spec, around};
 
 /// The file of GRUB's modules for BIOS that is the boot code of a disk.
@@ -57,10 +57,10 @@ impl GrubPart {
     }
 
     /// What goes into the filesystems.
-    pub(super) fn inside<'a>(&'a self, wanted: &'a Grub, toplevel: &'a Path) -> GrubRequest<'a> {
+    pub(super) fn inside<'a>(&'a self, wanted: &'a Grub) -> GrubFiles<'a> {
         let bios_core = self.bios.as_ref().map(|bios| bios.file.as_path());
         let Self { boot, store, efi, .. } = self;
-        GrubRequest { wanted, toplevel, boot, store, bios_core, efi_core: efi.as_deref() }
+        GrubFiles { wanted, boot, store, bios_core, efi_core: efi.as_deref() }
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn boot_files(
         own: &own.boot,
         populate_cmd: spec.populate_cmd.as_deref(),
         systemd_boot: spec.systemd_boot.as_ref(),
-        grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted, spec.toplevel.as_path())),
+        grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
-pub use self::grub::{GrubError, GrubRequest, Place};
+pub use self::grub::{GrubError, GrubFiles, Place};
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -46,7 +46,7 @@ pub struct BootRequest<'a> {
     /// systemd-boot, if it is wanted.
     pub systemd_boot: Option<&'a SystemdBoot>,
     /// GRUB, if it is wanted.
-    pub grub: Option<GrubRequest<'a>>,
+    pub grub: Option<GrubFiles<'a>>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -116,9 +116,9 @@ impl<'w> Work<'w> {
     /// Adds what goes to `/boot`, whatever that is.
     fn fill_boot(&mut self, trees: &mut Trees<'_, 'w>) -> Result<(), PopulateError> {
         let Self { request, progress, cancel, .. } = *self;
-        if let Some(wanted) = &request.grub {
+        if let Some(files) = &request.grub {
             let directory = self.new_scratch()?;
-            grub::add(trees, wanted, &directory, progress, cancel)?;
+            grub::add(trees, files, request.toplevel, &directory, progress, cancel)?;
         }
         let boot = &mut *trees.boot;
         if let Some(command) = request.populate_cmd {
