@@ -13,6 +13,7 @@ use sane_image::units::Lba;
 use serde_json::json;
 
 use crate::console::watch;
+use crate::extlinux::with_extlinux;
 use crate::guest::{Arch, INITRD, KERNEL, Root, SYSTEM, closure};
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::build;
@@ -23,8 +24,8 @@ use crate::support::tree::Entry;
 
 const MODULES: &str = "/usr/lib/grub/i386-pc";
 const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
-/// The first sector of the first partition.
-const FIRST: Lba = Lba(2048);
+/// The first sector of the first partition: 16 MiB of `extraGPTPadding` come before it.
+const FIRST: Lba = Lba(32_768);
 
 /// What holds GRUB's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,8 @@ fn boots(root: Root, holder: Holder) {
         return;
     }
     let Some(closure) = closure(machine.arch, root) else { return };
-    let (closure, (number, fs, path)) = with_grub(closure, root, holder);
+    // The system wants its kernel on /boot; GRUB here takes that of the store.
+    let (closure, (number, fs, path)) = with_grub(with_extlinux(closure), root, holder);
     let code = boot_code(Boot { number, fs, path: &path });
     let scratch = tempfile::tempdir().unwrap();
     let partition = scratch.path().join("partition");
