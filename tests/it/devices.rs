@@ -359,10 +359,10 @@ fn what_is_no_disk() {
         (at(""), "is a directory, not a disk"),
         (at("socket"), "is a socket, not a disk"),
         ("/dev/null".into(), "is a character device, not a disk"),
-        (at("nowhere/at/all"), "there is nothing of that name"),
+        (at("nowhere/at/all"), "there is no such device"),
         (at("socket/x"), "Not a directory"),
-        ("/dev/sane-image-test".into(), "there is nothing of that name"),
-        ("".into(), "there is nothing of that name"),
+        ("/dev/sane-image-test".into(), "there is no such device"),
+        ("".into(), "there is no such device"),
     ] {
         let said = refusals(&path, 0, 512);
         assert!(said.len() == 1 && said[0].contains(told), "{said:?}");

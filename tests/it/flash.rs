@@ -346,7 +346,7 @@ fn what_cannot_be_written_to_is_told() {
         Path::new("/dev/sane-image-none"),
         &[],
         1,
-        &["there is nothing of that name; leave the device out"],
+        &["there is no such device; leave DEVICE out"],
     );
     refuse(&built.image, &built.image, &[], 1, &["is what is to be written"]);
     refuse(&at("none"), &at("card"), &[], 1, &["none"]);

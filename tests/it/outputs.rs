@@ -108,7 +108,7 @@ fn a_name_in_dev_that_is_no_device_is_refused() {
     let before = names(Path::new("/dev"));
     for (out, arguments) in [("/dev/", &[][..]), ("/dev/no-disk", &[]), ("/dev/no-disk", &["--only", "nix"])] {
         let run = run(&mut build(&closure, Path::new(out), arguments)).expect_failure(1);
-        assert_one_error(&run, &[&format!("{out}: would be in memory")]);
+        assert_one_error(&run, &[&format!("{out}: there is no such device")]);
         assert_eq!(names(Path::new("/dev")), before);
         assert!(!closure.root().join("ran").exists(), "populateCmd ran");
     }

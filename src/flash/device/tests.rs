@@ -307,11 +307,11 @@ fn what_is_no_device() {
             "/dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001",
             "did you mean /dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001-0:0",
         ),
-        ("/tmp/nothing/like/it", "leave the device out to see which there are"),
+        ("/tmp/nothing/like/it", "leave DEVICE out to list those that there are"),
         ("/dev/sdq", "did you mean /dev/sda or /dev/sdb?"),
         ("/dev/sdbb", "did you mean /dev/sdb?"),
-        ("/home/u/sdb", "there is nothing of that name"),
-        ("/home/u/gone", "there is nothing of that name"),
+        ("/home/u/sdb", "there is no such device"),
+        ("/home/u/gone", "there is no such device"),
     ] {
         assert!(refused(path).contains(told), "{}", refused(path));
     }
@@ -348,7 +348,7 @@ fn another_medium_is_another_device() {
     assert_eq!(look_again(&machine.host(), &before, &DEMANDS).unwrap_err().0[0].reason(), Some(Reason::Mounted));
     fs::remove_file(machine.at("dev/sdb")).unwrap();
     let gone = look_again(&machine.host(), &before, &DEMANDS).unwrap_err();
-    assert!(gone.to_string().starts_with("/dev/sdb: there is nothing of that name"), "{gone}");
+    assert!(gone.to_string().starts_with("/dev/sdb: there is no such device"), "{gone}");
 }
 
 /// A label is whatever its writer wanted, and so are a model and a mount point.

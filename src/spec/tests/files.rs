@@ -97,7 +97,7 @@ files[4].target: \"/srv/x\" is on fileSystems.\"/srv\" (tmpfs), which is not in 
 files[5].symlink: is a symbolic link, which FAT cannot hold; set source or text instead of files[5].symlink
 files[6].uid: does not belong to root, but FAT has no owners; remove files[6].uid
 files[6].gid: does not belong to root's group, but FAT has no groups; remove files[6].gid
-files[9].target: \"/persist/a\" is where files[7] is; remove files[7] or files[9]
+files[9].target: \"/persist/a\" is also the target of files[7]; remove files[7] or files[9]
 files[8].target: \"/a/b/c\" is below files[7], which is not a directory; remove files[7] or files[8]";
     assert_eq!(bad(&spec), expected);
 }
