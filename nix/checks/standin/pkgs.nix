@@ -45,6 +45,28 @@ let
     )
     // passthru;
 
+  # A package of GRUB, which can be made for UEFI, too.
+  grub =
+    { bios, efi }:
+    let
+      make =
+        {
+          efiSupport ? false,
+          zfsSupport ? false,
+          zfs ? null,
+        }:
+        pkgs.writeText (lib.concatStringsSep "-" (
+          [ "grub" ] ++ lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with${zfs}" ++ [ "2.12" ]
+        )) ""
+        // {
+          pname = "grub";
+          version = "2.12";
+          grubTarget = if efiSupport then efi else bios;
+          override = more: make ({ inherit efiSupport zfs zfsSupport; } // more);
+        };
+    in
+    make { };
+
   pkgs = {
     inherit lib;
     buildPackages = pkgs;
@@ -53,6 +75,16 @@ let
       isAarch64 = false;
       isAarch32 = false;
       isRiscV64 = false;
+      isx86 = true;
+    };
+
+    grub2 = grub {
+      bios = "i386-pc";
+      efi = "x86_64-efi";
+    };
+    pkgsi686Linux.grub2 = grub {
+      bios = "i386-pc";
+      efi = "i386-efi";
     };
 
     # Named after what they hold, so that a golden shows which are used.
