@@ -11,6 +11,7 @@ let
   inherit (config.boot) loader;
   cfg = loader.grub;
   image = config.sane.image;
+  distroName = config.system.nixos.distroName or "NixOS";
   option = name: "boot.loader.grub.${name}";
   textOf = value: if value == null then "" else "${value}";
   # A path of the configuration becomes one of the store.
@@ -206,7 +207,8 @@ in
   errors =
     lib.optional (entries == [ ]) (
       ''${option "device"} is not set; set it to the machine's disk, such as "/dev/sda", for a BIOS, or to ''
-      + ''"nodev" and ${option "efiSupport"} to true for UEFI''
+      + ''"nodev" and ${option "efiSupport"} to true for UEFI; if the host has another boot loader, set ''
+      + "${option "enable"} to false"
     )
     ++ lib.optional (lib.length entries > 1) (
       "${option "mirroredBoots"} has ${toString (lib.length entries)} entries, but an image is one disk with "
@@ -250,8 +252,8 @@ in
           + "boot.loader.efi.canTouchEfiVariables, by which the machine gets a boot entry of its own"
         )
     ++ lib.optional (cfg.useOSProber or false) (
-      "${option "useOSProber"} is true, but other systems are not looked for ${onlyThere}; its menu has them "
-      + "after the first nixos-rebuild"
+      "${option "useOSProber"} does not look for other systems ${onlyThere}, whose menu has them after its "
+      + "first nixos-rebuild"
     )
     ++ lib.optional (cfg.extraInstallCommands or "" != "") (
       "${option "extraInstallCommands"} do not run ${onlyThere}; set sane.image.files to what the first boot "

@@ -56,7 +56,7 @@ let
           zfs ? null,
         }:
         pkgs.writeText (lib.concatStringsSep "-" (
-          [ "grub" ] ++ lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with${zfs}" ++ [ "2.12" ]
+          [ "grub" ] ++ lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with-${baseNameOf zfs}" ++ [ "2.12" ]
         )) ""
         // {
           pname = "grub";
