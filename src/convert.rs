@@ -1,7 +1,7 @@
-//! An image that exists, whoever made it, in another form.
+//! Writes an image that exists in another form. Any program may have made the image.
 //!
-//! [`Original::open`] takes whatever the commands that look into images take, and a disk besides on which there is nothing
-//! known: then all of it is contents. The bytes of the new file depend on nothing but the disk in the old one.
+//! [`Original::open`] takes every image that the commands that look into images take. It also takes any other disk;
+//! then all of it counts as contents. The bytes of the new file depend only on the disk in the old one.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! Bytes that the kernel and udev write as a backslash and digits, so that a space does not end a field. Pure.
+//! Decodes bytes that the kernel and udev write as a backslash and digits. They do so because a space would end a
+//! field. Pure.
 
 /// What `/proc` and fstab(5) mean: `\040` is a space.
 pub(crate) fn octal(text: &[u8]) -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! Doors to readers of text that have no other: for `fuzz/` and the replay of what it found, no part of the interface.
+//! Makes internal readers of text public for `fuzz/` and for the replay of what fuzzing found. Not part of the
+//! interface.
 
 use crate::inspect::BootReport;
 use crate::read::FileSystem;

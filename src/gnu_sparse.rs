@@ -1,7 +1,7 @@
-//! Files with holes in a tar: GNU tar's own old format for them, which bsdtar, libarchive and Google read as well.
+//! Files with holes in a tar, in GNU tar's own old format. bsdtar, libarchive and Google read it, too.
 //!
-//! The header has the first four pieces of the file that are there, and the file's true size; further pieces stand in
-//! blocks of 21 after it. Source: "Basic Tar Format" and "Storing Sparse Files" in the manual of GNU tar.
+//! The header has the first four pieces of data, and the real size of the file. Further pieces stand in blocks of 21
+//! after it. Source: "Basic Tar Format" and "Storing Sparse Files" in the manual of GNU tar.
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 

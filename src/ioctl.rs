@@ -1,5 +1,5 @@
-//! What only an ioctl can do: to let two files share extents, to discard a range of a block device, and to have the kernel
-//! read a partition table again. The one file with `unsafe` code.
+//! Things that only an ioctl can do: let two files share extents, discard a range of a block device, and make the
+//! kernel read a partition table again. This is the only file with `unsafe` code.
 #![allow(unsafe_code, reason = "rustix has no safe call for these ioctls")]
 
 use std::fs::File;

@@ -1,7 +1,6 @@
 //! Turns a NixOS system closure into a bootable disk image, without root, a VM, a loop device or mkfs.
 //!
-//! The modules stand in the order in which data passes through them; a module uses only what stands
-//! above it:
+//! The list has the modules in the order in which data passes through them. A module uses only modules above it:
 //!
 //! ```text
 //! spec.json ─ spec ─▶ Spec                what the user asked for, typed and checked
@@ -14,7 +13,7 @@
 //! ImageMap + metadata + files of the closure ─ formats, copy ─▶ <name>.img, .img.zst, .qcow2, … + layout.json
 //! ```
 //!
-//! The way back has its own modules: whoever looks into an image needs nothing of how it was made.
+//! Other modules look into images. They do not depend on the modules that make images.
 //!
 //! ```text
 //! file ─ container ─▶ the disk in a zst, qcow2, VMDK, VHD or VHDX; a raw image is its own disk
@@ -30,8 +29,8 @@
 //! image ─ vm ─▶ QEMU's command line        that boots it
 //! ```
 //!
-//! Contents of files go to their final offsets in parallel, once. What a btrfs writes of its metadata depends on them, so
-//! that its raw image is written first, and is the source of all other forms.
+//! The contents of files are written to their final offsets in parallel, once. The metadata of a btrfs depends on the
+//! contents. So its raw image is written first, and all other forms are made from that.
 //!
 //! # From Rust
 //!
@@ -109,7 +108,7 @@
 //!     println!("{}: {} bytes", built.path.display(), built.size);
 //! }
 //!
-//! // Images of any form, whoever made them.
+//! // Images of any form, made by any program.
 //! let image = Image::open(&out.join("nixos.qcow2"))?;
 //! let boot = image.find(&PartName::Boot)?.open()?;
 //! let mut text = [0; 100];
@@ -132,8 +131,8 @@
 //!
 //! # The order of the modules
 //!
-//! [`build`] runs these stages in order. [`units`], [`times`], [`progress`], [`output`], [`pe`], [`store`], [`mounts`] and
-//! [`read`] are the vocabulary of all.
+//! [`build`] runs these stages in order. Every module may use [`units`], [`times`], [`progress`], [`output`], [`pe`],
+//! [`store`], [`mounts`] and [`read`].
 
 pub mod units;
 

@@ -1,8 +1,8 @@
-//! What every byte of a disk is, before one of them is read: the image as a function. Pure.
+//! The use of every byte of a disk, before a byte is read. Pure.
 //!
-//! Whoever lays out a part of a disk tells its ranges here, and whatever leaves the program asks here. Zeros and free
-//! space are two things: zeros are read by somebody, so that a used device must get them; nobody reads what is free before
-//! writing it.
+//! The code that lays out a part of a disk enters its ranges here. The code that writes files and devices asks here.
+//! Zeros and free space are different. Zeros are read by somebody, so a used device must get them. Free space is not
+//! read before it is written.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Where a path of the running system lies: on which filesystem of the image, and where in it. Pure.
+//! Finds the place of a path of the running system: the filesystem of the image, and the place in it. Pure.
 
 use std::path::{Path, PathBuf};
 

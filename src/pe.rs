@@ -1,6 +1,6 @@
-//! Programs for UEFI: the headers of a PE file. Facts are from Microsoft's "PE Format".
+//! Programs for UEFI: the headers of a PE file. Source: Microsoft's "PE Format".
 //!
-//! Stands above the whole pipeline: what is laid out and what is read is judged by the same.
+//! Every module may use this, so that the code that lays out and the code that reads judge programs by the same rules.
 
 /// Bytes of a section's header.
 pub const HEADER: usize = 40;

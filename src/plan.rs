@@ -1,6 +1,6 @@
-//! The plan of the whole image: what will be where, before a byte is written. Pure.
+//! The plan of the whole image: the place of everything, before a byte is written. Pure.
 //!
-//! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image;
+//! An [`ImagePlan`] is what `sane-image plan` prints and what `layout.json` records beside the image.
 //! `docs/reference/layout-json.md` describes the keys.
 
 use serde::{Serialize, Serializer};
@@ -14,11 +14,11 @@ use crate::btrfs;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
-use crate::identity::{Identities, Identity};
+use crate::identity::{BIOS_BOOT, Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
-use crate::units::{ByteOffset, PageSize, SectorSize, nearest_multiples};
+use crate::units::{ByteOffset, MIB, PageSize, SectorSize, nearest_multiples};
 use crate::vfat::VfatLayout;
 
 mod rest;
@@ -28,6 +28,10 @@ mod room;
 pub const VERSION: u32 = 1;
 /// UEFI specification 2.10, section 5.3.3: EFI System partition.
 const TYPE_ESP: Uuid = uuid::uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+/// GRUB manual 2.12, section 3.4 "BIOS installation".
+const TYPE_BIOS_BOOT: Uuid = uuid::uuid!("21686148-6449-6e6f-744e-656564454649");
+/// The size in bytes of the partition that has it: more than ten times what boot code takes.
+const BIOS_BOOT_SIZE: u64 = MIB;
 /// Discoverable Partitions Specification: generic Linux data.
 const TYPE_LINUX: Uuid = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
 
@@ -66,7 +70,9 @@ pub enum PlanError {
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The ESP, mounted at `/boot`.
+    /// What the boot code of the MBR loads, where a BIOS starts it.
+    BiosBoot,
+    /// The ESP.
     Boot,
     /// The filesystem that holds the store.
     Nix,
@@ -77,6 +83,7 @@ pub enum Role {
 impl Serialize for Role {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
+            Self::BiosBoot => "biosBoot",
             Self::Boot => "boot",
             Self::Nix => "nix",
             Self::Extra(_) => "extra",
@@ -180,13 +187,16 @@ pub struct ImagePlan {
     pub private_files: bool,
     /// In the order of the disk; the nix filesystem is the last.
     pub partitions: Vec<Partition>,
-    /// For how much more the ESP has room.
-    pub boot: BootRoom,
+    /// For how much more the ESP has room; `null` if there is none.
+    pub boot: Option<BootRoom>,
     /// Every store path, sorted.
     pub store_paths: Vec<StorePathRange>,
     /// The partition table in its own terms.
     #[serde(skip)]
     pub gpt: GptLayout,
+    /// What the BIOS boot partition starts with; empty if there is none.
+    #[serde(skip)]
+    pub bios_boot: Vec<u8>,
 }
 
 /// A tree together with its layout.
@@ -258,8 +268,8 @@ impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
 
 /// What is to be put onto a disk.
 pub struct Contents<'a> {
-    /// The ESP.
-    pub boot: Laid<'a, VfatLayout>,
+    /// The ESP, if there is one.
+    pub esp: Option<Laid<'a, VfatLayout>>,
     /// The filesystem of the store.
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of the partition of the store.
@@ -273,10 +283,7 @@ pub struct Contents<'a> {
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
     let roles = roles(spec);
-    let sizes = Sizes { boot: contents.boot.layout.size(), nix: contents.nix_size, extra: contents.extra };
-    let requests: Vec<_> = roles.iter().map(|&role| request(role, spec, identities, &sizes)).collect();
-    let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
-    let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
+    let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
     let gpt = with_hybrid(gpt, spec, &roles)?;
     let planned = roles.iter().zip(&gpt.partitions);
     let partitions: Vec<_> = planned
@@ -294,12 +301,24 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
         sector_size: spec.sector_size.bytes(),
         disk_guid: gpt.disk_guid,
         entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
-        boot: BootRoom::new(&contents.boot),
+        boot: contents.esp.as_ref().map(BootRoom::new),
         private_files: contents.private_files,
         partitions,
         store_paths,
         gpt,
+        bios_boot: Vec::new(),
     })
+}
+
+/// The partition table.
+fn table(spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> Result<GptLayout, GptError> {
+    let requests: Vec<_> = roles(spec).into_iter().map(|role| request(role, spec, identities, sizes)).collect();
+    GptLayout::new(spec.sector_size, spec.extra_gpt_padding, spec.first_part_gap, identities.disk, &requests)
+}
+
+/// The number in the table, from 1, of the partition with this role, if there is one.
+pub fn number(spec: &Spec, role: Role) -> Option<u32> {
+    (1..).zip(roles(spec)).find_map(|(number, other)| (other == role).then_some(number))
 }
 
 /// The partitions in the order of the disk.
@@ -308,8 +327,8 @@ fn roles(spec: &Spec) -> Vec<Role> {
         let extra = spec.extra_partitions.iter().enumerate().filter(move |(_, extra)| extra.place == place);
         extra.map(|(index, _)| Role::Extra(index))
     };
-    let before = extra(Place::BeforeBoot).chain([Role::Boot]);
-    before.chain(extra(Place::AfterBoot)).chain([Role::Nix]).collect()
+    let boot = spec.boots_by_bios().then_some(Role::BiosBoot).into_iter().chain(spec.esp.as_ref().map(|_| Role::Boot));
+    extra(Place::BeforeBoot).chain(boot).chain(extra(Place::AfterBoot)).chain([Role::Nix]).collect()
 }
 
 fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result<GptLayout, GptError> {
@@ -337,9 +356,8 @@ impl ImagePlan {
     }
 }
 
-/// The sizes of all partitions in bytes.
+/// The sizes in bytes of the partitions that have none in the spec.
 struct Sizes<'a> {
-    boot: u64,
     nix: u64,
     /// In the order of the spec.
     extra: &'a [u64],
@@ -347,7 +365,17 @@ struct Sizes<'a> {
 
 fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> PartitionRequest {
     match role {
-        Role::Boot => of_filesystem(&identities.boot, TYPE_ESP, sizes.boot),
+        Role::BiosBoot => PartitionRequest {
+            name: BIOS_BOOT.to_owned(),
+            type_guid: TYPE_BIOS_BOOT,
+            guid: identities.bios_boot,
+            size: BIOS_BOOT_SIZE,
+            attributes: 0,
+        },
+        Role::Boot => {
+            let esp = identities.esp.as_ref().expect("there is a role for the ESP that there is");
+            of_filesystem(esp, TYPE_ESP, spec.boot_part_size)
+        }
         Role::Nix => of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix),
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
@@ -368,21 +396,21 @@ fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> Parti
 }
 
 fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Option<Filesystem> {
-    let (boot, nix) = (&identities.boot, &identities.nix);
-    let Laid { tree, layout } = &contents.boot;
     match role {
         Role::Boot => {
-            let uuid = FsUuid::VolumeId(boot.filesystem);
-            Some(describe(&spec.boot, uuid, &boot.label, layout.free_bytes(), tree))
+            let (esp, Laid { tree, layout }) = (identities.esp.as_ref()?, contents.esp.as_ref()?);
+            let uuid = FsUuid::VolumeId(esp.filesystem);
+            Some(describe(spec.esp.as_ref()?, uuid, &esp.label, layout.free_bytes(), tree))
         }
         Role::Nix => {
+            let nix = &identities.nix;
             let uuid = FsUuid::Uuid(nix.filesystem);
             // Contents that are yet to be compressed may need more than there is.
             let over = contents.nix.size().saturating_sub(contents.nix_size);
             let free = contents.nix.free_bytes().saturating_sub(over);
             Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
-        Role::Extra(_) => None,
+        Role::BiosBoot | Role::Extra(_) => None,
     }
 }
 

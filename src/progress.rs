@@ -1,7 +1,7 @@
 //! How the library reports progress, and how a caller stops it.
 //!
-//! Stands above the whole pipeline. The library never prints: `cli/` implements [`Progress`] with bars
-//! or plain lines, tests with [`Silent`].
+//! Every module may use this. The library never prints: `cli/` implements [`Progress`] with bars or plain lines, tests
+//! with [`Silent`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,10 @@
 //! The JSON spec: what the user asked for, typed and checked.
 //!
-//! The first step of the pipeline; pure, no I/O. The NixOS module writes the spec, [`parse`] reads
-//! it. Nothing after this module sees JSON, an unchecked size or a device's path. All mistakes of a
-//! spec are told at once, each with the JSON path at which it stands and what to set instead.
+//! This is the first step of the pipeline; pure, no I/O. The NixOS module writes the spec, [`parse`] reads it. No later
+//! module sees JSON, an unchecked size or the path of a device. All mistakes of a spec are reported at once, each with
+//! its JSON path and what to set instead.
 
+mod boot;
 mod btrfs;
 mod device;
 mod fields;
@@ -99,8 +100,11 @@ pub struct Spec {
     pub toplevel: StorePath,
     /// The directory that holds `store-paths` and `registration`; absolute.
     pub closure_info: PathBuf,
-    /// The ESP, mounted at `/boot`.
-    pub boot: FileSystem,
+    /// The ESP, if there is one.
+    pub esp: Option<FileSystem>,
+    /// Where in the image `/boot` is: the ESP itself, or a directory of [`Spec::nix`]. `None` if it is not in the image, and
+    /// nothing is to be there.
+    pub boot: Option<Location>,
     /// The filesystem that holds the store.
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
@@ -126,7 +130,7 @@ pub struct Spec {
     pub extra_gpt_padding: u64,
     /// Bytes that stay unallocated before the first partition.
     pub first_part_gap: u64,
-    /// The size of the ESP in bytes; not zero.
+    /// The size of the ESP in bytes, if there is one; not zero.
     pub boot_part_size: u64,
     /// Bytes to be free in [`Spec::nix`].
     pub nix_free_space: u64,
@@ -152,6 +156,11 @@ impl Spec {
     /// The parts of the filesystem of the store that are the store's.
     pub fn reserved(&self) -> Reserved {
         reserved(self.btrfs.as_ref(), &self.store_in_nix)
+    }
+
+    /// Whether a BIOS is to start the image, so that it has boot code and a partition for what that loads.
+    pub fn boots_by_bios(&self) -> bool {
+        false
     }
 
     /// Checks what only the closure can tell: that it holds the system to boot.
@@ -204,9 +213,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     });
     let closure_info = top.required("closureInfo", "the path of a pkgs.closureInfo", validate::absolute_path);
 
+    let esp_mount_point = read_esp_mount_point(&mut top);
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
-    let mounts = match (entries, &store_dir) {
-        (Some(entries), Some(store_dir)) => file_system::read_all(entries, store_dir, &mut top),
+    let mounts = match (entries, &store_dir, &esp_mount_point) {
+        (Some(entries), Some(store_dir), Some(esp)) => {
+            file_system::read_all(entries, store_dir, esp.as_deref(), &mut top)
+        }
         _ => Mounts::default(),
     };
     let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
@@ -226,6 +238,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
+    let fills_boot =
+        populate_cmd.iter().flatten().next().is_some() || extra_boot_files.iter().flatten().next().is_some();
+    let boot = boot::find(&mounts, fills_boot, &mut top);
+    let wants_esp =
+        boot::Wants { systemd_boot: systemd_boot.iter().flatten().next().is_some(), hybrid: hybrid_mbr.as_deref() };
+    boot::check_esp(esp_mount_point.as_ref(), &wants_esp, &mut top);
     top.finish();
 
     let (_, store) = place?;
@@ -235,7 +253,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         closure_info: closure_info?,
         store_in_nix: store_in_nix?.to_owned(),
         store_dir: store.clone(),
-        boot: mounts.boot?,
+        esp: mounts.esp?,
+        boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
         populate_cmd: populate_cmd?,
@@ -254,6 +273,14 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         hybrid_mbr: hybrid_mbr?,
         install_bootloader: install_bootloader?,
         warnings: mounts.warnings,
+    })
+}
+
+/// Where the ESP is mounted, if there is to be one.
+fn read_esp_mount_point(top: &mut Object<'_>) -> Option<Option<PathBuf>> {
+    let default = Some(file_system::BOOT.to_owned());
+    top.optional("efiSysMountPoint", "the mount point of the ESP, or null for none", default, |path: Option<String>| {
+        path.map(validate::absolute_path).transpose()
     })
 }
 

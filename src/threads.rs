@@ -1,5 +1,5 @@
-//! Runs work on several threads: at most as many as there is work for. If the system gives none, the calling thread
-//! does everything.
+//! Runs work on several threads, but on no more than there is work for. If the system gives no thread, the calling
+//! thread does everything.
 
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;

@@ -1,6 +1,7 @@
-//! The four times of a file, as the trees of files carry them.
+//! The four times of a file, as trees of files carry them.
 //!
-//! Everything that a build makes has [`Times::STORE`]; files that come from an image keep the times that they had there.
+//! Everything that a build makes has [`Times::STORE`]. Files that come from an image keep the times that they had
+//! there.
 
 /// A moment, as far as filesystems tell one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Address spaces as types, so that a byte offset is never taken for a sector number.
 //!
-//! Stands above the whole pipeline: every module may use it. All arithmetic is checked.
+//! Every module may use this. All arithmetic is checked.
 
 use std::fmt;
 

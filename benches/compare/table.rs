@@ -9,13 +9,16 @@ pub(super) fn print(rows: &[Row<'_>], hash: bool) {
     let Some(ours) = rows.first() else { return };
     let with_hash = |run: &Run| run.build + run.hash;
     let (head, rule) = if hash { (" with SHA-256 s | ratio |", "---:|---:|") } else { ("", "") };
-    println!("\n| | median s | least – most s | ratio | takes MB |{head}\n|---|---:|---:|---:|---:|{rule}");
+    println!(
+        "\n| | median s | least – most s | ratio | processor s | takes MB |{head}\n|---|---:|---:|---:|---:|---:|{rule}"
+    );
     for Row { candidate, runs } in rows {
         let build = Spread::of(runs, |run| run.build);
         let taken = runs.iter().map(|run| run.taken).max().unwrap_or_default() / 1_000_000;
         let ratio = build.median / Spread::of(&ours.runs, |run| run.build).median;
         print!("| {} | {:.2} | {:.2} – {:.2} ", candidate.name, build.median, build.least, build.most);
-        print!("| {ratio:.2} | {taken} |");
+        let processor = Spread::of(runs, |run| run.processor).median;
+        print!("| {ratio:.2} | {processor:.2} | {taken} |");
         if hash {
             let [this, ours] = [runs, &ours.runs].map(|runs| Spread::of(runs, with_hash).median);
             print!(" {this:.2} | {:.2} |", this / ours);

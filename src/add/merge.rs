@@ -1,4 +1,4 @@
-//! Reads the tree of a filesystem that exists, and lays files over it.
+//! Reads the tree of a filesystem that exists, and adds files to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

@@ -1,8 +1,8 @@
-//! Lays files over an image that exists: its filesystems are read, laid out again with what is new, and written to a
-//! new image; all else is copied as it is.
+//! Adds files to an image that exists. The filesystems that get files are read, laid out again with the new files, and
+//! written to a new image. Everything else is copied as it is.
 //!
-//! Only filesystems that get files are laid out again. The last partition of the disk grows by what it gets, so that as
-//! much is free as before; any other has to have the room. The old image is never written to.
+//! The last partition of the disk grows by the size of its new files, so that it has as much free space as before. Any
+//! other partition must have enough free space. The old image is never written to.
 
 use std::ops::Range;
 use std::path::Path;

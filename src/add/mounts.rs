@@ -1,4 +1,5 @@
-//! Where the host of an image mounts what, as the image itself tells: by the fstab of the system that it boots.
+//! Where the host of an image mounts its filesystems. The image itself says so: by the fstab of the system that it
+//! boots.
 //!
 //! ```text
 //! default boot entry ─ init= ─▶ system ─ etc/fstab ─▶ lines ─ names of partitions ─▶ MountTable

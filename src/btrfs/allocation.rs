@@ -1,4 +1,4 @@
-//! The items that say what is used: extents and block groups, free space, checksums of data. Pure.
+//! The items that say what is in use: extents and block groups, free space, checksums of data. Pure.
 //!
 //! Source: "Btrfs on-disk format", sections on the extent tree, the free space tree and the checksum tree.
 

@@ -1,10 +1,10 @@
-//! Compresses units of contents into streams that the kernel reads back.
+//! Compresses units of contents into streams that the kernel can read.
 //!
 //! Source: btrfs(5), section on compression; "Btrfs on-disk format", section on file extents; for LZO the head of that
 //! section and the kernel's `Documentation/staging/lzo.rst` for the stream itself. A unit is stored compressed only if
-//! that saves at least a sector, or lets the whole file stand in its leaf; this is the kernel's rule. The kernel also
-//! gives up on the rest of a file whose start does not compress; here every unit is judged by itself, as under
-//! `compress-force`, so that a unit's bytes depend on nothing but the unit.
+//! that saves at least a sector, or if then the whole file fits in its leaf. This is the kernel's rule, too. But the
+//! kernel stops compressing a file whose start does not become smaller. Here every unit is judged by itself, as with
+//! `compress-force`. So the bytes of a unit depend only on the unit.
 
 use flate2::{Compress, FlushCompress, Status};
 use lzokay::compress::{Dict, compress_no_alloc, compress_worst_size};

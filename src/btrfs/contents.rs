@@ -1,4 +1,5 @@
-//! The contents of the regular files, as jobs for `copy`; and what is learnt of them on their way.
+//! The contents of the regular files, as jobs for `copy`; and what the metadata needs of their bytes: checksums and
+//! small files.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};

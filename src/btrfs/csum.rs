@@ -1,4 +1,4 @@
-//! crc32c in the two ways that btrfs uses it: over blocks, and over names.
+//! crc32c as btrfs uses it: for blocks and for names.
 //!
 //! Source: "Btrfs on-disk format", sections on checksums and on directory items.
 

@@ -1,8 +1,8 @@
 //! The items of a subvolume's tree: inodes, names, and where contents are. Pure.
 //!
-//! Source: "Btrfs on-disk format", sections on inodes, directory items and file extents. A node's inode follows from its
-//! place in the tree. Every inode has one name, and directories always count one link, however many subdirectories
-//! they have; so no number of links can be too large here.
+//! Source: "Btrfs on-disk format", sections on inodes, directory items and file extents. The number of an inode follows
+//! from the place of its node in the tree. Every inode has one name. A directory always counts one link, however many
+//! subdirectories it has. So no number of links can be too large here.
 
 use zerocopy::IntoBytes;
 

@@ -1,8 +1,8 @@
 //! Decides every block of the filesystem, before a byte of metadata is written. Pure.
 //!
-//! Contents are placed first ([`Placement`]). What the trees of files and of checksums hold follows from that, and so
-//! does how many nodes they have. The trees that describe the chunks and the trees themselves come last: their
-//! numbers of nodes depend on each other, so they are counted until all have the room that they need.
+//! Contents are placed first ([`Placement`]). From that follows what the trees of files and of checksums hold, and how
+//! many nodes they have. The trees that describe the chunks and the trees themselves come last. Their numbers of nodes
+//! depend on each other, so they are counted again until every tree has enough room.
 
 use thiserror::Error;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! The contents of the regular files as jobs that compress them, and place what that leaves.
+//! The contents of the regular files, as jobs that compress them and place the result.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Where the contents of each file are: in the file's own items, or in extents of the data chunks. Pure.
+//! The place of the contents of each file: in the items of the file, or in extents of the data chunks. Pure.
 
 use super::LogicalAddress;
 use super::format::SECTOR_SIZE;

@@ -1,8 +1,8 @@
-//! Where chunks lie, and how the contents of files fill those for data.
+//! Where chunks lie, and how the contents of files fill the data chunks.
 //!
-//! Every chunk's logical address is the place of its first copy in the partition. The start of the partition is the
-//! same in every image; data chunks follow, all of one length, of which only the last is cut short; so data can be
-//! given its place before it is known how much there will be. The rest of the metadata, and what is not
+//! The logical address of every chunk is the place of its first copy in the partition. The start of the partition is
+//! the same in every image. The data chunks follow. All have one length, only the last one is cut short. So data can be
+//! given its place before it is known how much data there will be. The rest of the metadata, and the space that is not
 //! allocated, come last. Pure.
 
 use super::LogicalAddress;

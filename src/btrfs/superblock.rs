@@ -1,4 +1,4 @@
-//! The superblock, from which a reader finds everything else. Pure.
+//! The superblock. A reader finds everything else from it. Pure.
 //!
 //! Source: "Btrfs on-disk format", section on the superblock.
 

@@ -1,6 +1,7 @@
-//! The subvolumes of a filesystem, and where each is in another. Pure.
+//! The subvolumes of a filesystem, and the place of each in another one. Pure.
 //!
-//! All files of a filesystem are one tree, in which a subvolume is a directory with all below it but other subvolumes.
+//! All files of a filesystem are one tree. In this tree a subvolume is a directory with everything below it, except
+//! other subvolumes.
 
 use std::ffi::OsStr;
 

@@ -1,8 +1,8 @@
 //! Runs the boot loader's installer: in a rehearsal before the store is copied, and on the finished image.
 //!
-//! The rehearsal's image is as large as the real one, has its partition table and its ESP, and holes for all else. What
-//! the script writes there shows by comparison: into gaps and boot code it may, anything else is refused. The rehearsed
-//! image is kept to the end, as the record of what the real run has to write.
+//! The image of the rehearsal is as large as the real one. It has the partition table and the ESP of the real one, and
+//! holes everywhere else. A comparison shows what the script writes there. It may write into gaps and boot code;
+//! anything else is refused. The rehearsed image is kept to the end, as the record of what the real run must write.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

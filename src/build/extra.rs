@@ -1,4 +1,4 @@
-//! The partitions beside the ESP and the nix filesystem: bytes that are copied as they are, and swap areas.
+//! The partitions besides the ESP and the nix filesystem: bytes that are copied as they are, and swap areas.
 
 use std::fs::File;
 use std::ops::Range;

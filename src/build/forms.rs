@@ -1,4 +1,4 @@
-//! What is made of a plan in one run: files of one or more forms that all hold the same disk.
+//! What one run makes of a plan: files of one or more forms that all hold the same disk.
 
 use std::io::Write;
 

@@ -1,7 +1,8 @@
-//! What every byte of the planned disk is.
+//! The use of every byte of the planned disk.
 
+use super::Prepared;
+use super::esp::EspPart;
 use super::extra::ExtraParts;
-use super::{BootPart, Prepared};
 use crate::disk::gpt::GptLayout;
 use crate::disk::protected::{self, Purpose};
 use crate::map::{Held, ImageMap, MapBuilder};
@@ -31,7 +32,8 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
         map.add(start..end.min(start + ENDS), Held::Zeros);
         map.add(start.max(end.saturating_sub(ENDS))..end, Held::Zeros);
         match partition.role {
-            Role::Boot => map.add_moved(&prepared.boot.map(), start),
+            Role::BiosBoot => map.add(start..start + plan.bios_boot.len() as u64, Held::Metadata),
+            Role::Boot => prepared.esp.iter().for_each(|esp| map.add_moved(&esp.map(), start)),
             Role::Nix => map.add_moved(&prepared.nix.map(), start),
             Role::Extra(index) => extra(&prepared.extra, index, partition, &mut map),
         }
@@ -62,8 +64,8 @@ fn extra(parts: &ExtraParts, index: usize, partition: &Partition, map: &mut MapB
     }
 }
 
-impl BootPart {
+impl EspPart {
     fn map(&self) -> MapBuilder {
-        vfat::map::map(&self.layout, &self.boot.tree)
+        vfat::map::map(&self.layout, &self.tree)
     }
 }

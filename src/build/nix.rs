@@ -1,4 +1,4 @@
-//! The filesystem that holds the store, in the format that the spec asks for.
+//! The filesystem that holds the store, in the format that the spec names.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

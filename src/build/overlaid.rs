@@ -1,4 +1,4 @@
-//! A disk on which a few ranges come from a file: what an installer has written in its rehearsal.
+//! A disk with a few ranges that come from a file: those that an installer wrote in its rehearsal.
 
 use std::fs::File;
 use std::ops::Range;

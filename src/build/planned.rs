@@ -1,8 +1,8 @@
-//! The disk of a plan as a [`Source`]: its bytes come from the layouts and from the files of the closure, at any place,
-//! without an image of it.
+//! The disk of a plan as a [`Source`]. Its bytes come from the layouts and from the files of the closure. They can be
+//! read at any place, and no image is needed.
 //!
-//! All metadata is made once and kept in memory, some hundred bytes for each file. The contents of files are read where
-//! and when they are asked for.
+//! All metadata is made once and kept in memory, a few hundred bytes for each file. The contents of files are read when
+//! they are asked for.
 
 use std::fs::File;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::extra::swap_pages;
 use super::map::{self, Gaps};
 use super::nix::Ext4Part;
-use super::{BootPart, BuildError, Context, Prepared};
+use super::{BuildError, Context, Prepared, bios_boot};
 use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, Summary, WantedAt};
 use crate::disk::gpt;
 use crate::disk::memory::Memory;
@@ -38,18 +38,22 @@ pub(super) fn with<T>(
 ) -> Result<T, BuildError> {
     let plan = &prepared.plan;
     let start = |role| plan.partitions.iter().find(|part| part.role == role).map_or(0, |part| part.offset);
-    let [boot_start, nix_start] = [Role::Boot, Role::Nix].map(|role| ByteOffset(start(role)));
+    let [esp_start, nix_start] = [Role::Boot, Role::Nix].map(|role| ByteOffset(start(role)));
     let metadata = Memory::default();
     gpt::write(&plan.gpt, &mut Region::in_memory(&metadata, ByteOffset(0), plan.size)?)?;
     swap_pages(&plan.partitions).for_each(|(at, page)| metadata.write(at, &page));
-    let BootPart { boot, layout } = &prepared.boot;
-    let mut region = Region::in_memory(&metadata, boot_start, layout.size())?;
-    vfat::write_structures(layout, &boot.tree, &mut region, context.cancel)?;
+    bios_boot(plan).into_iter().for_each(|(at, bytes)| metadata.write(at, bytes));
+    let esp = prepared.esp.as_ref();
+    if let Some(esp) = esp {
+        let mut region = Region::in_memory(&metadata, esp_start, esp.layout.size())?;
+        vfat::write_structures(&esp.layout, &esp.tree, &mut region, context.cancel)?;
+    }
     nix.write_metadata(&metadata, nix_start, context.cancel)?;
-    let boot = vfat::contents::Contents::new(layout, &boot.tree, boot_start);
+    let esp = esp.map(|esp| vfat::contents::Contents::new(&esp.layout, &esp.tree, esp_start));
     let extra = prepared.extra.files(&plan.partitions);
     let nix = nix.contents(nix_start);
-    let parts = vec![PartFiles::new(&boot, false), PartFiles::new(&extra, true), PartFiles::new(&nix, true)];
+    let on_pages = [PartFiles::new(&extra, true), PartFiles::new(&nix, true)];
+    let parts = esp.iter().map(|esp| PartFiles::new(esp, false)).chain(on_pages).collect();
     see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata: &metadata, parts })
 }
 

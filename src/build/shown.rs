@@ -1,4 +1,5 @@
-//! The disk of a spec, shown to whoever takes its bytes elsewhere: with no image of it, as far as that goes.
+//! The disk of a spec, for callers that write its bytes somewhere else. An image of it is made only if there is no
+//! other way.
 
 use std::fs::File;
 use std::io::Write;
@@ -75,8 +76,9 @@ fn show_planned<T>(
     let plan = &prepared.plan;
     let outputs = Outputs::open(scratch.path(), &plan.name, &Forms::default(), context.options.privacy())?;
     outputs.image().set_len(plan.size)?;
-    for boot in plan.partitions.iter().filter(|partition| partition.role == Role::Boot) {
-        prepared.boot.write(outputs.image().file(), ByteOffset(boot.offset), context)?;
+    let esp = plan.partitions.iter().find(|partition| partition.role == Role::Boot);
+    if let Some((place, esp)) = esp.zip(prepared.esp.as_ref()) {
+        esp.write(outputs.image().file(), ByteOffset(place.offset), context)?;
     }
     let installer = Installer::rehearse(script, plan, &outputs, context)?;
     let (rehearsed, written) = installer.rehearsed();

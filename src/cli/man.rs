@@ -1,4 +1,4 @@
-//! Man pages, made of the same texts as `--help`.
+//! Man pages, made from the same texts as `--help`.
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};

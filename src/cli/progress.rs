@@ -1,4 +1,5 @@
-//! Progress for people: a bar on a terminal, a plain line every few seconds elsewhere, as in a Nix build log.
+//! Progress for people: a bar on a terminal; elsewhere, such as in the log of a Nix build, a plain line every few
+//! seconds.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Mutex;

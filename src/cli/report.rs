@@ -1,4 +1,4 @@
-//! Results, on standard output.
+//! Prints results to standard output.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -116,6 +116,7 @@ fn partition_line(out: &mut impl Write, built: &Built, elapsed: Duration) -> Res
 
 fn describe(partition: &Partition, plan: &ImagePlan) -> String {
     let role = match partition.role {
+        Role::BiosBoot => "bios:",
         Role::Boot => "boot:",
         Role::Nix => "nix: ",
         Role::Extra(_) => "also:",
@@ -125,7 +126,7 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
         let swap = partition.swap.as_ref().map(|swap| format!(" swap, label {:?}, UUID {}", swap.label, swap.uuid));
         return format!("{start}{}, {:?}", swap.unwrap_or_default(), partition.name);
     };
-    let room = match plan.boot.for_people() {
+    let room = match plan.boot.and_then(|boot| boot.for_people()) {
         Some(generations) if partition.role == Role::Boot => {
             format!(" (room for {} more generations)", HumanCount(generations))
         }

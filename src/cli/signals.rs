@@ -1,4 +1,4 @@
-//! Signals of commands that must not be left half-way. All others keep what a signal does by itself: it ends them at once.
+//! Signals for commands that must not be stopped half-way. All other commands are ended by a signal at once.
 
 use std::fs;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Standard output as the place for an image.
+//! Writes an image to standard output.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal};

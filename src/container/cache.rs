@@ -1,7 +1,7 @@
-//! Units of a container that were unpacked: compressed clusters, grains and frames.
+//! Keeps units of a container that were unpacked: compressed clusters, grains and frames.
 //!
-//! Threads that want different units do not wait for each other, but for the moment of a look-up; those that want the
-//! same one wait for the first, which unpacks it.
+//! Threads that want different units wait for each other only during a look-up. Of threads that want the same unit, the
+//! first one unpacks it, and the others wait.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

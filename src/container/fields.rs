@@ -1,4 +1,4 @@
-//! Numbers in headers and tables, of either byte order.
+//! Reads numbers in headers and tables, of either byte order.
 
 /// The 16 bits at `at`, little end first, or 0 past the end.
 pub(crate) fn le16(bytes: &[u8], at: usize) -> u16 {

@@ -1,4 +1,4 @@
-//! A disk whose bytes lie in a file by a map: what all forms have in common once their tables are understood.
+//! A disk whose bytes lie in a file as a map says. All forms use this once their tables are understood.
 
 use std::fmt;
 

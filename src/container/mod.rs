@@ -1,10 +1,10 @@
-//! Disks in containers: a file that is not the disk's bytes one after another but a form of them that hypervisors or
-//! archives use. Each form has a file here, which reads it and never writes.
+//! Disks in containers. A container is a file that does not have the disk's bytes one after another, but in a form that
+//! hypervisors or archives use. Each form has a file here, which only reads it.
 //!
-//! [`open`] tells by their magic which form a file has, and gives the disk in it as a [`Window`]. Nothing in a
-//! container is trusted. Its tables are read a page at a time, where a read needs them, and are not kept. So a container
-//! of any size takes the same memory: at most 64 MiB for what was unpacked last, 1 MiB for the index of a zst, and, for
-//! each thread that unpacks, one unit of at most 16 MiB and its packed bytes, at most 32 MiB.
+//! [`open`] recognises the form of a file by its magic number, and returns the disk in it as a [`Window`]. Nothing in a
+//! container is trusted. Its tables are read a page at a time when a read needs them, and are not kept. So a container
+//! of any size takes the same memory: at most 64 MiB for what was unpacked last, and 1 MiB for the index of a zst. Each
+//! thread that unpacks also takes one unit of at most 16 MiB, and its packed bytes of at most 32 MiB.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! qcow2, versions 2 and 3: the form of QEMU.
 //!
-//! Source: QEMU, docs/interop/qcow2.rst. A disk is clusters; a table of two levels tells of each where it is in the
-//! file, or that it is zeros. Snapshots that the file holds besides are not seen. Numbers have their big end first.
+//! Source: QEMU, docs/interop/qcow2.rst. A disk is divided into clusters. A table of two levels says where each cluster
+//! is in the file, or that it is zeros. Snapshots in the file are ignored. Numbers are big-endian.
 
 use super::fields::{be32, be64};
 use super::mapped::{Map, Packed, Piece, Place, joined};

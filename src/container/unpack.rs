@@ -1,4 +1,4 @@
-//! Compressed units of containers, each unpacked whole into its known length.
+//! Unpacks a compressed unit of a container. Its unpacked length is known beforehand.
 
 use std::ops::RangeInclusive;
 

@@ -1,8 +1,8 @@
 //! VHD: the form of Virtual PC, Azure and Xen; fixed and dynamic.
 //!
 //! Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0. A fixed disk is its bytes and a
-//! footer of 512 bytes. A dynamic one has a copy of the footer at its start, and a table that tells where blocks of the
-//! disk are, each behind a bit for each of its sectors. Numbers have their big end first.
+//! footer of 512 bytes. A dynamic disk has a copy of the footer at its start, and a table that says where the blocks of
+//! the disk are. Each block begins with one bit for each of its sectors. Numbers are big-endian.
 
 use super::fields::{be32, be64};
 use super::mapped::{Map, Piece, Place, joined};

@@ -1,8 +1,8 @@
 //! VHDX: the form of Hyper-V; fixed and dynamic.
 //!
-//! Source: Microsoft, [MS-VHDX]. Two headers, of which the newer right one counts; a table of regions; in one region
-//! what is known of the disk, in the other a table that tells where blocks of the disk are. Numbers have their little
-//! end first.
+//! Source: Microsoft, [MS-VHDX]. There are two headers; the newer one that is right counts. A table lists the regions.
+//! One region describes the disk. Another one has a table that says where the blocks of the disk are. Numbers are
+//! little-endian.
 
 use uuid::{Uuid, uuid};
 

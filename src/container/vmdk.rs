@@ -1,7 +1,8 @@
-//! VMDK: the form of VMware; monolithicSparse and streamOptimized, which are all in one file.
+//! VMDK: the form of VMware; monolithicSparse and streamOptimized, which keep everything in one file.
 //!
-//! Source: VMware, "Virtual Disk Format 5.0". A disk is grains. A directory tells where tables are, and these where the
-//! grains are; in streamOptimized ones each grain is compressed, behind a marker. Numbers have their little end first.
+//! Source: VMware, "Virtual Disk Format 5.0". A disk is divided into grains. A directory says where the tables are, and
+//! a table says where its grains are. In a streamOptimized file each grain is compressed and stands after a marker.
+//! Numbers are little-endian.
 
 use super::fields::{le16, le32, le64};
 use super::mapped::{Map, Packed, Piece, Place, joined};

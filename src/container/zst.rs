@@ -1,8 +1,8 @@
-//! zst: a raw image as zstd compresses it, in frames that a seek table lists.
+//! zst: a raw image, compressed by zstd in frames that a seek table lists.
 //!
 //! Source: RFC 8878 and "Zstandard Seekable Format", version 0.1.0, of contrib/seekable_format. The table is a
-//! skippable frame at the end of the file: for each frame its length there, its length on the disk, and perhaps a
-//! checksum, which is not looked at, as frames have their own. Numbers have their little end first.
+//! skippable frame at the end of the file. For each frame it has the length in the file, the length on the disk, and
+//! perhaps a checksum. We do not look at that checksum, because frames have their own. Numbers are little-endian.
 
 use super::fields::{le32, le64};
 use super::mapped::{Map, Packed, Piece, Place};

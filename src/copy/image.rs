@@ -1,4 +1,4 @@
-//! The image as the engines write to it.
+//! The image, as the engines write to it.
 
 use std::fs::File;
 use std::io;

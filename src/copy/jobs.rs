@@ -1,7 +1,8 @@
-//! What a filesystem tells `copy` of its files, and what `copy` tells it of their bytes.
+//! What a filesystem tells `copy` about its files, and what `copy` tells it about their bytes.
 //!
-//! A filesystem whose layout is known beforehand offers [`CopyJobs`]; one that transforms contents, and so learns
-//! their lengths only while they are moved, offers [`PackJobs`]. Either may watch the bytes with an [`Observer`].
+//! A filesystem whose layout is known beforehand offers [`CopyJobs`]. A filesystem that changes the contents, such as
+//! by compression, learns their lengths only while they are moved; it offers [`PackJobs`]. Both may look at the bytes
+//! with an [`Observer`].
 
 use crate::read::{Opener, StoredAs};
 use crate::source::tree::Origin;

@@ -1,14 +1,14 @@
 //! Moves the contents of files to their final places in the image, in parallel, each byte once.
 //!
-//! A filesystem offers its files as [`CopyJobs`]. They are cut into parts and gathered into batches of neighbours
-//! (`parts`), which threads take in the order of the image. A thread asks for the files of a batch to be
-//! read ahead (`source`), reads them into one buffer and writes it at once (`worker`), so that one write serves
-//! hundreds of small files; or has the kernel move a large file's pages, or share them (`image`).
+//! A filesystem offers its files as [`CopyJobs`]. They are cut into parts, and neighbouring parts are put into batches
+//! (`parts`). Threads take the batches in the order of the image. A thread asks the kernel to read the files of a batch
+//! ahead (`source`). Then it reads them into one buffer and writes that at once (`worker`). So one write serves
+//! hundreds of small files. For a large file, the kernel moves its pages or shares them (`image`).
 //!
-//! Files that are to be transformed are [`PackJobs`]: threads take their units in order, transform them side by side,
-//! have them placed one batch after the other, and write them side by side again (`packing`).
+//! Files whose contents are to be changed are [`PackJobs`]. Threads take their units in order and change them in
+//! parallel. Then the units are placed, one batch after the other, and written in parallel again (`packing`).
 //!
-//! Jobs are made on demand: a million files cost no million paths of memory.
+//! Jobs are made when they are needed, so a million files do not need a million paths in memory.
 
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! One thread's work on files that are transformed: reads and transforms units, has them placed, and writes them.
+//! The work of one thread on contents that are changed: it reads and changes units, has them placed, and writes them.
 
 use std::mem;
 

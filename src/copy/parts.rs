@@ -1,4 +1,4 @@
-//! Cuts files into parts, and gathers parts into batches: the unit of work of a thread.
+//! Cuts files into parts, and puts parts into batches. A batch is what a thread works on at once.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Where the bytes of a disk are in a file that is not compressed.
+//! The places of a disk's bytes in a file that is not compressed.
 
 use std::ops::Range;
 

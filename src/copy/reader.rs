@@ -1,4 +1,4 @@
-//! Reads parts of files into memory, for whoever writes them elsewhere.
+//! Reads parts of files into memory, for callers that write them elsewhere.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The files that are read: each must still be what it was when it was laid out.
+//! Opens the files that are read. Each must still be the same as when it was laid out.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;

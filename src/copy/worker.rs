@@ -1,4 +1,4 @@
-//! One thread's work: gathers parts of files in memory until one write serves them all.
+//! The work of one thread: it collects parts of files in memory until one write can take them all.
 
 use std::mem;
 use std::ops::Range;

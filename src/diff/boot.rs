@@ -1,4 +1,4 @@
-//! What changed in what boots.
+//! What changed in the boot entries and boot loaders.
 
 use super::disk::{Difference, Value};
 

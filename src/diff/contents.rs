@@ -1,4 +1,4 @@
-//! Which files differ in their bytes, found out on all cores.
+//! Compares the bytes of files, on all cores.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What changed in the partition table and in what the filesystems say about themselves.
+//! What changed in the partition table and in the properties of the filesystems.
 
 use uuid::Uuid;
 

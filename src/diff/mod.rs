@@ -1,6 +1,7 @@
-//! What changed from one image to the next, or from a closure to an image.
+//! Finds what changed from one image to the next, or from a closure to an image.
 //!
-//! [`side`] reads, [`disk`], [`packages`], [`files`] and [`version`] compare and know of no image.
+//! [`side`] reads the two sides. [`disk`], [`packages`], [`files`] and [`version`] compare what it read, and read no
+//! image.
 
 use std::fmt;
 use std::num::NonZeroUsize;

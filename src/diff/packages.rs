@@ -1,4 +1,4 @@
-//! What changed in the store, told by packages.
+//! What changed in the store, by package.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! What is compared: an image, or the closure that one was made of.
+//! One side of a comparison: an image, or the closure that an image was made of.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;

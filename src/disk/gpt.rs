@@ -1,4 +1,4 @@
-//! The partition table: planned as pure data, then written through the `gpt` crate.
+//! The partition table. It is planned as pure data, then written through the `gpt` crate.
 //!
 //! ```text
 //! LBA 0   protective MBR (see `mbr`)
@@ -20,7 +20,7 @@ use ::gpt::partition::Partition;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::mbr::{self, MbrError, MbrPartition};
+use super::mbr::{self, BOOT_CODE, MbrError, MbrPartition};
 use crate::units::{Lba, MIB, SectorSize, align_up};
 
 /// The number of entries: what all tools expect.
@@ -148,6 +148,8 @@ pub struct GptLayout {
     pub partitions: Vec<PartitionPlan>,
     /// Those that the MBR names too, in its order: none but for firmware that knows no GPT, at most 3.
     pub hybrid: Vec<MbrPartition>,
+    /// What a BIOS runs, at the start of the MBR.
+    pub boot_code: Option<[u8; BOOT_CODE]>,
 }
 
 impl GptLayout {
@@ -193,12 +195,18 @@ impl GptLayout {
             backup_header,
             partitions,
             hybrid: Vec::new(),
+            boot_code: None,
         })
     }
 
     /// The same table behind a hybrid MBR.
     pub fn with_hybrid(self, hybrid: Vec<MbrPartition>) -> Self {
         Self { hybrid, ..self }
+    }
+
+    /// The same table behind an MBR with this boot code.
+    pub fn with_boot_code(self, boot_code: [u8; BOOT_CODE]) -> Self {
+        Self { boot_code: Some(boot_code), ..self }
     }
 }
 
@@ -266,7 +274,7 @@ fn check_name(name: &str) -> Result<(), GptError> {
 /// # Errors
 /// If `disk` cannot be written, or read back for the checksums.
 pub fn write<D: Read + Write + Seek + Debug>(layout: &GptLayout, disk: &mut D) -> Result<(), GptError> {
-    mbr::write(layout.backup_header, &layout.hybrid, disk)?;
+    mbr::write(layout.backup_header, &layout.hybrid, layout.boot_code.as_ref(), disk)?;
     write_entries(layout, layout.entries_lba, disk)?;
     write_entries(layout, layout.backup_entries, disk)?;
     let size = block_size(layout.sector_size);

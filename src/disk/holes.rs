@@ -1,7 +1,7 @@
-//! Files with holes: where their data is, and where two of them differ.
+//! Files with holes: finds their data, and the places where two of them differ.
 //!
-//! What is read is data only, so that an image of gigabytes that is all holes costs nothing. A filesystem that knows no
-//! holes makes this slower, never wrong.
+//! Only data is read, so an image of gigabytes that is all holes costs nothing. On a filesystem without holes this is
+//! slower, but never wrong.
 
 use std::fs::File;
 use std::io;

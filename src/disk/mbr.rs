@@ -1,11 +1,11 @@
-//! The master boot record in front of a GPT: planned as pure data, then written through the `gpt` crate.
+//! The master boot record before a GPT. It is planned as pure data, then written through the `gpt` crate.
 //!
-//! Usually *protective*: one entry of type EE stands for the whole disk, so that old tools do not take it for empty
-//! (UEFI specification 2.10, section 5.2.3). For firmware that knows no GPT it can be *hybrid*: the entry of type EE
-//! covers the table alone, and others say where some of the partitions are.
+//! Usually it is *protective*: one entry of type EE covers the whole disk, so that old tools do not take the disk for
+//! an empty one (UEFI specification 2.10, section 5.2.3). For firmware that knows no GPT it can be *hybrid*: then the
+//! entry of type EE covers only the table, and other entries say where some of the partitions are.
 
 use std::fmt::Debug;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use ::gpt::mbr::{MBRError, PartRecord, ProtectiveMBR};
 
@@ -14,6 +14,9 @@ use thiserror::Error;
 use crate::spec::Activity;
 use crate::units::Lba;
 
+/// The bytes for boot code at the start of an MBR: what follows is the disk's signature and the table (UEFI specification
+/// 2.10, section 5.2.1).
+pub const BOOT_CODE: usize = 440;
 /// The entries of an MBR.
 const ENTRIES: usize = 4;
 /// What marks an active entry.
@@ -86,10 +89,12 @@ impl MbrPartition {
     }
 }
 
-/// Writes the first 512 bytes of `disk`, whose last sector is `last`: for the GPT, and for the partitions `hybrid`.
+/// Writes the first 512 bytes of `disk`, whose last sector is `last`: for the GPT, for the partitions `hybrid`, and for a
+/// BIOS that runs `boot_code`.
 pub(super) fn write<D: Read + Write + Seek + Debug>(
     last: Lba,
     hybrid: &[MbrPartition],
+    boot_code: Option<&[u8; BOOT_CODE]>,
     disk: &mut D,
 ) -> Result<(), MbrError> {
     let mut mbr = ProtectiveMBR::with_lb_size(protected_sectors(last, hybrid));
@@ -103,10 +108,15 @@ pub(super) fn write<D: Read + Write + Seek + Debug>(
         }
     }
     match mbr.overwrite_lba0(disk) {
-        Ok(_) => Ok(()),
-        Err(MBRError::Io(error)) => Err(error.into()),
-        Err(other) => Err(MbrError::Refused(other.to_string())),
+        Ok(_) => {}
+        Err(MBRError::Io(error)) => return Err(error.into()),
+        Err(other) => return Err(MbrError::Refused(other.to_string())),
     }
+    if let Some(boot_code) = boot_code {
+        disk.seek(SeekFrom::Start(0))?;
+        disk.write_all(boot_code)?;
+    }
+    Ok(())
 }
 
 /// The sectors of the entry of type EE, which starts at LBA 1: the whole disk or as much as it can tell of one; up to

@@ -1,4 +1,4 @@
-//! A part of a disk in memory: what is written there and is not zero.
+//! A part of a disk in memory. It keeps what is written and is not zero.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The disk image as a whole: its partition table, and the windows through which each partition is written.
+//! The disk image as a whole: its partition table, and a window for each partition to be written through.
 
 pub mod gpt;
 pub mod holes;

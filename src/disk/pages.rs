@@ -1,4 +1,4 @@
-//! Whole pages, written past the page cache where the filesystem allows that.
+//! Writes whole pages past the page cache, if the filesystem allows it.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
-//! Which bytes of a disk a boot loader's installer may write, and which not. Pure.
+//! The bytes of a disk that a boot loader's installer may write, and those that it may not. Pure.
 //!
-//! The areas of a [`GptLayout`] cover the disk without a hole: those that nothing uses are firmware's, all others are
-//! protected.
+//! The areas of a [`GptLayout`] cover the disk without a gap. The areas that nothing uses are for firmware; all others
+//! are protected.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,6 +23,8 @@ const KIB: u64 = 1024;
 pub enum Purpose {
     /// Nothing that we know of: boot code, padding, gaps.
     Free,
+    /// What a BIOS runs.
+    BootCode,
     /// The table of the MBR and its signature.
     MbrTable,
     /// The header of the GPT.
@@ -43,7 +45,7 @@ pub enum Purpose {
 impl Purpose {
     /// Whether this is one of the partition tables' own parts: small, and known to the byte.
     pub fn is_table(&self) -> bool {
-        matches!(self, Self::MbrTable | Self::Header | Self::Entries | Self::BackupTable)
+        matches!(self, Self::BootCode | Self::MbrTable | Self::Header | Self::Entries | Self::BackupTable)
     }
 }
 
@@ -51,6 +53,7 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Free => f.write_str("nothing is"),
+            Self::BootCode => f.write_str("the boot code of the MBR is"),
             Self::MbrTable => f.write_str("the partition table of the MBR is"),
             Self::Header => f.write_str("the header of the partition table is"),
             Self::Entries => f.write_str("the entries of the partition table are"),
@@ -73,6 +76,7 @@ pub struct Area {
 pub fn areas(layout: &GptLayout) -> Vec<Area> {
     let bytes = |lba: Lba| lba.0 * layout.sector_size.bytes();
     let mut used = vec![
+        (Purpose::BootCode, 0..layout.boot_code.map_or(0, |code| code.len() as u64)),
         (Purpose::MbrTable, MBR_TABLE..MBR),
         (Purpose::Header, bytes(Lba(1))..bytes(Lba(2))),
         (Purpose::Entries, bytes(layout.entries_lba)..bytes(layout.first_usable)),
@@ -146,6 +150,7 @@ fn remedy(layout: &GptLayout, area: &Area, written: &Range<u64>) -> String {
     let first = first_partition(layout);
     let files = if written.start < area.bytes.start { "" } else { "; files on the ESP come from extraBootFiles" };
     match &area.purpose {
+        Purpose::BootCode => "boot.loader.grub has its own there; leave one out".to_owned(),
         Purpose::MbrTable => "boot code ends before it: with dd, pass bs=440 count=1".to_owned(),
         Purpose::Header => "a GPT has its header there always, so have the board read from elsewhere".to_owned(),
         Purpose::Entries => {

@@ -1,4 +1,4 @@
-//! A bounded window on a disk image: whoever writes a partition cannot touch a byte outside it.
+//! A window on a disk image with bounds: the writer of a partition cannot change a byte outside it.
 
 use std::fmt;
 use std::fs::File;

@@ -1,8 +1,8 @@
-//! A partition table whose last partition gets another size, as the bytes that change.
+//! Gives the last partition of a table another size. The result is the bytes that change.
 //!
-//! The table of a disk that exists is not planned anew: all that the new size has no say in stays byte for byte, be it
-//! names, attributes, places of arrays, or what no specification knows. What changes is the end of one partition, where
-//! the disk ends, and the checksums over both.
+//! The table of a disk that exists is not planned again. Everything that does not depend on the new size stays byte for
+//! byte: names, attributes, places of arrays, and things that no specification knows. What changes is the end of one
+//! partition, the end of the disk, and the checksums over both.
 //!
 //! ```text
 //! head        copied by the caller: MBR, primary header and entries, other partitions, gaps
@@ -10,7 +10,7 @@
 //! tail        the backup of a GPT, or what follows the last partition of an MBR: moved to the new end
 //! ```
 //!
-//! Facts are those of the UEFI specification 2.10, chapters "GUID Partition Table Disk Layout" and "MBR".
+//! Source: UEFI specification 2.10, chapters "GUID Partition Table Disk Layout" and "MBR".
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
-//! The partition table as it stands on a disk, damaged or not: both headers, both arrays of entries, and where they
-//! disagree.
+//! The partition table as it is on a disk, damaged or not: both headers, both arrays of entries, and the differences
+//! between them.
 //!
-//! Facts are those of the UEFI specification, chapter "GUID Partition Table Disk Layout". The `gpt` crate refuses a
-//! damaged table as a whole and takes the sizes in it for true; here what is damaged has to be shown, so that the
-//! structures are read by themselves. The tests let both read the same disks.
+//! Source: UEFI specification, chapter "GUID Partition Table Disk Layout". The `gpt` crate refuses a damaged table as a
+//! whole, and believes the sizes in it. Here the damage must be shown, so we read the structures ourselves. The tests
+//! read the same disks both ways.
 
 use uuid::Uuid;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};

@@ -1,4 +1,5 @@
-//! metadata_csum: crc32c over every piece of metadata, keyed by the filesystem and by the piece's owner.
+//! metadata_csum: a crc32c over every piece of metadata. It also covers the identity of the filesystem and of the owner
+//! of the piece.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/checksums.rst`.
 

@@ -1,7 +1,8 @@
 //! Times as inodes hold them. Pure.
 //!
-//! Source: the kernel's `Documentation/filesystems/ext4/inodes.rst`, section "Inode Timestamps": 32 bits of seconds with
-//! a sign; of the extra field, the lower two bits count periods of 2^32 seconds, and the upper 30 bits are nanoseconds.
+//! Source: the kernel's `Documentation/filesystems/ext4/inodes.rst`, section "Inode Timestamps". The seconds are 32
+//! bits with a sign. In the extra field, the lower two bits count periods of 2^32 seconds, and the upper 30 bits are
+//! nanoseconds.
 
 use super::format::Inode;
 use crate::times::{Times, Timestamp};

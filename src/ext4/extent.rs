@@ -1,9 +1,9 @@
-//! Extent trees: the map from a file's blocks to the disk's.
+//! Extent trees: the map from the blocks of a file to those of the disk.
 //!
-//! Four extents fit in the inode. More go into blocks of 340 entries each, which form a tree built bottom-up
-//! from the leaves. The tree's blocks stand in the stream right after the file's contents: before them they would
-//! move the contents, and with them the number of extents that the tree is there to hold.
-//! Source: the kernel's `Documentation/filesystems/ext4/ifork.rst`, "Extent Tree".
+//! Four extents fit in the inode. More extents go into blocks of 340 entries each. These form a tree that is built from
+//! the leaves up. The blocks of the tree stand in the stream right after the contents of the file. Before the contents,
+//! they would move the contents, and so change the number of extents that the tree must hold. Source: the kernel's
+//! `Documentation/filesystems/ext4/ifork.rst`, "Extent Tree".
 
 use zerocopy::IntoBytes;
 

@@ -1,7 +1,8 @@
-//! The free bytes of an ext4, which nobody reads before writing them: the blocks that are in no bitmap.
+//! The free bytes of an ext4: the blocks that no bitmap marks as used. Nobody reads them before writing them.
 //!
-//! A group's own structures are never among them, whatever its bitmap says: of a group whose bitmap was never written
-//! (`GROUP_BLOCK_UNINIT`) the kernel counts them by itself. Inode tables are read in full, used or not.
+//! The structures of a group are never free, whatever its bitmap says. If a bitmap was never written
+//! (`GROUP_BLOCK_UNINIT`), the kernel, too, finds these structures without it. Inode tables are never free, because
+//! they are read in full.
 
 use std::ops::Range;
 

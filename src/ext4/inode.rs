@@ -1,6 +1,6 @@
-//! Inodes: what each kind of node looks like in the inode table. Pure.
+//! What each kind of node looks like in the inode table. Pure.
 //!
-//! Everything dates from second 1 of the epoch, as in a Nix store, but for nodes whose tree says otherwise.
+//! All times are second 1 of the epoch, as in a Nix store, unless the tree gives a node other times.
 
 use zerocopy::IntoBytes;
 

@@ -1,4 +1,4 @@
-//! What every block of a laid-out filesystem is. Pure.
+//! The use of every block of a laid-out filesystem. Pure.
 
 use super::format::BLOCK_SIZE;
 use super::geometry::Geometry;

@@ -1,7 +1,7 @@
-//! Reads ext4, ext3 and ext2, whoever wrote them.
+//! Reads ext4, ext3 and ext2, made by any program.
 //!
-//! Metadata with checksums is read only if they agree. A filesystem whose journal was not emptied is read as if it
-//! had been replayed.
+//! Metadata that has checksums is read only if they are right. If the journal was not emptied, the filesystem is read
+//! as if the journal had been replayed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What our writer cannot write of an ext4, ext3 or ext2: of one file, and of the whole.
+//! What an ext4, ext3 or ext2 has that our writer cannot write: in one file, and in the whole filesystem.
 //!
 //! Sources: the kernel's `Documentation/filesystems/ext4/inodes.rst` for flags, `super.rst` for all else.
 

@@ -1,9 +1,9 @@
 //! The blocks that are free for files, as one long stream.
 //!
-//! Fixed metadata (superblocks, descriptors, bitmaps, inode tables) lies scattered over the disk. Taking it
-//! out leaves ranges of free blocks; laid end to end they form a *stream* in which everything else is
-//! placed one after another. A file is then a single [`Run`] of the stream, two numbers, and only becomes a
-//! list of extents where it is written. Pure.
+//! Fixed metadata (superblocks, descriptors, bitmaps, inode tables) lies in many places of the disk. Between them are
+//! ranges of free blocks. Laid end to end, these ranges form a *stream*, in which everything else is placed one after
+//! another. So a file is a single [`Run`] of the stream, two numbers. It becomes a list of extents only where it is
+//! written. Pure.
 
 use super::BlockIndex;
 use super::format::EXTENT_MAX_BLOCKS;

@@ -1,6 +1,6 @@
-//! Writes the metadata of a [`Layout`]; the contents of files are moved by `copy`.
+//! Writes the metadata of a [`Layout`]. `copy` moves the contents of files.
 //!
-//! The region must be fresh: blocks that would hold nothing but zeros are not written.
+//! The region must be fresh: blocks that would hold only zeros are not written.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Files as a tar: the same bytes for the same image, whoever makes it.
+//! Writes files as a tar. The same image always gives the same bytes.
 
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;

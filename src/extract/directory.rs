@@ -1,8 +1,8 @@
 //! Extracts files into a directory, and never outside it.
 //!
-//! Every directory is opened by name from the one above it, links not followed, and every file is made anew: whatever
-//! the image, or somebody beside us, puts there, nothing is written through it. A directory gets its mode and its time
-//! when all that is in it is done.
+//! Every directory is opened by its name in the directory above, and links are not followed. Every file is made anew.
+//! So nothing is written through a link, whether it comes from the image or from another user of this machine. A
+//! directory gets its mode and its time when everything in it is done.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

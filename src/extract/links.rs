@@ -1,7 +1,8 @@
-//! Where a symbolic link would lead once it is extracted. Pure.
+//! Where a symbolic link would lead after it is extracted. Pure.
 //!
-//! Below the destination `..` is judged without looking: at the start of a target it leads up from the directory of the
-//! link, which is a true one; after another name it may lead up from wherever a link led, and counts as leaving.
+//! `..` is judged without looking at the destination. At the start of a target it leads up from the directory of the
+//! link, which is a real directory. After another name it may lead up from the target of another link, so it counts as
+//! leaving the destination.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

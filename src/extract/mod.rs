@@ -1,7 +1,7 @@
-//! Files out of an image: into a directory, or as a tar.
+//! Copies files out of an image: into a directory, or as a tar.
 //!
-//! First a [`Plan`]: everything that is wanted, in order, with every name and every link judged; then the writing. What
-//! would leave the destination is found before a byte is written.
+//! First a [`Plan`] is made: everything that is wanted, in order, with every name and every link checked. Then it is
+//! written. So anything that would leave the destination is found before a byte is written.
 
 use std::io;
 use std::path::PathBuf;

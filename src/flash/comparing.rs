@@ -1,4 +1,4 @@
-//! Reads a medium back and holds it against what was written.
+//! Reads a medium back and compares it with what was written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,7 +67,7 @@ impl Comparing<'_> {
     }
 }
 
-/// The first byte of a window in which the medium and the source are not the same, if they still differ.
+/// The first byte of a window in which medium and source differ, if they still do.
 fn first_difference(source: &dyn Source, medium: &dyn Medium, window: &Window) -> Result<Option<Found>, FlashCause> {
     let (mut theirs, mut ours) = (PageBuffer::new(BUFFER), PageBuffer::new(BUFFER));
     let mut reader = None;

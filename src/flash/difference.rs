@@ -1,11 +1,11 @@
-//! What a medium has that was not written.
+//! A difference between a medium and what was written to it.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::units::ByteOffset;
 
-/// Tells what a byte of a disk is part of.
+/// Says what a byte of a disk is part of.
 pub trait Locate: Sync {
     /// A phrase such as `byte 4096 of partition 2 ("nix"), in nix/store/…/bin/x`; `None` if nothing is known of it.
     fn locate(&self, at: ByteOffset) -> Option<String>;
@@ -17,7 +17,7 @@ impl<F: Fn(ByteOffset) -> Option<String> + Sync> Locate for F {
     }
 }
 
-/// The first byte of a window that is not what was written.
+/// The first byte of a window that differs from what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) at: u64,
@@ -25,7 +25,7 @@ pub(super) struct Found {
     pub(super) found: u8,
 }
 
-/// A medium that has other bytes than were written.
+/// A medium whose bytes differ from what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     window: Range<u64>,

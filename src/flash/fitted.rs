@@ -1,5 +1,5 @@
-//! A disk, laid out for a device of another size: the backup table is at the device's end, the last partition has the room
-//! before it, and what used to be in the way is free.
+//! A disk that is laid out for a device of another size. The backup table moves to the end of the device. The last
+//! partition gets the room before it. The place of the old backup table becomes free.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::units::{ByteOffset, SectorSize};
 pub struct Space {
     /// Its size in bytes.
     pub size: u64,
-    /// That of its sectors; `None` for a file, which has those of what is in it.
+    /// The size of its sectors; `None` for a file, which has the sectors of the disk in it.
     pub sector_size: Option<u64>,
     /// The bytes from its start in which partitions may be made larger, if not all.
     pub limit: Option<u64>,
@@ -70,7 +70,7 @@ pub enum FitError {
         /// In bytes.
         size: u64,
     },
-    /// What there is ends past what partitions may take.
+    /// A partition ends after the bytes that partitions may use.
     #[error(
         "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; use at least that"
     )]
@@ -165,7 +165,7 @@ fn map(old: &ImageMap, fit: &Fit, size: u64) -> ImageMap {
     for (at, bytes) in &fit.writes {
         map.add(at.0..at.0.saturating_add(bytes.len() as u64), Held::Metadata);
     }
-    // A used device may have old superblocks and tables where others look for them.
+    // A used device may have old superblocks and tables where other programs look for them.
     map.add(0..ENDS, Held::Zeros);
     map.add(size.saturating_sub(ENDS)..size, Held::Zeros);
     if let Some(Grown { from, to, .. }) = fit.grown {
@@ -183,7 +183,7 @@ impl Source for Fitted<'_> {
         Ok(Box::new(FittedReader { fitted: self, inner: self.inner.reader()? }))
     }
 
-    /// Not by the ways of the disk itself, which knows nothing of the new table.
+    /// Not by the methods of the disk itself, which does not know the new table.
     fn fill(&self, to: &std::fs::File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError> {
         let mut reader = self.reader()?;
         for Extent { range, .. } in self.map.extents().iter().filter(|extent| extent.held.is_data()) {

@@ -1,8 +1,8 @@
-//! How much a device has to do at once: enough that it never waits, and so little that it is done within a moment when the
-//! user asks to stop.
+//! Limits how much work a device has at once. It must be enough that the device never waits. It must be so little that
+//! the device ends it within a moment when the user asks to stop.
 //!
-//! A write that has begun cannot be called back, and nobody knows beforehand how fast a device is. So what is under way
-//! together grows as long as each piece of it is soon done, and shrinks as soon as one is not.
+//! A write that has begun cannot be stopped, and the speed of a device is not known beforehand. So the limit grows
+//! while each write ends soon, and shrinks when one does not.
 
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,13 @@ const MOST: u64 = 16 << 20;
 /// A piece is a part of what is under way, between these bytes.
 const PIECE_LEAST: u64 = 128 << 10;
 const PIECE_MOST: u64 = 4 << 20;
-/// A piece that took less lets more be under way; one that took more, less.
+/// If a piece took less time, more may be under way; if it took more, less.
 const SOON: Duration = Duration::from_millis(120);
 const LATE: Duration = Duration::from_millis(350);
-/// How often whoever waits looks whether to stop.
+/// How often a waiting thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Lets pieces of work through, as many bytes at once as are soon done.
+/// Lets pieces of work through: as many bytes at once as the device ends soon.
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,

@@ -1,4 +1,4 @@
-//! An image that exists as what is written to a device.
+//! An image that exists, as the source of what is written to a device.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ impl ImageSource {
         self.original.source().map().size()
     }
 
-    /// Whether whoever may not read the image may not read what is made of it.
+    /// Whether the image is private: then what is made of it must be private, too.
     pub fn is_private(&self) -> bool {
         self.original.is_private()
     }
@@ -56,7 +56,7 @@ impl ImageSource {
         partitions.iter().map(describe).collect()
     }
 
-    /// Lays it out for a device.
+    /// Lays the image out for a device.
     ///
     /// # Errors
     /// As of [`Fitted::new`].

@@ -1,4 +1,4 @@
-//! What a disk is written to.
+//! The trait of everything that a disk can be written to.
 
 use std::io;
 use std::ops::Range;
@@ -11,7 +11,7 @@ pub(super) const UNIT: u64 = 4096;
 
 /// A device or a file that takes a whole disk, from several threads at once.
 pub trait Medium: Sync {
-    /// What it is called in messages.
+    /// Its name in messages.
     fn name(&self) -> &str;
 
     /// Its size in bytes.
@@ -29,19 +29,19 @@ pub trait Medium: Sync {
     /// What the operating system says; also if there are fewer.
     fn read_at(&self, bytes: &mut [u8], at: ByteOffset) -> io::Result<()>;
 
-    /// Returns when all that was written will be there after a loss of power.
+    /// Returns when everything that was written would survive a loss of power.
     ///
     /// # Errors
     /// What the operating system says.
     fn flush(&self) -> io::Result<()>;
 
-    /// Makes a range zeros beyond doubt without writing them; tells whether that was possible.
+    /// Makes a range certainly zeros without writing them; returns whether that was possible.
     ///
     /// # Errors
-    /// What the operating system says of anything but that it cannot.
+    /// What the operating system says, unless it says that it cannot do this.
     fn zero(&self, range: Range<u64>) -> io::Result<bool>;
 
-    /// What a range that is discarded has to be a multiple of, in bytes; `None` if nothing can be discarded.
+    /// The unit of discarding, in bytes; `None` if nothing can be discarded.
     fn discard_unit(&self) -> Option<u64>;
 
     /// Tells the medium that nobody needs a range. What is read there afterwards may be anything.
@@ -50,7 +50,7 @@ pub trait Medium: Sync {
     /// What the operating system says.
     fn discard(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Has the kernel see what is on it now.
+    /// Makes the kernel read the partition table again.
     ///
     /// # Errors
     /// What the operating system says.

@@ -1,4 +1,4 @@
-//! A disk that somebody boots from: a [`Source`] is written to a device, so that it is right whatever was there before.
+//! Writes a disk to a device, so that a machine can boot from it. The result is right whatever the device held before.
 //!
 //! ```text
 //! Source ─ fitted ─▶ Source              laid out for a disk of the device's size: the backup table at its end
@@ -7,13 +7,13 @@
 //! the medium ─ comparing ─▶ Difference   read back past the page cache
 //! ```
 //!
-//! In the first and in the last MiB of a disk is all by which others find a table or a filesystem on it. Both are zeros
-//! from the first write on, and are written when all else is there and flushed, the first sectors as the very last: a
-//! device that was pulled out half-way is not taken for a good one.
+//! Other programs find a table or a filesystem by the first and the last MiB of a disk. `flash` first makes both zeros.
+//! It writes them when everything else is written and flushed, and the first sectors last. So nothing takes a device
+//! for a good one that was pulled out half-way.
 //!
-//! Zeros that somebody reads are written like all else: a device need not read zeros where it has discarded something,
-//! and some that say so do not. Only a hole in a file is one beyond doubt. (BLKZEROOUT would have the kernel write the same
-//! zeros, in one call that no signal ends.)
+//! Zeros that somebody reads are written like other data. A device need not read zeros where it has discarded
+//! something, and some devices say that they do, and do not. Only a hole in a file is certain to read as zeros.
+//! (BLKZEROOUT would make the kernel write the same zeros, but in one call that no signal ends.)
 
 use std::fmt;
 use std::io;
@@ -59,7 +59,7 @@ const ENDS: u64 = 1 << 20;
 pub enum Check {
     /// All of it is read past the page cache and compared.
     ReadBack,
-    /// It is not.
+    /// Nothing is read back.
     None,
 }
 
@@ -72,7 +72,7 @@ pub struct Flashed {
     pub zeros: u64,
     /// The bytes that nobody will read before writing them.
     pub free: u64,
-    /// How many of these were discarded; the others have what was there before.
+    /// How many of these were discarded; the others keep their old bytes.
     pub discarded: u64,
     /// How long it took until all was written.
     pub writing: Duration,
@@ -84,7 +84,7 @@ pub struct Flashed {
 
 /// Writes the disk to the medium, which has its size, reads it back, and has the kernel read its table.
 ///
-/// `locate` tells what a byte of the disk is part of, for the message about one that is wrong.
+/// `locate` says what a byte of the disk is part of, for the message about a wrong byte.
 ///
 /// # Errors
 /// If the disk cannot be read, the medium cannot be written or read, or has other bytes than were written; and if the
@@ -104,7 +104,7 @@ pub fn flash(
     let never = Cancel::new();
     let started = Instant::now();
     writing.wipe_ends(means.cancel).map_err(|why| {
-        // A stop is heard only when the old tables are gone.
+        // A request to stop is obeyed only when the old tables are gone.
         let is_gone = matches!(why, FlashCause::Cancelled(_));
         error(why, if is_gone { State::Unusable } else { State::Doubtful })
     })?;
@@ -119,7 +119,7 @@ pub fn flash(
     if check == Check::ReadBack
         && let Err(why) = compare(source, medium, &plan, writing.sums(), locate, means)
     {
-        // Nobody has seen that there is anything wrong if it was not compared to its end.
+        // If it was not compared to its end, no fault is known.
         let state = match &why {
             FlashCause::Cancelled(_) => State::NotCompared,
             _ if writing.wipe_ends(&never).is_ok() => State::WipedAgain,
@@ -134,7 +134,7 @@ pub fn flash(
     Ok(Flashed { written, zeros, free: plan.free_bytes(), discarded, writing: took, is_compared, is_reread })
 }
 
-/// A device that is not as it was wanted: why, and in which state it is.
+/// A device that could not be made right: why, and in which state it is.
 #[derive(Debug, Error)]
 #[error("{why}; {}", state.of(name))]
 pub struct FlashError {
@@ -153,7 +153,7 @@ pub enum FlashCause {
     /// The disk that is to be written cannot be read.
     #[error("what is to be written cannot be read: {0}")]
     Source(#[source] FormatError),
-    /// The medium does not take a write.
+    /// A write to the medium fails.
     #[error("cannot write at byte {at}: {error}{}", remedy(error))]
     Write {
         /// The byte of the medium at which it starts.
@@ -162,7 +162,7 @@ pub enum FlashCause {
         #[source]
         error: io::Error,
     },
-    /// The medium cannot say that it has what was written.
+    /// The medium does not confirm that it has stored what was written.
     #[error("cannot write out what the device has taken: {error}{}", remedy(error))]
     Flush {
         /// What the operating system said.
@@ -178,7 +178,7 @@ pub enum FlashCause {
         #[source]
         error: io::Error,
     },
-    /// The medium has other bytes than were written.
+    /// The bytes of the medium differ from what was written.
     #[error(transparent)]
     Different(#[from] Difference),
     /// The user asked to stop.

@@ -1,4 +1,4 @@
-//! Which file of a filesystem a byte belongs to.
+//! Names the file of a filesystem that a byte belongs to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use crate::image::{self, Partition};
 use crate::read::{Bytes, Contents, FileSystem, Format, Kind, ReadError, Window, escape, walk};
 use crate::units::ByteOffset;
 
-/// No more bytes of files are read to find one.
+/// The most bytes of files that are read to find the right one.
 const PATIENCE: u64 = 4 << 30;
-/// They are read in pieces of this many bytes.
+/// Files are read in pieces of this many bytes.
 const PIECE: usize = 1 << 20;
 
 /// The path of the file of a partition's filesystem that has its contents at a byte of the partition, escaped.
@@ -21,12 +21,12 @@ pub(super) fn file_at(partition: &Partition, at: u64) -> Option<String> {
             let fs = partition.open().ok()?;
             find(fs.as_ref(), |path, len| holds(fs.open(path).ok()?.as_ref(), len, at).then_some(()))
         }
-        // What of a file lies where is not told.
+        // The reader does not say where the parts of a file lie.
         Format::Vfat | Format::Btrfs => find_by_reading(format, &partition.bytes(), at),
     }
 }
 
-/// The first file of which something holds.
+/// The first file that fulfils a condition.
 fn find(fs: &dyn FileSystem, mut is_it: impl FnMut(&Path, u64) -> Option<()>) -> Option<String> {
     let mut files = walk(fs, Path::new("")).filter_map(Result::ok).filter(|found| found.metadata.kind == Kind::File);
     files.find(|found| is_it(&found.path, found.metadata.len).is_some()).map(|found| escape::path(&found.path))
@@ -35,7 +35,7 @@ fn find(fs: &dyn FileSystem, mut is_it: impl FnMut(&Path, u64) -> Option<()>) ->
 /// Whether contents of `len` bytes have a byte at `at` of the filesystem.
 fn holds(contents: &dyn Contents, len: u64, at: u64) -> bool {
     let mut offset = 0;
-    // Ever shorter stretches, until one lies together.
+    // Shorter and shorter pieces, until one is contiguous.
     let mut most = len;
     while offset < len {
         let stored = contents.stored(offset);
@@ -56,7 +56,7 @@ fn holds(contents: &dyn Contents, len: u64, at: u64) -> bool {
     false
 }
 
-/// The first file for which the byte is read, and whose contents are others if it is another.
+/// The first file that needs the byte, and whose contents change if the byte changes.
 fn find_by_reading(format: Format, bytes: &Window, at: u64) -> Option<String> {
     let watched = |turns: bool| Arc::new(Watched { bytes: bytes.clone(), at, turns, is_read: AtomicBool::new(false) });
     let (plain, turned) = (watched(false), watched(true));
@@ -72,7 +72,7 @@ fn find_by_reading(format: Format, bytes: &Window, at: u64) -> Option<String> {
     })
 }
 
-/// What tells the contents of a file from others.
+/// A sum by which the contents of files are told apart.
 fn sum(fs: &dyn FileSystem, path: &Path) -> Result<u32, ReadError> {
     let mut contents = fs.open(path)?;
     let (mut buffer, mut sum, mut offset) = (vec![0; PIECE], 0, 0);
@@ -86,7 +86,7 @@ fn sum(fs: &dyn FileSystem, path: &Path) -> Result<u32, ReadError> {
     }
 }
 
-/// Bytes that note whether one of them is read, and in which that may be another.
+/// Bytes that note whether a certain byte is read, and that can show another value for it.
 struct Watched {
     bytes: Window,
     at: u64,

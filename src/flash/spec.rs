@@ -1,4 +1,4 @@
-//! The disk of a spec, written to a device without an image in between: the closure is read once.
+//! Writes the disk of a spec to a device, without making an image first: the closure is read once.
 
 use thiserror::Error;
 
@@ -19,7 +19,7 @@ pub enum SpecError {
     /// The disk cannot be planned or made.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// It is nothing for this device.
+    /// The disk does not fit this device.
     #[error(transparent)]
     Fit(#[from] FitError),
     /// It could not be written.
@@ -27,7 +27,7 @@ pub enum SpecError {
     Flash(#[from] FlashError),
 }
 
-/// Plans the disk for a device of which it may have `size` bytes: its nix filesystem takes all that is left. Without a
+/// Plans the disk for `size` bytes of a device: its nix filesystem takes all that is left. Without a
 /// size, the disk becomes what `build` makes.
 ///
 /// # Errors

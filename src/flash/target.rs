@@ -1,4 +1,4 @@
-//! A block device or a regular file that is written to, past the page cache.
+//! A block device or a regular file to write to, past the page cache.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom};
@@ -29,10 +29,10 @@ const TURN: Duration = Duration::from_millis(50);
 const OWNER: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 
-/// Why there is nothing to write to. Each names the path and what to do.
+/// Why a path cannot be written to. Each error names the path and what to do.
 #[derive(Debug, Error)]
 pub enum TargetError {
-    /// The operating system says no.
+    /// The operating system refuses.
     #[error("{path}: cannot be opened for writing: {error}{}", remedy(error))]
     Open {
         /// As the user named it, escaped.
@@ -47,12 +47,12 @@ pub enum TargetError {
          (lsblk shows where), and run the command again"
     )]
     Busy(String),
-    /// It takes no writes.
+    /// It cannot be written to.
     #[error(
         "{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes what was set by hand"
     )]
     ReadOnly(String),
-    /// It is there, and nothing to write an image to.
+    /// It exists, but an image cannot be written to it.
     #[error("{path}: is a {what}; name a block device, or a file")]
     Kind {
         /// As the user named it, escaped.
@@ -60,10 +60,10 @@ pub enum TargetError {
         /// Such as "directory".
         what: &'static str,
     },
-    /// There is no such device, and nobody wants a file there.
+    /// There is no such device, and a file must not be made there.
     #[error("{0}: there is no such device; lsblk shows those that there are")]
     NoDevice(String),
-    /// It is what is to be read.
+    /// It is the source itself.
     #[error("{0}: is what is to be written; name another device")]
     Itself(String),
 }
@@ -93,7 +93,7 @@ enum Kind {
     File { is_new: bool },
 }
 
-/// What a file becomes that is made or too short.
+/// How a file is made, or lengthened if it is too short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewFile {
     /// The bytes that it has at least.
@@ -173,7 +173,7 @@ impl Target {
             io::Error::new(io::ErrorKind::ResourceBusy, "another program has locked it; wait for that to end")
         })?;
         let metadata = file.metadata()?;
-        // Who may not read what is written may not read it here: before the first byte of it is there.
+        // A private file loses other users' permissions before its first byte is written.
         if new.mode & OTHERS == 0 && metadata.mode() & OTHERS != 0 {
             file.set_permissions(Permissions::from_mode(metadata.mode() & OWNER))?;
         }
@@ -198,7 +198,7 @@ impl Target {
         Self { path: path.to_owned(), name, file, direct, size, kind: Kind::File { is_new } }
     }
 
-    /// What a disk has to be laid out for.
+    /// The device that a disk must be laid out for.
     pub fn space(&self) -> Space {
         let sector_size = match self.kind {
             Kind::Device { sector_size, .. } => Some(sector_size),
@@ -212,7 +212,7 @@ impl Target {
         matches!(self.kind, Kind::File { is_new: true })
     }
 
-    /// Removes the file if it was not there before: half an image is of use to nobody.
+    /// Removes the file if it was not there before: half an image is useless.
     pub fn remove(&self) {
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let ours = self.file.metadata().map(id).ok();
@@ -292,7 +292,7 @@ impl Medium for Target {
     }
 
     fn write_at(&self, bytes: &[u8], at: ByteOffset) -> io::Result<()> {
-        // A filesystem may open files for direct writes and then refuse this one.
+        // A filesystem may open a file for direct writes and then refuse this write.
         let direct = self.direct.as_ref().filter(|_| self.is_whole_units(at, bytes.len()));
         match direct.map(|direct| direct.write_all_at(bytes, at.0)) {
             Some(Err(error)) if is_invalid(&error) => self.file.write_all_at(bytes, at.0),

@@ -1,4 +1,5 @@
-//! The engine against a medium that remembers everything, breaks where it is told to, and can lose its power at any moment.
+//! Tests of the engine with a medium in memory. The medium remembers everything, fails where a test says so, and can
+//! lose its power at any moment.
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! What of a disk is written and read at once, in which order. Pure.
+//! The pieces of a disk that are written and read at once, and their order. Pure.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! The way to the medium: both ends wiped, free space discarded, all that somebody reads written, the ends last.
+//! Writes to the medium: wipes both ends, discards free space, writes everything that somebody reads, and writes the
+//! ends last.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -51,7 +52,7 @@ impl<'a> Writing<'a> {
         &self.sums
     }
 
-    /// Makes zeros of both ends of the medium, the tables on them first. A wish to stop is heard when these are gone.
+    /// Makes both ends of the medium zeros, first the tables on them. A request to stop is obeyed when these are gone.
     pub(super) fn wipe_ends(&self, cancel: &Cancel) -> Result<(), FlashCause> {
         self.means.progress.stage("wiping the old partition table", 0, 0);
         let zeros = PageBuffer::new(BUFFER);
@@ -80,7 +81,7 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    /// Discards all that nobody reads, as far as that is possible, and tells how much that was.
+    /// Discards what nobody reads, if that is possible, and returns how many bytes that were.
     pub(super) fn discard(&self) -> Result<u64, FlashCause> {
         let Some(unit) = self.medium.discard_unit() else { return Ok(0) };
         self.means.progress.stage("discarding free space", 0, self.plan.free_bytes());
@@ -200,7 +201,7 @@ pub(super) fn read<'b, 's>(
     Ok(buffer.get(..len).unwrap_or_default())
 }
 
-/// What tells the bytes of a window from others: two sums of 32 bits by different polynomials, so that the disk need not
+/// A checksum of a window: two sums of 32 bits with different polynomials, so that the disk need not
 /// be read twice to be compared.
 #[derive(Default)]
 pub(super) struct Sum {

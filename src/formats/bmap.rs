@@ -1,9 +1,9 @@
-//! The block map of a disk: which of its blocks a device needs, and their checksums, so that a writer of cards copies no
-//! free space and sees what went wrong on the way.
+//! The block map of a disk: the blocks that a device needs, and their checksums. With it, a card writer copies no free
+//! space and finds errors on the way.
 //!
-//! Version 2.0 of bmaptool's format, an XML text. A block map made from the holes of a sparse file takes zeros that
-//! somebody reads for free; this one maps them, since the disk's map knows the difference. It is true of any form of the
-//! disk: who writes a compressed one unpacks it first.
+//! This is version 2.0 of bmaptool's format, an XML text. A block map that is made from the holes of a sparse file
+//! treats zeros that somebody reads as free space. This one has them, because the map of the disk knows the difference.
+//! It is right for any form of the disk: a program that writes a compressed form unpacks it first.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,6 +1,6 @@
-//! Deflate, for the forms that are compressed by it.
+//! Deflate, for the forms that use it.
 //!
-//! The bytes are those of this program's own library, whatever the host has.
+//! The bytes come from this program's own library, so they are the same on every host.
 
 use std::io;
 

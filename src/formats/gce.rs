@@ -1,10 +1,11 @@
-//! What Google's cloud makes images of: a gzipped tar with one file, `disk.raw`, whose holes take no room.
+//! The form from which Google's cloud makes images: a gzipped tar with one file, `disk.raw`, whose holes take no room.
 //!
-//! Google wants what `tar --format=oldgnu -Sczf` makes, and refuses tars of other makers for little things; so each byte
-//! of this one is GNU tar's. Which pieces of the disk stand in it is known from its map, before a byte is read.
+//! Google wants what `tar --format=oldgnu -Sczf` makes, and refuses other tars for small differences. So each byte of
+//! this tar is the same as GNU tar's. The map of the disk says which pieces of the disk are in it, before a byte is
+//! read.
 //!
-//! The gzip (RFC 1952) has a single member: not every reader looks for a second one. Its deflate stream is put together
-//! of parts that need nothing of each other, and its checksum of theirs.
+//! The gzip (RFC 1952) has one member, because some readers do not look for a second one. The parts of its deflate
+//! stream are made independently of each other, and so are the parts of its checksum.
 
 use std::io::Write;
 use std::ops::Range;

@@ -1,10 +1,10 @@
-//! Writes a disk as a file in one of several forms, from any source that knows what the disk holds.
+//! Writes a disk as a file in one of several forms. The source must know what the disk holds.
 //!
-//! A [`Source`] is a disk: its [`ImageMap`] tells what is where, and its readers give the bytes, zeros for what is free. A
-//! form whose places are known beforehand ([`Places`]) is laid out, and the source fills it by the engines of `copy`; one
-//! that compresses is made unit by unit in the order of the disk (`ordered`), on all cores.
+//! A [`Source`] is a disk: its [`ImageMap`] says what each byte is, and its readers give the bytes (zeros for free
+//! space). If a form has its places known beforehand ([`Places`]), they are laid out, and the engines of `copy` fill
+//! them. If a form compresses, its units are made in the order of the disk (`ordered`), on all cores.
 //!
-//! The bytes of a file depend on nothing but the disk: not on threads, not on a clock. `container` reads them again.
+//! The bytes of a file depend only on the disk, not on threads or a clock. `container` reads these files.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

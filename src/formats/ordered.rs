@@ -1,4 +1,4 @@
-//! Writes units of a disk to a file that grows: they are read and transformed in parallel, and written in order.
+//! Writes units of a disk to a file that grows. Units are read and changed in parallel, and written in order.
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,4 @@
-//! A disk's bytes one after another, where holes cannot be left.
+//! Writes the bytes of a disk one after another, where holes are not possible.
 
 use std::io::Write;
 

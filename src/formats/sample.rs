@@ -1,4 +1,4 @@
-//! A disk for the tests of forms, and the judges of what is made of it.
+//! A disk for the tests of forms, and the programs that judge the files made of it.
 
 use std::fs::{self, File};
 use std::num::NonZeroUsize;

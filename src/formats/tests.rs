@@ -1,4 +1,4 @@
-//! What holds of all forms that are read here.
+//! Tests that all forms with a reader must pass.
 
 use std::process::Command;
 

@@ -1,9 +1,11 @@
-//! VHD, fixed: the form that Azure takes. The disk's bytes at their own offsets, and a footer of 512 bytes behind them.
+//! VHD, fixed: the form that Azure takes. It has the bytes of the disk at their own offsets, and after them a footer of
+//! 512 bytes.
 //!
-//! Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0. Numbers have their big end first.
+//! Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0. Numbers are big-endian.
 //!
-//! The footer tells the size twice, in bytes and as a geometry that most sizes do not fit. Which of them counts, readers
-//! know by the program that made the file: of Windows' own disks it is the bytes, for Azure, Hyper-V and QEMU alike.
+//! The footer has the size twice: in bytes, and as a geometry, which cannot express most sizes. A reader decides by the
+//! name of the program that made the file which one counts. For disks made by Windows it is the bytes, in Azure,
+//! Hyper-V and QEMU alike.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

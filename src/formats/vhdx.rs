@@ -1,6 +1,6 @@
 //! VHDX, dynamic: the form of Hyper-V.
 //!
-//! Source: Microsoft, [MS-VHDX]. Numbers have their little end first. All is laid out before a byte is read:
+//! Source: Microsoft, [MS-VHDX]. Numbers are little-endian. Everything is laid out before a byte is read:
 //!
 //! ```text
 //!   0 MiB   identifier, headers, tables of regions: 64 KiB each, the latter twice

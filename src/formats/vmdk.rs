@@ -1,7 +1,8 @@
-//! VMDK, streamOptimized: the form that VMware, VirtualBox and AWS import. One file, each grain of the disk compressed.
+//! VMDK, streamOptimized: the form that VMware, VirtualBox and AWS import. It is one file, in which each grain of the
+//! disk is compressed.
 //!
-//! Source: VMware, "Virtual Disk Format 5.0". Numbers have their little end first; places are counted in sectors. The
-//! file is made from its first byte to its last one:
+//! Source: VMware, "Virtual Disk Format 5.0". Numbers are little-endian; places are counted in sectors. The file is
+//! made from its first byte to its last:
 //!
 //! ```text
 //! header, which leaves it to the footer where the directory is
@@ -12,7 +13,7 @@
 //! marker of the end
 //! ```
 //!
-//! Importers read it in that order, by the markers; machines look grains up in the tables.
+//! Programs that import the file read it in that order, by the markers. Machines find grains by the tables.
 
 use std::io::Write;
 

@@ -1,7 +1,8 @@
-//! zstd's seekable format: frames that each hold a piece of the disk of one length, and a table of where they are.
+//! zstd's seekable format: frames that each hold a piece of the disk, all of one length, and a table that says where
+//! they are.
 //!
-//! Source: facebook/zstd, contrib/seekable_format/zstd_seekable_compression_format.md, version 0.1.0. Numbers have their
-//! little end first. Whoever does not know the table skips it: it is a frame of a kind that holds no content.
+//! Source: facebook/zstd, contrib/seekable_format/zstd_seekable_compression_format.md, version 0.1.0. Numbers are
+//! little-endian. A program that does not know the table skips it: it is a frame of a kind that holds no content.
 
 use std::io::Write;
 

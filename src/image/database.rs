@@ -1,7 +1,7 @@
-//! Nix's own database of valid paths, `db.sqlite`, as it lies in an image: read by SQLite, which trusts nothing in it.
+//! Nix's own database of valid paths, `db.sqlite`, in an image. SQLite reads it and trusts nothing in it.
 //!
-//! As a rule it is read from memory. If a journal or a write-ahead log waits beside it, which is so on the disk of a
-//! machine that runs or lost its power, SQLite brings a private copy up to date first. The image is never written.
+//! Usually it is read from memory. On the disk of a machine that runs or lost its power, there may be a journal or a
+//! write-ahead log beside it. Then SQLite first brings a private copy up to date. The image is never written.
 
 use std::fs;
 use std::io;

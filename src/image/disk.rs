@@ -1,4 +1,4 @@
-//! A disk in a file or on a device, whatever is on it.
+//! A disk in a file or on a device, whatever it holds.
 
 use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom};

@@ -1,7 +1,7 @@
-//! Recognises other contents on a partition that still has the magic number of a filesystem it held before.
+//! Recognises other contents on a partition that still has the magic number of an older filesystem.
 //!
-//! Most tools that format a partition wipe what was there. Those that do not leave the first kilobytes, where ext4 and FAT
-//! have their superblocks. To take the free space of such a filesystem for free would lose what lies there now.
+//! Most tools that format a partition erase what was there. Some leave the first kilobytes, which hold the superblocks
+//! of ext4 and FAT. The free space of such an old filesystem must not count as free: it holds the new contents.
 
 use crate::read::{Bytes, Format};
 use crate::units::ByteOffset;

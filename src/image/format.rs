@@ -1,4 +1,4 @@
-//! Picks the reader and the checker for the format of a partition.
+//! Chooses the reader and the checker for the format of a partition.
 
 use std::sync::Arc;
 

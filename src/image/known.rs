@@ -1,5 +1,5 @@
-//! What the image says is registered of its store: in the `nix-path-registration` that the first boot loads, and in the
-//! database of the Nix that ran on it.
+//! What the image says is registered of its store. It is in the `nix-path-registration` that the first boot loads, and
+//! in the database of the Nix that ran on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
-//! What the disk of an existing image holds, as its filesystems say.
+//! The use of every byte of the disk in an existing image, as its filesystems say.
 //!
-//! Whatever is not known to be free is contents: all that is outside of partitions, where boot code may be, all
-//! partitions without a filesystem or a swap area that can be read, and all of a filesystem in which there is a single
-//! fault, for then it may use what it calls free, and whoever repairs it may want to look there.
+//! Everything that is not known to be free counts as contents. That is everything outside of partitions, where boot
+//! code may be, and all partitions without a filesystem or swap area that we can read. It is also the whole of a
+//! filesystem with a single fault: the filesystem may use what it calls free, and somebody who repairs it may need
+//! those bytes.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
-//! An image as others find it: a disk with a partition table, or one partition's bare filesystem; in a file or on a
-//! block device.
+//! An existing image: a disk with a partition table, or the bare filesystem of one partition; in a file or on a block
+//! device.
 //!
 //! The commands that look into images start here: [`Image::open`], then [`Image::find`] a partition, then
-//! [`open_filesystem`] or [`check_filesystem`] on its bytes; [`store::locate`] tells where in a filesystem the store is,
-//! [`outside`] which files are not in it, and [`known::read`] what Nix knows of it.
+//! [`open_filesystem`] or [`check_filesystem`] on its bytes. [`store::locate`] finds the store in a filesystem,
+//! [`outside`] the files that are not in it, and [`known::read`] what Nix knows of it.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Which files of a filesystem are outside its store: what a host has of its own, and what it wrote since.
+//! The files of a filesystem that are outside its store: the host's own files, and what the machine has written since.
 
 use std::path::Path;
 

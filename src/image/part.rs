@@ -1,4 +1,4 @@
-//! How a user names a partition: boot, nix or a number.
+//! The name that a user gives to a partition: boot, nix or a number.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Where in a filesystem the store is.
+//! Finds the store in a filesystem.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,5 +1,5 @@
-//! What a Chromebook's own firmware starts: it knows no filesystem and no boot loader, but partitions of one type, and
-//! what the attribute bits of their entries in the GPT say.
+//! What a Chromebook's own firmware starts. It knows no filesystem and no boot loader, only partitions of one type, and
+//! the attribute bits of their entries in the GPT.
 
 use uuid::{Uuid, uuid};
 

@@ -1,4 +1,4 @@
-//! The disk: what its bytes are for, from the first to the last.
+//! The use of the disk's bytes, from the first to the last.
 
 use uuid::{Uuid, uuid};
 

@@ -7,7 +7,7 @@
 //! └─┴─────┴────────────────┴──────────────────────────────┴─┘
 //! ```
 //!
-//! What is small is drawn larger than it is, so that it can be seen.
+//! Small parts are drawn larger than they are, so that they can be seen.
 
 use super::report::{PartitionReport, Region, RegionKind, Report};
 

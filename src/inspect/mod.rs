@@ -1,6 +1,6 @@
-//! What is in an image: everything there is to know about it as a [`Report`], then as text, as JSON or as a page.
+//! What is in an image: everything that can be known about it as a [`Report`], then as text, as JSON or as a page.
 //!
-//! A damaged image gives as much as can be read of it, and [`problems`](Report::problems) for the rest.
+//! Of a damaged image, the report has what can be read; the rest is in [`problems`](Report::problems).
 
 use uuid::{Uuid, uuid};
 

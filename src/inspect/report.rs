@@ -1,6 +1,7 @@
-//! What there is to know about an image, as data: the schema of `inspect --json`, see docs/reference/inspect-json.md.
+//! What can be known about an image, as data. This is the schema of `inspect --json`: see
+//! docs/reference/inspect-json.md.
 //!
-//! All names that come from the image are escaped for people already. Sizes and offsets are in bytes.
+//! All names from the image are already escaped for people. Sizes and offsets are in bytes.
 
 use serde::Serialize;
 use uuid::Uuid;

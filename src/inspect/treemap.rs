@@ -1,7 +1,8 @@
-//! A treemap: rectangles with areas in proportion to given sizes, as near to squares as possible. Pure.
+//! A treemap: rectangles whose areas are in proportion to given sizes, and that are as near to squares as possible.
+//! Pure.
 //!
-//! The method is the squarified treemap of Bruls, Huizing and van Wijk (2000): rows are laid along the shorter side of
-//! what is left, and a row takes one more rectangle as long as that makes its worst one more like a square.
+//! The method is the squarified treemap of Bruls, Huizing and van Wijk (2000). Rows are laid along the shorter side of
+//! the area that is left. A row takes one more rectangle as long as that makes its worst rectangle more like a square.
 
 /// A rectangle, `y` downwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

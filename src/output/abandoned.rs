@@ -1,4 +1,4 @@
-//! What killed runs have left: hidden files and directories that no living process has locked.
+//! Removes what killed runs have left: hidden files and directories that no living process has locked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

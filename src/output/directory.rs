@@ -1,4 +1,4 @@
-//! A directory that results go to.
+//! A directory for results.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

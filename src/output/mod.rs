@@ -1,10 +1,11 @@
-//! Writes results: a file is made without its final name, and gets that only when it is complete.
+//! Writes results. A file is made without its final name, and gets that name only when it is complete.
 //!
-//! First the destination is judged ([`Target`], [`Directory`]): what exists and is no regular file is refused before any
-//! work is done. Then a [`Pending`] file is written: one without a name where the filesystem can make such a file, so
-//! that nothing is left of it whoever kills us, else a hidden one. Last it is written out, linked under a hidden name and
-//! renamed. What must have names before that, for the scripts of users, lies in a hidden [`Scratch`] directory. What is
-//! hidden is locked, and what no living process has locked is removed by the next run (`abandoned`).
+//! First the destination is checked ([`Target`], [`Directory`]). If something exists there that is no regular file, it
+//! is refused before any work is done. Then a [`Pending`] file is written. It has no name, if the filesystem can make
+//! such a file; then nothing is left of it, however the program ends. Otherwise it is a hidden file. At the end it is
+//! written out to the disk, linked under a hidden name and renamed. Files that need names earlier, for scripts of
+//! users, lie in a hidden [`Scratch`] directory. Hidden files are locked. The next run removes those that no living
+//! process has locked (`abandoned`).
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Files without a name: nobody sees them, and they are gone when their process ends, even by a kill.
+//! Files without a name. Nobody sees them, and they are gone when their process ends, even if it is killed.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A text that is written from its first byte to its last: to a file, or into whatever takes bytes in order.
+//! A text that is written from its first byte to its last: to a file, or to anything that takes bytes in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

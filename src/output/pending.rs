@@ -1,4 +1,4 @@
-//! A file that gets its name when it is whole.
+//! A file that gets its name when it is complete.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};

@@ -1,4 +1,4 @@
-//! Directories for what is not finished and must have a name.
+//! Directories for unfinished files that must have a name.
 
 use std::fs::{self, File};
 use std::io;

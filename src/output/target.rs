@@ -1,4 +1,4 @@
-//! What the path of an output leads to: nothing yet, a file, or something that must not be replaced.
+//! What is at the path of an output: nothing yet, a file, or something that must not be replaced.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};

@@ -1,7 +1,7 @@
-//! What a disk leaves to its last partition, that of the nix filesystem. Pure.
+//! The space that a disk leaves to its last partition, the one with the nix filesystem. Pure.
 
-use super::{PlanError, Sizes, request, roles};
-use crate::disk::gpt::{GptError, GptLayout};
+use super::{PlanError, Sizes, table};
+use crate::disk::gpt::GptError;
 use crate::identity::Identities;
 use crate::spec::{MAX_SIZE, Spec};
 use crate::units::{MIB, align_up};
@@ -54,10 +54,7 @@ impl Rest {
             return Err(PlanError::NoMultiple { disk_size, multiple });
         }
         // As small as a partition can be: what stands around it does not depend on its size.
-        let sizes = Sizes { boot: spec.boot_part_size.next_multiple_of(MIB), nix: MIB, extra };
-        let requests: Vec<_> = roles(spec).into_iter().map(|role| request(role, spec, identities, &sizes)).collect();
-        let (padding, gap) = (spec.extra_gpt_padding, spec.first_part_gap);
-        let gpt = GptLayout::new(spec.sector_size, padding, gap, identities.disk, &requests)?;
+        let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
         let sector = spec.sector_size.bytes();
         let last = gpt.partitions.last().map(|last| (last.first.0 * sector, (last.last.0 + 1) * sector));
         let (start, end) = last.ok_or(GptError::TooLarge)?;

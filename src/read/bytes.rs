@@ -1,4 +1,4 @@
-//! The bytes of an image, of a partition in it, or of a test.
+//! A source of bytes: an image, a partition in it, or a test.
 
 use std::fmt;
 use std::fs::File;

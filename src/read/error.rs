@@ -1,4 +1,4 @@
-//! What can be wrong with an image: corrupt, unsupported and unreadable are different errors.
+//! The errors of reading an image. Corrupt, unsupported and unreadable are different errors.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! Names from an image, for people: whatever could move a cursor, end a line or turn text around is written out.
+//! Escapes names from an image for people. Everything that could move a cursor, end a line or turn text around is
+//! written out.
 
 use std::ffi::OsStr;
 use std::fmt::Write;

@@ -1,8 +1,8 @@
-//! What all readers of images have in common. They trust nothing in an image.
+//! What all readers of images share. They trust nothing in an image.
 //!
-//! Each format's `reader` implements [`FileSystem`]; the commands that look into images know only this trait. Readers
-//! take any bytes at all: they return an error, they do not panic, loop for ever, or ask for memory that the image's
-//! own size does not warrant.
+//! Each format's `reader` implements [`FileSystem`]. The commands that look into images know only this trait. Readers
+//! take any bytes at all. They return an error; they do not panic or loop for ever, and they ask for no more memory
+//! than the size of the image justifies.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Ranges of bytes in the order of their bytes, of which none touches the next.
+//! Ranges of bytes, in order. No range touches the next.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Symbolic links, followed within one filesystem.
+//! Follows symbolic links within one filesystem.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! What a file has beside contents and [`Metadata`](super::Metadata): what is kept if it is written again, and what
-//! would be lost.
+//! What a file has besides contents and [`Metadata`](super::Metadata): what is kept if the file is written again, and
+//! what would be lost.
 
 use super::escape;
 use crate::times::Times;

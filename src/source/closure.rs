@@ -1,7 +1,7 @@
-//! Scans a closure's store paths into the tree of the nix filesystem.
+//! Scans the store paths of a closure into the tree of the nix filesystem.
 //!
-//! What comes out does not depend on how the host keeps its files: owners, times, most permissions, hard links,
-//! holes and the order of directories are not even looked at.
+//! The result does not depend on how the host keeps its files. Owners, times, most permissions, hard links, holes and
+//! the order of directories are ignored.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

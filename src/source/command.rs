@@ -1,7 +1,7 @@
 //! Runs a user's shell command: populateCmd before the image is made, installBootloader in a rehearsal and at the end.
 //!
-//! A command never outlives its run: it has a process group of its own, which is killed once its shell has ended or
-//! the user has asked to stop.
+//! A command never goes on after its run. It has a process group of its own. This group is killed when the shell of the
+//! command has ended, or when the user has asked to stop.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, PipeReader, Read};

@@ -1,6 +1,7 @@
-//! Where the files of an image come from: the closure's store paths, the boot-populate commands, the host's own files.
+//! Where the files of an image come from: the closure's store paths, the commands that fill the boot partition, and the
+//! host's own files.
 //!
-//! Takes a [`Spec`](crate::spec) and gives one [`tree::FileTree`] a filesystem.
+//! Takes a [`Spec`](crate::spec) and makes one [`tree::FileTree`] for each filesystem.
 
 pub mod boot;
 pub mod closure;

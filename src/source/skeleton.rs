@@ -1,4 +1,4 @@
-//! The tree of a filesystem while it grows: the store, what leads to it, and what else there is.
+//! The tree of a filesystem while it is being made: the store, the directories above it, and everything else.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,9 +1,9 @@
-//! The files of one filesystem-to-be: names, kinds, sizes; pure data, no I/O.
+//! The files of one filesystem that will be made: names, kinds, sizes. Pure data, no I/O.
 //!
-//! Made by the rest of [`source`](crate::source), read by every layout. Nodes stand in depth-first
-//! order with the names of each directory sorted by bytes, so that two hosts that hold the same
-//! files make the same tree whatever order their directories list them in. A node costs 40 bytes
-//! and its name, so that a million files fit in memory many times over; what few nodes have stands beside, in tables.
+//! The rest of [`source`](crate::source) makes it, and every layout reads it. Nodes stand in depth-first order, and the
+//! names of each directory are sorted by bytes. So two hosts with the same files make the same tree, whatever the order
+//! in their directories. A node costs 40 bytes and its name, so a million files fit in memory easily. Data that only a
+//! few nodes have stands in separate tables.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;

@@ -1,6 +1,6 @@
-//! What the mount options of a btrfs ask of the image: which subvolumes there are, and how contents are compressed.
+//! What the mount options of a btrfs say about the image: its subvolumes, and how contents are compressed.
 //!
-//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem, and `subvol=` says of what
+//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem. Its `subvol=` says of which
 //! part. Source: btrfs(5), mount options.
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! What the running system finds a filesystem by, and thus what identity to give it.
+//! The name by which the running system finds a filesystem. The filesystem in the image gets it as its identity.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `fileSystems`: the two filesystems that an image holds, found among all that the system mounts.
+//! `fileSystems`: finds the two filesystems that an image holds among all that the system mounts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +14,8 @@ use super::mount_options::{self, Mounted};
 use crate::mounts::{Mount, MountTable};
 use crate::store::StoreDir;
 
-/// Where the ESP is mounted.
-const BOOT: &str = "/boot";
+/// Where boot loaders have their files, and usually the ESP is mounted.
+pub(super) const BOOT: &str = "/boot";
 /// The type of a filesystem whose format is found out when it is mounted.
 const AUTO: &str = "auto";
 
@@ -57,7 +57,8 @@ impl fmt::Display for FsType {
 /// What could be read of `fileSystems`; whatever is `None` has been noted as a mistake.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
-    pub(super) boot: Option<FileSystem>,
+    /// The ESP, or that there is none.
+    pub(super) esp: Option<Option<FileSystem>>,
     pub(super) nix: Option<FileSystem>,
     /// Known even if the rest of the filesystem is wrong.
     pub(super) nix_mount_point: Option<PathBuf>,
@@ -110,7 +111,7 @@ impl Other {
 /// What the image needs a filesystem for.
 #[derive(Clone, Copy, Debug)]
 enum Role {
-    Boot,
+    Esp,
     Nix,
 }
 
@@ -118,7 +119,7 @@ impl Role {
     /// The formats that it may have, the usual one first.
     fn fs_types(self) -> &'static [FsType] {
         match self {
-            Self::Boot => &[FsType::Vfat],
+            Self::Esp => &[FsType::Vfat],
             Self::Nix => &[FsType::Ext4, FsType::Btrfs],
         }
     }
@@ -126,46 +127,56 @@ impl Role {
     fn parse_fs_type(self, text: &str) -> Result<FsType, String> {
         let found = self.fs_types().iter().find(|fs_type| fs_type.to_string() == text);
         found.copied().ok_or_else(|| match self {
-            Self::Boot => format!("{text:?} is not what firmware boots from"),
+            Self::Esp => format!("{text:?} is not what firmware boots from"),
             Self::Nix => format!("{text:?} is not supported"),
         })
     }
 
     fn example_device(self) -> &'static str {
         match self {
-            Self::Boot => "\"/dev/disk/by-uuid/XXXX-XXXX\", X being hexadecimal digits",
+            Self::Esp => "\"/dev/disk/by-uuid/XXXX-XXXX\", X being hexadecimal digits",
             Self::Nix => "\"/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX\", X being hexadecimal digits",
         }
     }
 }
 
-/// Reads `fileSystems`, a member of `top`, and judges the two filesystems that the image holds.
-pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &mut Object<'_>) -> Mounts {
+/// Reads `fileSystems`, a member of `top`, and judges the filesystems that the image holds: that of the store, and the
+/// ESP if it has a mount point.
+pub(super) fn read_all(
+    entries: Map<String, Value>,
+    store_dir: &StoreDir,
+    esp: Option<&Path>,
+    top: &mut Object<'_>,
+) -> Mounts {
     let path = top.member("fileSystems");
-    if !entries.contains_key(BOOT) {
-        let boot = member_path(&path, BOOT);
-        let remedy = format!("set {boot} to a vfat filesystem");
-        top.note(boot, "is missing", remedy);
+    let is_esp = |mount_point: &str| esp.is_some_and(|esp| esp == Path::new(mount_point));
+    if let Some(esp) = esp.filter(|_| !entries.keys().any(|mount_point| is_esp(mount_point))) {
+        let place = member_path(&path, &esp.to_string_lossy());
+        let remedy = format!(
+            "set {place} to a vfat filesystem, or {} to null for a disk without an ESP",
+            top.member("efiSysMountPoint")
+        );
+        top.note(place, "is missing", remedy);
     }
-    let nix_mount_point = find_nix(&entries, store_dir, top);
-    let mut mounts = Mounts::default();
+    let nix_mount_point = find_nix(&entries, store_dir, esp, top);
+    let mut mounts = Mounts { esp: esp.is_none().then_some(None), ..Mounts::default() };
     let mut others = Vec::new();
     for (mount_point, value) in entries {
         let Some(entry) = top.nested(member_path(&path, &mount_point), value) else { continue };
-        if mount_point == BOOT {
-            mounts.boot = read(entry, mount_point, Role::Boot);
+        if is_esp(&mount_point) {
+            mounts.esp = read(entry, mount_point, Role::Esp).map(Some);
         } else if nix_mount_point.as_deref() == Some(Path::new(&mount_point)) {
             mounts.nix = read(entry, mount_point, Role::Nix);
         } else {
             others.push(skim(entry, mount_point, &path));
         }
     }
-    if let (Some(boot), Some(nix)) = (&mounts.boot, &mounts.nix)
-        && boot.device == nix.device
+    if let (Some(Some(esp)), Some(nix)) = (&mounts.esp, &mounts.nix)
+        && esp.device == nix.device
     {
         let device = member_path(&member_path(&path, &nix.mount_point.to_string_lossy()), "device");
         let remedy = format!("set {device} to another filesystem's");
-        top.note(device, format!("is the same as that of {BOOT}"), remedy);
+        top.note(device, format!("is the same as that of {}", esp.mount_point.display()), remedy);
     }
     mounts.table = judge_options(&mut mounts, &others, store_dir, top);
     Mounts { nix_mount_point, ..mounts }
@@ -175,13 +186,14 @@ pub(super) fn read_all(entries: Map<String, Value>, store_dir: &StoreDir, top: &
 /// lies where.
 fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> MountTable {
     let path = top.member("fileSystems");
+    let esp = mounts.esp.clone().flatten();
     // What is derived follows from both.
-    let [of_boot, of_nix] = match (&mounts.boot, &mounts.nix) {
-        (Some(boot), Some(nix)) => identity::devices(boot, nix).map(|devices| devices.to_vec()),
-        (boot, nix) => [boot, nix].map(|filesystem| filesystem.iter().map(|fs| fs.device.clone()).collect()),
+    let [of_esp, of_nix] = match (&mounts.esp, &mounts.nix) {
+        (Some(esp), Some(nix)) => identity::devices(esp.as_ref(), nix),
+        (_, nix) => [&esp, nix].map(|filesystem| filesystem.iter().map(|fs| fs.device.clone()).collect()),
     };
     let mut table: BTreeMap<_, _> = others.iter().map(|other| (other.mount_point.clone(), other.mount())).collect();
-    for (devices, filesystem) in [(of_boot, &mounts.boot), (of_nix, &mounts.nix)] {
+    for (devices, filesystem) in [(of_esp, &esp), (of_nix, &mounts.nix)] {
         let Some(filesystem) = filesystem else { continue };
         let same: Vec<_> = others.iter().filter(|other| other.is_on(&devices, filesystem.fs_type, top)).collect();
         let mut all = vec![Mounted::new(
@@ -204,7 +216,12 @@ fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, to
 }
 
 /// The mount point of the filesystem that holds the store: the nearest at or above it.
-fn find_nix(entries: &Map<String, Value>, store_dir: &StoreDir, top: &mut Object<'_>) -> Option<PathBuf> {
+fn find_nix(
+    entries: &Map<String, Value>,
+    store_dir: &StoreDir,
+    esp: Option<&Path>,
+    top: &mut Object<'_>,
+) -> Option<PathBuf> {
     let mut above = store_dir.as_path().ancestors().filter_map(Path::to_str);
     match above.find(|&mount_point| entries.contains_key(mount_point)) {
         None => {
@@ -213,9 +230,9 @@ fn find_nix(entries: &Map<String, Value>, store_dir: &StoreDir, top: &mut Object
             top.note(path, format!("has no filesystem that holds {store_dir}"), remedy);
             None
         }
-        Some(BOOT) => {
+        Some(mount_point) if Some(Path::new(mount_point)) == esp => {
             let path = top.member("storeDir");
-            let remedy = format!("set {path} to a directory outside {BOOT}");
+            let remedy = format!("set {path} to a directory outside {mount_point}");
             top.note(path, format!("\"{store_dir}\" lies on the boot filesystem"), remedy);
             None
         }

@@ -1,4 +1,4 @@
-//! `files`: what the host has on its filesystems besides the store.
+//! `files`: the files that the host has on its filesystems besides the store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

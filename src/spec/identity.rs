@@ -1,7 +1,8 @@
-//! Every UUID, label and name of the image: those that the spec's devices name, and those derived from them.
+//! Every UUID, label and name of the image: those that a `device` of the spec sets, and those that are derived from
+//! them.
 //!
-//! Pure and free of chance. What no device names is a UUIDv5 (RFC 9562, section 5.5) of what the devices do name,
-//! so that the same spec always gives the same identities and another spec gives others.
+//! Pure, without randomness. An identity that no `device` sets is a UUIDv5 (RFC 9562, section 5.5) of those that are
+//! set. So the same spec always gives the same identities, and another spec gives others.
 
 use uuid::Uuid;
 
@@ -9,6 +10,8 @@ use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
 pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
+/// The name of the partition from which a BIOS goes on.
+pub(crate) const BIOS_BOOT: &str = "BIOS boot partition";
 /// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
 const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
 
@@ -30,8 +33,10 @@ pub struct Identity<FilesystemId> {
 pub struct Identities {
     /// The disk's GUID.
     pub disk: Uuid,
-    /// The ESP; its filesystem's identity is a FAT volume id.
-    pub boot: Identity<u32>,
+    /// The ESP, if there is one; its filesystem's identity is a FAT volume id.
+    pub esp: Option<Identity<u32>>,
+    /// The UUID (unique GUID) of the BIOS boot partition, if there is one.
+    pub bios_boot: Uuid,
     /// The filesystem of the store.
     pub nix: Identity<Uuid>,
     /// Each extra partition.
@@ -54,7 +59,7 @@ impl Identities {
     /// If a device names what the other filesystem has by default, so that the system could not tell them apart, or
     /// if an extra partition has the name of another.
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
-        let derive = derivation(&spec.boot, &spec.nix);
+        let derive = derivation(spec.esp.as_ref(), &spec.nix);
         let extra = spec.extra_partitions.iter().map(|extra| ExtraIdentity {
             partition: extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))),
             swap: extra.swap.as_ref().map(|swap| {
@@ -64,7 +69,8 @@ impl Identities {
         });
         let identities = Self {
             disk: derive("disk"),
-            boot: boot(&spec.boot.device, &derive),
+            esp: spec.esp.as_ref().map(|esp| self::esp(&esp.device, &derive)),
+            bios_boot: derive(BIOS_BOOT),
             nix: nix(&spec.nix.device, &derive),
             extra: extra.collect(),
         };
@@ -75,20 +81,21 @@ impl Identities {
     }
 
     fn check_distinct(&self, spec: &Spec) -> Result<(), SpecErrors> {
-        let (boot, nix) = (&self.boot, &self.nix);
-        let shared = match (&spec.boot.device, &spec.nix.device) {
-            (Device::Label(_), _) | (_, Device::Label(_)) if boot.label == nix.label => {
+        let (Some(on_esp), Some(esp)) = (&spec.esp, &self.esp) else { return Ok(()) };
+        let nix = &self.nix;
+        let shared = match (&on_esp.device, &spec.nix.device) {
+            (Device::Label(_), _) | (_, Device::Label(_)) if esp.label == nix.label => {
                 format!("the label {:?}", nix.label)
             }
-            (Device::PartLabel(_), _) | (_, Device::PartLabel(_)) if boot.partition_name == nix.partition_name => {
+            (Device::PartLabel(_), _) | (_, Device::PartLabel(_)) if esp.partition_name == nix.partition_name => {
                 format!("the partition name {:?}", nix.partition_name)
             }
-            _ if boot.partition == nix.partition => format!("the partition UUID {}", nix.partition),
+            _ if esp.partition == nix.partition => format!("the partition UUID {}", nix.partition),
             _ => return Ok(()),
         };
         Err(SpecErrors::from(SpecError {
             path: format!("fileSystems.{:?}.device", spec.nix.mount_point.display().to_string()),
-            problem: format!("gives this filesystem and /boot both {shared}"),
+            problem: format!("gives this filesystem and {} both {shared}", on_esp.mount_point.display()),
             remedy: "set another, so that the system can tell them apart".to_owned(),
         }))
     }
@@ -97,9 +104,13 @@ impl Identities {
 impl Identities {
     /// `/dev/disk/by-partlabel` has one link a name, and leads to no one knows which of two.
     fn check_names(&self, spec: &Spec) -> Result<(), SpecErrors> {
-        let others = [("/boot", &self.boot.partition_name), ("the nix filesystem", &self.nix.partition_name)];
+        let esp = spec.esp.as_ref().zip(self.esp.as_ref());
+        let esp = esp.map(|(mounted, esp)| (mounted.mount_point.display().to_string(), esp.partition_name.as_str()));
+        let nix = ("the nix filesystem".to_owned(), self.nix.partition_name.as_str());
+        let bios_boot = ("the BIOS's boot code".to_owned(), BIOS_BOOT);
+        let others: Vec<_> = esp.into_iter().chain([nix]).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
         for (index, extra) in spec.extra_partitions.iter().enumerate() {
-            if let Some((what, _)) = others.iter().find(|(_, name)| **name == extra.name) {
+            if let Some((what, _)) = others.iter().find(|(_, name)| *name == extra.name) {
                 return Err(SpecErrors::from(SpecError {
                     path: format!("extraPartitions[{index}].name"),
                     problem: format!("{:?} is the name of the partition of {what}", extra.name),
@@ -115,7 +126,8 @@ impl Identities {
     /// `/dev/disk/by-uuid` and `by-label` have swap areas and filesystems side by side.
     fn check_swaps(&self) -> Result<(), SpecErrors> {
         let mut uuids = vec![self.nix.filesystem];
-        let mut labels = vec![self.boot.label.as_str(), self.nix.label.as_str()];
+        let esp = self.esp.iter().map(|esp| esp.label.as_str());
+        let mut labels: Vec<_> = esp.chain([self.nix.label.as_str()]).collect();
         for (index, extra) in self.extra.iter().enumerate() {
             let Some((uuid, label)) = &extra.swap else { continue };
             let shared = match () {
@@ -138,10 +150,12 @@ impl Identities {
 }
 
 /// What the two filesystems of an image are found by, and their partitions: what their devices name and what is derived.
-pub(super) fn devices(boot: &FileSystem, nix: &FileSystem) -> [[Device; 4]; 2] {
-    let derive = derivation(boot, nix);
-    let (boot, nix) = (self::boot(&boot.device, &derive), self::nix(&nix.device, &derive));
-    [boot.devices(FsUuid::VolumeId(boot.filesystem)), nix.devices(FsUuid::Uuid(nix.filesystem))]
+pub(super) fn devices(esp: Option<&FileSystem>, nix: &FileSystem) -> [Vec<Device>; 2] {
+    let derive = derivation(esp, nix);
+    let esp = esp.map(|esp| self::esp(&esp.device, &derive));
+    let esp = esp.map(|esp| esp.devices(FsUuid::VolumeId(esp.filesystem)).to_vec());
+    let nix = self::nix(&nix.device, &derive);
+    [esp.unwrap_or_default(), nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
 impl<FilesystemId> Identity<FilesystemId> {
@@ -151,13 +165,13 @@ impl<FilesystemId> Identity<FilesystemId> {
     }
 }
 
-/// Gives each thing a UUID of its own, which follows from the devices of the two filesystems.
-fn derivation(boot: &FileSystem, nix: &FileSystem) -> impl Fn(&str) -> Uuid {
-    let seed = format!("{}\n{}\n", describe(boot), describe(nix));
+/// Gives each thing a UUID of its own, which follows from the devices of the filesystems.
+fn derivation(esp: Option<&FileSystem>, nix: &FileSystem) -> impl Fn(&str) -> Uuid + use<> {
+    let seed: String = esp.into_iter().chain([nix]).map(|filesystem| describe(filesystem) + "\n").collect();
     move |what| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes())
 }
 
-fn boot(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
+fn esp(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
     let filesystem = match device {
         Device::FsUuid(FsUuid::VolumeId(id)) => *id,
         // A volume id of zero means that there is none.
@@ -225,10 +239,10 @@ mod tests {
     #[test]
     fn uuids_of_filesystems_decide_those_of_partitions() {
         let identities = identities("by-uuid/1234-ABCD", &format!("by-uuid/{UUID}"));
-        assert_eq!(identities.boot.filesystem, 0x1234_abcd);
-        assert_eq!(identities.boot.partition.to_string(), "44444444-4444-4444-4444-44441234abcd");
-        assert_eq!(identities.boot.label, "ESP");
-        assert_eq!(identities.boot.partition_name, "EFI System");
+        assert_eq!(identities.esp.as_ref().unwrap().filesystem, 0x1234_abcd);
+        assert_eq!(identities.esp.as_ref().unwrap().partition.to_string(), "44444444-4444-4444-4444-44441234abcd");
+        assert_eq!(identities.esp.as_ref().unwrap().label, "ESP");
+        assert_eq!(identities.esp.as_ref().unwrap().partition_name, "EFI System");
         assert_eq!(identities.nix.filesystem.to_string(), UUID);
         assert_eq!(identities.nix.partition.to_string(), UUID);
         assert_eq!(identities.nix.label, "NIXOS_SYSTEM");
@@ -239,10 +253,10 @@ mod tests {
     fn what_no_device_names_follows_from_what_they_do_name() {
         let one = identities("by-label/BOOT", "by-label/one");
         assert_eq!(one, identities("by-label/BOOT", "by-label/one"));
-        assert_eq!((one.boot.label.as_str(), one.nix.label.as_str()), ("BOOT", "one"));
+        assert_eq!((one.esp.as_ref().unwrap().label.as_str(), one.nix.label.as_str()), ("BOOT", "one"));
         let two = identities("by-label/BOOT", "by-label/two");
         assert_ne!(one.disk, two.disk);
-        assert_ne!(one.boot.filesystem, two.boot.filesystem);
+        assert_ne!(one.esp.as_ref().unwrap().filesystem, two.esp.as_ref().unwrap().filesystem);
         assert_ne!(one.nix.filesystem, two.nix.filesystem);
         assert_ne!(one.disk, one.nix.filesystem);
     }
@@ -250,7 +264,7 @@ mod tests {
     #[test]
     fn partitions_can_be_named_themselves() {
         let identities = identities("by-partlabel/boot", &format!("by-partuuid/{UUID}"));
-        assert_eq!(identities.boot.partition_name, "boot");
+        assert_eq!(identities.esp.as_ref().unwrap().partition_name, "boot");
         assert_eq!(identities.nix.partition.to_string(), UUID);
         assert_ne!(identities.nix.filesystem.to_string(), UUID);
     }

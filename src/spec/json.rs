@@ -1,4 +1,4 @@
-//! Parses JSON, and refuses a key that comes twice, which a map would hide.
+//! Parses JSON, and refuses a key that comes twice. A map would hide the first one.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! Checks the mount options of the image's filesystems: finds those with which the system could not mount them.
 //!
-//! A kernel that does not take an option does not mount, and a system whose `/boot` or store is not mounted ends in its
-//! emergency shell. So what the kernel is known to refuse is a mistake: an option of another filesystem, one that was
-//! removed, a value of the wrong kind, and what does not go with the filesystem as it is in the image. A name that is in
-//! none of the lists may be new, or from a kernel with patches, so that it is a warning only.
+//! A kernel does not mount a filesystem with an option that it does not accept. A system that cannot mount `/boot` or
+//! the store ends in its emergency shell. So an option that the kernel is known to refuse is a mistake: an option of
+//! another filesystem, a removed option, a wrong value, or one that does not fit the filesystem as it is in the image.
+//! A name that is in none of the lists may be new, or from a kernel with patches, so it is only a warning.
 //!
 //! Sources: the kernel's `Documentation/admin-guide/ext4.rst` and `Documentation/filesystems/vfat.rst`, btrfs(5),
 //! mount(8), systemd.mount(5); and what Linux 6.18 does with each, which a test repeats.

@@ -1,4 +1,4 @@
-//! Partitions beside the ESP and the nix filesystem, and what a hybrid MBR says of all of them.
+//! Partitions besides the ESP and the nix filesystem, and the entries of a hybrid MBR.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

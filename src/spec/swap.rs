@@ -1,4 +1,4 @@
-//! Whether an extra partition is a swap area, and what the running system finds that by.
+//! Whether an extra partition is a swap area, and the name by which the running system finds it.
 
 use serde_json::Value;
 use uuid::{Uuid, uuid};

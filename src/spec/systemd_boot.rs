@@ -1,4 +1,4 @@
-//! What is asked of systemd-boot: the options of `boot.loader.systemd-boot` that matter to an ESP.
+//! The options of `boot.loader.systemd-boot` that change the files on an ESP.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Specs, good and bad, and all that is told of the bad ones.
+//! Tests of specs, good and bad, and of all messages about the bad ones.
 
 mod files;
 mod mounts;
@@ -68,12 +68,13 @@ fn what_is_left_out_has_its_default() {
         toplevel: StorePath::from_absolute_path(TOPLEVEL, &store_dir).unwrap(),
         store_dir,
         closure_info: "/nix/store/1q43idch209zsdngl8yl79x0y79aajib-closure-info".into(),
-        boot: FileSystem {
+        esp: Some(FileSystem {
             mount_point: "/boot".into(),
             fs_type: FsType::Vfat,
             device: Device::FsUuid(FsUuid::VolumeId(0x2178_694e)),
             options: vec![],
-        },
+        }),
+        boot: Some(Location::Boot("".into())),
         nix: FileSystem {
             mount_point: "/".into(),
             fs_type: FsType::Ext4,
@@ -203,7 +204,7 @@ fn all_errors_are_told_at_once() {
     name: "../nixos" is not a plain file name; set name to a plain file name such as "nixos"
     toplevel: "/run/current-system" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
     closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
-    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
+    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem, or efiSysMountPoint to null for a disk without an ESP
     fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
     fileSystems."/".device: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
     fileSystems."/".options[0]: invalid type: integer `1`, expected a string; set fileSystems."/".options[0] to a string
@@ -236,7 +237,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);
@@ -267,7 +268,7 @@ fn what_is_required_must_be_there() {
     fileSystems: is missing; set fileSystems to config.fileSystems
     ");
     insta::assert_snapshot!(bad(&with("/fileSystems", json!({}))), @r#"
-    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem
+    fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem, or efiSysMountPoint to null for a disk without an ESP
     fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4 or btrfs filesystem
     "#);
     insta::assert_snapshot!(bad(&with("/fileSystems/~1boot", json!({}))), @r#"

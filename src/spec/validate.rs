@@ -1,4 +1,4 @@
-//! The rules for single fields: JSON's plain types in, checked ones out, or what is wrong with them.
+//! The rules for single fields. They turn JSON's plain types into checked ones, or say what is wrong.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A closure: every store path of an image with its registration, known to be complete.
+//! A closure: every store path of an image with its registration. It is known to be complete.
 
 use std::fmt;
 

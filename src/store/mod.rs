@@ -1,7 +1,6 @@
-//! The vocabulary of the Nix store: its directory, its paths, and what is registered of them.
+//! The vocabulary of the Nix store: its directory, its paths, and their registration.
 //!
-//! Stands above the pipeline, since the spec already speaks of store paths; pure, no I/O. Names
-//! follow nix-compat.
+//! Every module may use this, because already the spec names store paths. Pure, no I/O. Names follow nix-compat.
 
 pub mod closure;
 pub mod nar;

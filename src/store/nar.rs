@@ -1,4 +1,4 @@
-//! The Nix archive: the one serialisation of a store path, whose SHA-256 is registered of it.
+//! The Nix archive (NAR): the serialisation of a store path. Its SHA-256 is registered for the path.
 //!
 //! Every token is a string: its length in 64 bits, little-endian, its bytes, and zeros up to a multiple of 8. A node is
 //! `( type regular [executable ""] contents … )`, `( type symlink target … )` or `( type directory` with, sorted by

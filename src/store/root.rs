@@ -1,4 +1,4 @@
-//! Where the store is found on the host while an image is built.
+//! The place of the store on the host while an image is built.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Swap areas: the first page of a partition, by which `swapon` takes it and udev names it.
+//! Swap areas: the first page of a partition. By this page, `swapon` accepts the partition and udev names it.
 
 use uuid::Uuid;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};

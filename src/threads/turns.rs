@@ -1,4 +1,4 @@
-//! Order among threads.
+//! Makes threads take turns in a fixed order.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
-//! Proves an image from its own bytes: the structures of its partition table and filesystems, and the NAR of every
-//! store path against what is registered of it.
+//! Proves an image from its own bytes. It checks the structures of its partition table and filesystems, and compares
+//! the NAR of every store path with the registered hash and size.
 //!
-//! Stands beside the other ways of looking into an image, on top of [`image`](crate::image).
+//! It uses [`image`](crate::image), as all commands that look into an image do.
 
 use std::fmt;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! Which partitions have a filesystem to check, and which should have one.
+//! The partitions that have a filesystem to check, and those that should have one.
 
 use uuid::Uuid;
 

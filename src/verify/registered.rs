@@ -1,4 +1,4 @@
-//! What is registered of a store beside what is in it.
+//! Compares the registration of a store with what is in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 

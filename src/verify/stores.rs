@@ -1,4 +1,4 @@
-//! The stores of an image, each with what is registered of it.
+//! The stores of an image, each with its registration.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The NAR of one store path, read from a filesystem, and what else is seen on the way.
+//! The NAR of one store path, read from a filesystem, and other faults that are seen on the way.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! The short names of files that are known by long ones; pure.
+//! The short names of files that have long ones. Pure.
 //!
-//! Each is the file's name in capitals if that is a short name, else `TEXTFI~1.TXT` up to `~4`, then `TE021F~1.TXT` with
-//! a checksum of the name in the middle. Finding one takes a few look-ups, even where many thousands of names share a
-//! prefix, whose checksums are near each other: checksums that have no number left are remembered.
+//! If the file's name in capitals is a short name, it is that. Otherwise it is `TEXTFI~1.TXT` up to `~4`, then
+//! `TE021F~1.TXT` with a checksum of the name in the middle. A few look-ups find a free one, even if many thousands of
+//! names share a prefix and have similar checksums: checksums with no number left are remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! A cache between fatfs, which reads and writes a few bytes at a time, and a region of the image.
 //!
-//! The region must be fresh: what was never written there reads as zeros. Zeros that would be written to such
-//! places are left out, so that free space and empty FATs stay holes in the image.
+//! The region must be fresh: bytes that were never written there read as zeros. Zeros are not written to such places,
+//! so free space and empty FATs stay holes in the image.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

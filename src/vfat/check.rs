@@ -1,8 +1,8 @@
 //! Checks the structures of a FAT filesystem, as `fsck.fat -n` does.
 //!
-//! Independent of fatfs and of the layout code. The boot sector is held against its copy, the tables against each
-//! other, every chain of clusters against the file that it belongs to, and what nothing belongs to is looked for.
-//! It remembers a bit a cluster and one directory at a time.
+//! It uses neither fatfs nor the layout code. It compares the boot sector with its copy, the tables with each other,
+//! and every chain of clusters with its file. It also looks for clusters that belong to nothing. It needs one bit of
+//! memory for each cluster, and one directory at a time.
 
 use super::volume::{Bits, Next, Shape, Walk, Weight, u32_at};
 use crate::read::{Bytes, Fault, ReadError};

@@ -1,7 +1,7 @@
 //! Times as directory entries hold them. Pure.
 //!
-//! Source: Microsoft's "FAT File System Specification", section "Date and Time Formats". FAT does not say in which time
-//! zone its clock is; ours shows UTC.
+//! Source: Microsoft's "FAT File System Specification", section "Date and Time Formats". FAT does not say which time
+//! zone its times are in. Ours are in UTC.
 
 use crate::times::Timestamp;
 

@@ -1,4 +1,4 @@
-//! The contents of the tree's files, and where they lie.
+//! The contents of the tree's files, and their places.
 
 use super::layout::VfatLayout;
 use crate::copy::{CopyJobs, Files, Piece};

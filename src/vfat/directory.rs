@@ -1,4 +1,4 @@
-//! The bytes of a directory as the layout has it; pure.
+//! The bytes of a directory as the layout has it. Pure.
 
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;

@@ -1,4 +1,4 @@
-//! The free bytes of a FAT, which nobody reads before writing them: the clusters that the table marks as free.
+//! The free bytes of a FAT: the clusters that the table marks as free. Nobody reads them before writing them.
 
 use std::ops::Range;
 

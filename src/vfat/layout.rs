@@ -1,7 +1,7 @@
-//! Where everything of an ESP lies; pure.
+//! The place of everything on an ESP. Pure.
 //!
-//! Each new cluster has the next number: a directory gets its first with its own entry, and another whenever an entry
-//! needs it, so that what is near in the tree is near on the disk.
+//! Each new cluster has the next number. A directory gets its first cluster together with its own entry, and another
+//! one whenever an entry needs it. So files that are near in the tree are near on the disk.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What every byte of a laid-out filesystem is. Pure.
+//! The use of every byte of a laid-out filesystem. Pure.
 
 use super::geometry::{FIRST_CLUSTER, RESERVED_SECTORS};
 use super::layout::VfatLayout;

@@ -1,10 +1,10 @@
 //! The EFI system partition: a FAT32 filesystem laid out from a [`FileTree`](crate::source::tree::FileTree).
 //!
-//! [`VfatLayout`] decides everything and refuses all that FAT cannot hold; it is pure. [`write()`] has the `fatfs` crate
-//! format an empty filesystem, corrects what it leaves short of the specification (the backup of the FSInfo sector is
-//! missing), and fills it: tables, directories, contents. Clusters are handed out in rising order.
+//! [`VfatLayout`] decides everything, and refuses everything that FAT cannot hold; it is pure. [`write()`] lets the
+//! `fatfs` crate format an empty filesystem. It adds what the specification asks for and fatfs leaves out (the backup
+//! of the FSInfo sector). Then it writes tables, directories and contents. Clusters are used in rising order.
 //!
-//! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote: FAT12, FAT16 or FAT32.
+//! [`reader`] reads, and [`check`](mod@check) judges, filesystems made by any program: FAT12, FAT16 or FAT32.
 
 mod alias;
 mod cache;

@@ -1,4 +1,4 @@
-//! The names that FAT can hold, and what they take; pure.
+//! The names that FAT can hold, and the room that they take. Pure.
 
 use std::ffi::OsStr;
 

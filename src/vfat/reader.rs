@@ -1,6 +1,7 @@
-//! Reads FAT12, FAT16 and FAT32, whoever wrote them.
+//! Reads FAT12, FAT16 and FAT32, made by any program.
 //!
-//! The whole tree is walked first; what that walk finds unreadable is refused, and no filesystem is read in part.
+//! The whole tree is walked first. If that walk finds something unreadable, the filesystem is refused: none is read in
+//! part.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

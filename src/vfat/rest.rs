@@ -1,4 +1,4 @@
-//! What our writer cannot write of a FAT filesystem: of one file, and of the whole.
+//! What a FAT filesystem has that our writer cannot write: in one file, and in the whole filesystem.
 //!
 //! Source: Microsoft's "FAT File System Specification", sections on the boot sector, the FAT and directory entries.
 

@@ -1,4 +1,4 @@
-//! The ESP as others see it: fsck.fat, mtools, and fatfs as a reader.
+//! Tests of the ESP with other readers: fsck.fat, mtools and fatfs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

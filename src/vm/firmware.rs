@@ -1,7 +1,7 @@
-//! Where firmware for QEMU's machines is.
+//! Finds firmware for QEMU's machines.
 //!
-//! What there is of UEFI is told by descriptors, small JSON files that come with QEMU or with a firmware's package, by
-//! docs/interop/firmware.json of QEMU. U-Boot has none; its packages agree on names of directories.
+//! Descriptors say which UEFI there is: small JSON files that come with QEMU or with the package of a firmware. QEMU's
+//! docs/interop/firmware.json defines them. U-Boot has no descriptors. Its packages agree on the names of directories.
 
 use std::collections::BTreeMap;
 use std::fs;

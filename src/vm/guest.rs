@@ -1,4 +1,4 @@
-//! What an image needs of a virtual machine, by what is on it.
+//! What an image needs of a virtual machine, found by looking into the image.
 
 use std::path::Path;
 

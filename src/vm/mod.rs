@@ -1,7 +1,7 @@
-//! A virtual machine for an image: what the image needs of one, and QEMU's command line for that.
+//! A virtual machine for an image: what machine the image needs, and the command line of QEMU for it.
 //!
-//! [`Guest::of`] looks into an image, [`Places`] tell where firmware is, [`arguments`] puts all together. Nothing is
-//! started here.
+//! [`Guest::of`] looks into an image, [`Places`] finds firmware, and [`arguments`] makes the command line of both.
+//! Nothing here starts a machine.
 
 mod command;
 mod firmware;

@@ -320,14 +320,14 @@ fn runs_that_differ_are_refused() {
 /// The store's file vanishes once everything is planned: the copy would fail, but what is wrong with the script comes first.
 #[test]
 fn errors_come_before_the_copy() {
-    let vanish = "f() { for file in \"$SANE_IMAGE_STORE_ROOT\"/nix/store/*-firmware/loader; do
-        chmod +w \"${file%/*}\"; rm \"$file\"; done; }; f";
+    let vanish = "for file in \"$SANE_IMAGE_STORE_ROOT\"/nix/store/*-firmware/loader; do
+        chmod +w \"${file%/*}\"; rm \"$file\"; done";
     let script = "printf x | dd of=$out/nixos.img bs=1 seek=2000 conv=notrunc status=none";
     let spoilt = |script: &str| {
-        board(&[("loader", firmware(9, 2 * MIB))], script, move |spec| spec["populateCmd"] = json!(vanish))
+        board(&[("loader", firmware(9, 2 * MIB))], &format!("{vanish}\n{script}"), |_| ())
     };
     refused(&spoilt(script), &["the entries of the partition table are"]);
-    // And without that mistake, the copy does fail.
+    // And without that mistake, the copy of what is gone since the rehearsal does fail.
     let closure = spoilt("true");
     let out = TempDir::new().unwrap();
     let run = run(&mut build_command(&closure.spec_path(), closure.root(), out.path(), &[])).expect_failure(1);

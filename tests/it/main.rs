@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the harness captures it and shows it where a test fails")]
 
 mod add;
+mod boot_layouts;
 mod bootloader;
 mod bounds;
 mod btrfs;

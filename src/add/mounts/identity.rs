@@ -1,4 +1,4 @@
-//! What a partition of an image is found by in the running system. Pure.
+//! The names by which the running system finds a partition of an image. Pure.
 
 use std::ffi::OsStr;
 

@@ -1,4 +1,4 @@
-//! The chunks, and the device extents that say the same from the other side.
+//! Compares the chunks with the device extents, which must say the same.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The extent tree against what trees and files use.
+//! Compares the extent tree with what trees and files use.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Faults as they are found, each once.
+//! Collects faults, each once.
 
 use std::collections::BTreeSet;
 

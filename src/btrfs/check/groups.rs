@@ -1,4 +1,4 @@
-//! The block groups: what is used in them, and what the free space tree says is free.
+//! Checks the block groups: what is used in them, and what the free space tree says is free.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The inodes of a subvolume: sizes and links against what is there.
+//! Checks the inodes of a subvolume: their sizes and links must be those that were found.
 
 use zerocopy::FromBytes;
 

@@ -1,9 +1,9 @@
 //! Checks the structures of a btrfs, as `btrfs check` does.
 //!
-//! Independent of the layout code: it knows the on-disk structures and what must hold between them. Every node is read
-//! once, in all its copies, and what it points to is counted; then the extent tree, the block groups and the free space
-//! are held against what was found, and in each subvolume names against inodes. Contents are not read: the reader checks
-//! them against their checksums whenever it reads them.
+//! It does not use the layout code. It knows only the on-disk structures and what must hold between them. It reads
+//! every node once, in all its copies, and counts what the node points to. Then it compares the extent tree, the block
+//! groups and the free space with what it found, and in each subvolume the names with the inodes. It does not read
+//! contents: the reader compares them with their checksums whenever it reads them.
 
 mod devices;
 mod extents;

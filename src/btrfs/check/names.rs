@@ -1,4 +1,4 @@
-//! The names of a subvolume: each stands in three places, which have to agree.
+//! Checks the names of a subvolume. Each name stands in three places, which must agree.
 
 use zerocopy::FromBytes;
 

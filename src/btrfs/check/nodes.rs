@@ -1,4 +1,4 @@
-//! Reads every node of every tree once, in all its copies, and collects what other parts of the check need.
+//! Reads every node of every tree once, in all its copies, and collects what the other parts of the check need.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Names in directories, and where they lead.
+//! The names in directories, and what each name leads to.
 //!
 //! Source: "Btrfs on-disk format", sections on directory items and root references.
 

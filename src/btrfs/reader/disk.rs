@@ -1,4 +1,4 @@
-//! The bottom of the reader: the superblock, the chunks, and checked bytes at logical addresses.
+//! The lowest layer of the reader: the superblock, the chunks, and checked bytes at logical addresses.
 //!
 //! Source: "Btrfs on-disk format", sections on the superblock, chunks and nodes.
 

@@ -1,4 +1,4 @@
-//! The contents of files, checked against their checksums.
+//! The contents of files, compared with their checksums.
 //!
 //! Source: "Btrfs on-disk format", sections on file extents and on checksums.
 

@@ -1,4 +1,4 @@
-//! Features by the names that btrfs-progs gives them.
+//! The names that btrfs-progs gives to features.
 
 /// Of `incompat_flags`, by bit.
 const INCOMPAT: [&str; 17] = [

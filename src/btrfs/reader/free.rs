@@ -1,8 +1,8 @@
-//! The free bytes of a btrfs, which nobody reads before writing them: those of the device that are in no copy of any
-//! extent.
+//! The free bytes of a btrfs: those bytes of the device that are in no copy of any extent. Nobody reads them before
+//! writing them.
 //!
-//! The extent tree tells what is in use; that it agrees with the block groups and the superblock about how much that is
-//! must hold, or nothing is told. Superblocks, and all that is before the first chunk can be, are never free.
+//! The extent tree says what is in use. It must agree with the block groups and the superblock about the sum; otherwise
+//! nothing counts as free. Superblocks, and everything before the first possible chunk, are never free.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,8 +1,8 @@
-//! Reads btrfs on one device, whoever wrote it.
+//! Reads a btrfs on one device, made by any program.
 //!
-//! Nodes and contents are read only if their checksums agree; of metadata in two copies, one that does is enough.
-//! Subvolumes are directories where they stand, from the top level on. A log that a mount would replay is not read,
-//! which is told: what a program had synced just before a crash may be missing.
+//! Nodes and contents are read only if their checksums are right. If metadata has two copies, one right copy is enough.
+//! A subvolume is shown as a directory at its place, from the top level down. A log that a mount would replay is not
+//! read, and the reader says so: the log may have data that a program synced just before a crash.
 
 mod compressed;
 pub(super) mod directory;

@@ -1,4 +1,4 @@
-//! What our writer cannot write of a btrfs: of one file, and of the whole.
+//! What a btrfs has that our writer cannot write: in one file, and in the whole filesystem.
 //!
 //! Source: "Btrfs on-disk format", sections on inodes, root items and the superblock; numbers are those of the kernel's
 //! user interface header `include/uapi/linux/btrfs_tree.h`.

@@ -1,4 +1,4 @@
-//! The script for bash. It is our own: clap's script ends a word at `:` and `=`, and quotes nothing.
+//! The completion script for bash. We do not use clap's script: it ends a word at `:` and `=`, and quotes nothing.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -1,5 +1,6 @@
-//! Completion in shells. A shell's script calls the program with the line that somebody types, and the program says
-//! what could come next: clap's options and values, files, and what is in the image that the line names.
+//! Completion in shells. The script of a shell calls the program with the line that the user types. The program prints
+//! what could come next: options and values that clap knows, files, and the partitions and files of the image on the
+//! line.
 
 use std::io;
 

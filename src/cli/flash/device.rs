@@ -1,4 +1,4 @@
-//! The device of `flash`: looking at it, telling of it, asking.
+//! The device of `flash`: looks at it, shows it, and asks before it is erased.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};

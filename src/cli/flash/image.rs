@@ -1,4 +1,4 @@
-//! An image to a device.
+//! Writes an image to a device.
 
 use anyhow::{Context, Result};
 use indicatif::BinaryBytes;

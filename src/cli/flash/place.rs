@@ -1,4 +1,4 @@
-//! The place that is written to: a device or a file that is there, or a file to be.
+//! The place that is written to: a device, a file that exists, or a new file.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The disk of a spec to a device, without an image in between.
+//! Writes the disk of a spec to a device, without making an image first.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! The table of an MBR whose last partition gets another size.
+//! Gives the last partition of an MBR another size.
 
 use super::record::{OFFSET, Record};
 use super::{Fit, Grown, ResizeError, Resized, Room, checked_size, is_zero, read, sectors};

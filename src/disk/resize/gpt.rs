@@ -1,4 +1,4 @@
-//! A GPT whose last partition gets another size.
+//! Gives the last partition of a GPT another size.
 
 use zerocopy::FromBytes;
 

@@ -1,4 +1,4 @@
-//! What the MBR before a GPT says of a disk whose last partition gets another size.
+//! What the MBR before a GPT must say when the last partition gets another size.
 
 use super::record::{OFFSET, Record};
 use super::{ResizeError, gpt::Places};

@@ -1,4 +1,4 @@
-//! An entry of an MBR, with both of its ways to tell where a partition is.
+//! An entry of an MBR. It says in two ways where the partition is.
 
 use crate::disk::table::mbr::{ENTRIES, ENTRY, PROTECTIVE};
 use crate::read::Bytes;

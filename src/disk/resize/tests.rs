@@ -1,4 +1,4 @@
-//! Tables as we write them, and as others might, with another last partition.
+//! Tests of tables whose last partition gets another size: tables as we write them, and as other programs might.
 
 use std::io::{Read, Seek, SeekFrom};
 

@@ -1,7 +1,7 @@
-//! The partition table of PCs before GPT, which Raspberry Pis and the SD card images of nixpkgs still have: four entries
-//! in the MBR, one of which may hold a chain of further ones.
+//! The partition table that PCs had before GPT. Raspberry Pis and the SD card images of nixpkgs still have it. It has
+//! four entries in the MBR. One of them may lead to a chain of further entries.
 //!
-//! Numbers are those that Linux gives: primary partitions have the number of their entry, logical ones follow from 5 in
+//! The numbers are those of Linux. A primary partition has the number of its entry. Logical partitions count from 5 in
 //! the order of the chain.
 
 use std::collections::BTreeSet;

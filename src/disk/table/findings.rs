@@ -1,4 +1,4 @@
-//! What is found wrong with a partition table, and what is unusual about it.
+//! The faults of a partition table, and what is unusual about it.
 
 use super::Table;
 use crate::read::Fault;

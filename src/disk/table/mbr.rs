@@ -1,4 +1,4 @@
-//! What is wrong with the MBR before a partition table, and what it says besides.
+//! The faults of the MBR before a partition table, and what else it says.
 
 use super::Table;
 use super::findings::{Findings, sectors};

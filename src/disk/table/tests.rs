@@ -1,4 +1,4 @@
-//! Tables as we write them, then damaged; and the same tables read by the `gpt` crate.
+//! Tests of tables as we write them, and damaged ones. The `gpt` crate reads the same tables.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

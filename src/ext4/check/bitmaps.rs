@@ -1,4 +1,4 @@
-//! Bitmaps and counts against what was found, and the journal.
+//! Compares bitmaps and counts with what was found, and checks the journal.
 
 use super::inodes::bit;
 use super::{Checker, Subject};

@@ -1,4 +1,4 @@
-//! Which blocks are in use, and whose they are where two claim one.
+//! The blocks that are in use. If two owners claim one block, both are found.
 
 use std::collections::BTreeMap;
 

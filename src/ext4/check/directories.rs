@@ -1,4 +1,4 @@
-//! Directories: their blocks, their entries, and what the entries lead to.
+//! Checks directories: their blocks, their entries, and the inodes that the entries name.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Faults as they are found, before paths are known.
+//! Collects faults before the paths of inodes are known.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The superblock, its copies, and the descriptors of groups.
+//! Checks the superblock, its copies, and the group descriptors.
 
 use super::{Checker, Owner, Subject};
 use crate::ext4::format::{Superblock, compat, incompat, ro_compat};

@@ -1,4 +1,5 @@
-//! The hash tree of a directory: its shape, the order of its hashes, and that names stand where their hashes say.
+//! Checks the hash tree of a directory: its shape, the order of its hashes, and that each name stands where its hash
+//! belongs.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/directory.rst`, "Hash Tree Directories".
 

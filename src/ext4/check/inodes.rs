@@ -1,4 +1,4 @@
-//! Inodes one by one: checksum, type, the map to their blocks, what they say of their size.
+//! Checks inodes one by one: the checksum, the type, the map to their blocks, and the sizes that they state.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! What all directories together must give: one parent for each directory, a way to it from the root, link counts.
+//! Checks what all directories together must give: one parent for each directory, a way to it from the root, and the
+//! link counts.
 
 use std::collections::BTreeSet;
 

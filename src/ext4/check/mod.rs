@@ -1,13 +1,13 @@
 //! Checks the structures of an ext4 filesystem, as `e2fsck -fn` does.
 //!
-//! Independent of the layout code: it knows the on-disk structures and what must hold between them. One pass over the
-//! groups claims the fixed metadata, one over the inodes claims their blocks, one over the directories counts names;
-//! then bitmaps and counts are held against what was found. What is claimed twice is looked for again, so that both
-//! owners can be named. It remembers a bit a block, and 16 bytes an inode where inodes are in use.
+//! It does not use the layout code. It knows only the on-disk structures and what must hold between them. One pass over
+//! the groups claims the fixed metadata, one over the inodes claims their blocks, and one over the directories counts
+//! names. Then it compares bitmaps and counts with what it found. If a block is claimed twice, it looks again, so that
+//! it can name both owners. It needs one bit of memory for each block, and 16 bytes for each inode where inodes are in
+//! use.
 //!
-//! A filesystem whose journal has to be replayed is told as one fault; all else is checked as the replay would leave
-//! it, since that is what the next mount will see. Counts that only a clean unmount brings up to date are then not
-//! compared.
+//! A journal that has to be replayed is reported as one fault. Everything else is checked as it would be after the
+//! replay, because the next mount will see it so. Counts that only a clean unmount updates are then not compared.
 
 mod bitmaps;
 mod claims;

@@ -1,4 +1,4 @@
-//! Faults for people: inodes get their paths, blocks their owners.
+//! Makes faults readable: inodes get their paths, and blocks their owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 

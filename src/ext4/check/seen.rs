@@ -1,7 +1,7 @@
-//! What is known of each inode.
+//! What is known about each inode.
 //!
-//! A filesystem can have room for more inodes than there is memory, nearly all of them unused: only where some are in
-//! use there is a page of them.
+//! A filesystem can have more inodes than fit in memory, but nearly all are unused. So memory is taken in pages, and
+//! only for inodes in use.
 
 use std::ops::Range;
 

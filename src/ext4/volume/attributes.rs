@@ -1,4 +1,4 @@
-//! The names of extended attributes, which stand in an inode, in a block of their own, or in both.
+//! The names of extended attributes. They stand in an inode, in a block of their own, or in both.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/attributes.rst`.
 

@@ -1,9 +1,9 @@
-//! From a file's blocks to the disk's: extent trees, and the classic maps of ext2 and ext3.
+//! The map from the blocks of a file to those of the disk: extent trees, and the older maps of ext2 and ext3.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/ifork.rst`.
 //!
-//! A map is read whole. Its size is bounded by the image, whatever it says: the entries of an extent tree must rise,
-//! so that none counts twice, and no map may lead to more blocks than there are.
+//! A map is read whole. The image limits its size, whatever the map says: the entries of an extent tree must rise, so
+//! that none counts twice, and no map may have more blocks than there are.
 
 use super::super::checksum::Checksum;
 use super::super::format::{self, EXTENT_MAGIC, EXTENT_MAX_BLOCKS, Extent, ExtentHeader, ExtentIndex};

@@ -1,8 +1,8 @@
 //! An ext4 filesystem as it is found: any block size, any writer, any damage.
 //!
-//! The reader and the check stand on this; our writer has nothing in it but the on-disk structures of
-//! [`format`](super::format), so that neither takes the writer's word. Every number from the image is bounded before
-//! it is used: [`Shape`] against the size of the image, the rest against [`Shape`].
+//! The reader and the check use this. Our writer shares only the on-disk structures of [`format`](super::format) with
+//! it, so that neither depends on the writer being right. Every number from the image is checked before it is used:
+//! [`Shape`] against the size of the image, everything else against [`Shape`].
 
 use std::collections::BTreeMap;
 

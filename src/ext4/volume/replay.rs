@@ -1,8 +1,8 @@
-//! What a journal that was not emptied holds: a filesystem that was not cleanly unmounted is read as its next mount
+//! What a journal holds that was not emptied. A filesystem that was not cleanly unmounted is read as its next mount
 //! would leave it.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/journal.rst`. Blocks are replayed up to the last transaction
-//! whose commit block is there, but for those that a later transaction, or their own, revokes.
+//! that has a commit block. Blocks that the same or a later transaction revokes are left out.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the superblock says, bounded by what the image can hold.
+//! What the superblock says, limited to what the image can hold.
 //!
 //! Sources: the kernel's `Documentation/filesystems/ext4/super.rst`, `blockgroup.rst` and `checksums.rst`.
 

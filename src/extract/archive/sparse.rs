@@ -1,4 +1,4 @@
-//! Files with large holes, which take no room in a tar.
+//! Files with large holes. The holes take no room in the tar.
 
 use crate::gnu_sparse::Piece;
 use crate::read::Contents;

@@ -1,4 +1,4 @@
-//! Which disks of the machine could be meant.
+//! The disks of this machine that a user could want to write to.
 
 use std::path::{Path, PathBuf};
 

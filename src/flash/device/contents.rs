@@ -1,4 +1,4 @@
-//! What is on a device: its table, its partitions, their filesystems.
+//! What is on a device: its partition table, its partitions and their filesystems.
 
 use std::fs::File;
 
@@ -38,7 +38,7 @@ pub(super) struct Contents {
     pub(super) filesystem: Option<Filesystem>,
 }
 
-/// Looks at all that there is; what cannot be read is not there.
+/// Looks at everything on the device. What cannot be read counts as absent.
 pub(super) fn read(file: File, size: u64) -> Contents {
     let disk = Window::new(file, size);
     let Ok(Some(image)) = Image::find_on(disk.clone()) else {
@@ -90,7 +90,7 @@ fn bare_label(format: Format, bytes: &Window) -> String {
     }
 }
 
-/// Formats that nothing here can read, but whose owner would miss them: what is at which byte.
+/// Formats that this program cannot read, but that a user would miss: their magic numbers and places.
 const MAGICS: [(&str, u64, &[u8]); 11] = [
     ("NTFS", 3, b"NTFS    "),
     ("exFAT", 3, b"EXFAT   "),

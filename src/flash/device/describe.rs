@@ -1,4 +1,4 @@
-//! A device for people, before it is erased. Everything that comes from the device is escaped.
+//! Describes a device to the user before it is erased. All text that comes from the device is escaped.
 
 use super::size::{exact, human};
 use super::{Device, Filesystem, Partition};

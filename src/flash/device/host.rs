@@ -1,5 +1,5 @@
-//! The machine as its kernel and its udev describe it: /sys, /proc, /dev and /run below one directory, which is `/` but in
-//! tests.
+//! The machine, as its kernel and udev describe it: the directories /sys, /proc, /dev and /run. They are read below one
+//! root directory. That is `/`, except in tests.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -14,12 +14,12 @@ use rustix::fs::OFlags;
 
 use crate::escapes::octal;
 
-/// A device's number: what tells it from all others that are there at one time.
+/// The number of a device. At one time no other device has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number {
-    /// Of its driver. 0 is no device's, but stands for a filesystem that is on none, or on several.
+    /// The number of its driver. 0 is for filesystems that are on no device, or on several.
     pub major: u32,
-    /// Of it among the driver's.
+    /// Its number among the driver's devices.
     pub minor: u32,
 }
 
@@ -125,7 +125,7 @@ impl Host {
         OpenOptions::new().read(true).custom_flags(flags).open(self.at(node))
     }
 
-    /// Whether somebody has claimed a device for himself alone.
+    /// Whether another program has opened a device exclusively.
     pub(super) fn is_claimed(&self, node: &Path, patience: Patience) -> bool {
         let flags = (OFlags::EXCL | OFlags::NONBLOCK).bits().cast_signed();
         let is_claimed = || {
@@ -262,7 +262,7 @@ impl Block {
     }
 }
 
-/// The path that a field of /proc means.
+/// The path that a field of /proc stands for.
 pub(super) fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(octal(field)))
 }

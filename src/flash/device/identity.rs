@@ -1,11 +1,11 @@
-//! By what a device is attached, and by what people know it: maker, model, serial number.
+//! How a device is attached, and the names by which people know it: maker, model, serial number.
 
 use std::path::Path;
 
 use super::host::{Block, Host};
 use super::udev::Properties;
 
-/// By what a device is attached.
+/// How a device is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
     /// A stick, a card in a reader, a disk in a case.
@@ -129,7 +129,7 @@ pub enum Attachment {
     Removable,
     /// It is built in.
     Fixed,
-    /// It is a file in truth.
+    /// It is really a file.
     File,
 }
 
@@ -160,7 +160,7 @@ impl Attachment {
     }
 }
 
-/// By what people know a device. All of it comes from the device: to be escaped.
+/// The names by which people know a device. They come from the device, so they must be escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Its maker, where it is not in the model.
@@ -196,7 +196,7 @@ impl Identity {
         let serial = udev.get("ID_SERIAL_SHORT").or_else(|| block.value(host, "device/serial"));
         let serial = serial.or_else(|| block.value(host, "serial")).or_else(|| of_usb("serial"));
         let serial = serial.or_else(|| unit_serial(host, block));
-        // What stands for a maker on SATA, and the numbers of PCI, name nobody.
+        // The field for the maker on SATA, and the numbers of PCI, name no maker.
         let vendor = vendor.filter(|vendor| vendor != "ATA" && !vendor.starts_with("0x"));
         Self { vendor, model: model.map(|model| spaces_once(&model)), serial }
     }

@@ -1,4 +1,4 @@
-//! Looking at what a user named.
+//! Looks at the path that a user named.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Made-up machines: the files of /sys, /proc and /run that a kernel and a udev would show for hardware that is not here.
+//! Made-up machines for tests: the files of /sys, /proc and /run that a kernel and udev would show for other hardware.
 
 use std::fs;
 use std::os::unix::fs::symlink;

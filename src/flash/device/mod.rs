@@ -1,8 +1,8 @@
-//! Devices to write to: what they are, who uses them, and why one of them must not be written.
+//! Devices to write to: what they are, what uses them, and the reasons not to write to them.
 //!
-//! [`look`] reads what the kernel ([`Host`]: /sys, /proc) and udev know of a path, and what is on the device; the answer is
-//! data. [`Device::refusals`] judges it, purely. [`candidates`] does both for every disk of the machine. Nothing here opens
-//! a device for writing.
+//! [`look`] reads what the kernel ([`Host`]: /sys, /proc) and udev know about a path, and what is on the device. Its
+//! result is plain data. [`Device::refusals`] judges this data, and reads nothing. [`candidates`] does both for every
+//! disk of the machine. Nothing here opens a device for writing.
 
 pub use self::candidates::{Candidate, candidates};
 pub use self::contents::Filesystem;

@@ -1,4 +1,4 @@
-//! Mounted filesystems and active swap areas, as /proc tells of them.
+//! Mounted filesystems and active swap areas, as /proc lists them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use super::host::{Host, Number, unescape};
 /// A mounted filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// That of a btrfs, an overlay or a tmpfs is no device's.
+    /// The number of a btrfs, an overlay or a tmpfs belongs to no device.
     pub(super) number: Number,
     pub(super) point: PathBuf,
     pub(super) kind: String,
-    /// As who mounted it named it: a device, in any way, or anything else.
+    /// The source as given to mount: a name of a device, or anything else.
     pub(super) source: PathBuf,
     /// Of the filesystem, separated by commas.
     pub(super) options: Vec<u8>,
-    /// Who sees it, if we do not.
+    /// The process that sees it, if we do not.
     pub(super) process: Option<Process>,
 }
 
@@ -29,7 +29,7 @@ pub struct Process {
     pub name: String,
 }
 
-/// What is mounted where this program sees it, in the order of the mounts; and what only others see, after that.
+/// The mounts that this program sees, in their order; then those that only other processes see.
 pub(super) fn mounts(host: &Host) -> Vec<Mount> {
     let mut mounts = parse(&host.read(Path::new("/proc/self/mountinfo")).unwrap_or_default(), None);
     let mut seen = BTreeSet::from_iter(host.link(Path::new("/proc/self/ns/mnt")));

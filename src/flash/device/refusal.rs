@@ -1,4 +1,4 @@
-//! Why a device is not written: each reason by itself, with what to do about it. Pure.
+//! The reasons not to write to a device, one by one, each with its remedy. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub struct Demands {
     pub size: u64,
     /// `None` if it is not known yet.
     pub sector_size: Option<SectorSize>,
-    /// What of disks that cannot be taken out.
+    /// What to do with disks that cannot be taken out.
     pub fixed_disk: FixedDisk,
 }
 
@@ -35,7 +35,7 @@ pub enum FixedDisk {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", self.text())]
 pub enum Refusal {
-    /// There is nothing of that name.
+    /// Nothing has that name.
     Missing {
         /// As the user named it.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum Refusal {
         /// What it is.
         kind: &'static str,
     },
-    /// Nothing can be learned of it.
+    /// It cannot be examined.
     Unreadable {
         /// As the user named it.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum Refusal {
         name: String,
         /// What kind of reason it is.
         reason: Reason,
-        /// What is so, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The disks that the running system itself is on, down through everything that is between: overlays, loop devices, device
+//! The disks that hold the running system. They are found through all layers in between: overlays, loop devices, device
 //! mapper, RAID, a btrfs on several disks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

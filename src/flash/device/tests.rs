@@ -1,4 +1,5 @@
-//! Devices of made-up machines: hardware that no test can have, and what users of other writers met with it.
+//! Tests of devices, with made-up machines: hardware that no test machine has, and cases that users of other card
+//! writers have met.
 
 use std::fs;
 use std::path::Path;

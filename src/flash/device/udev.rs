@@ -1,4 +1,4 @@
-//! What udev has found out about a device, where there is a udev.
+//! What udev has found out about a device, if the machine has udev.
 
 use std::collections::BTreeMap;
 use std::path::Path;

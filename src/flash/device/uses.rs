@@ -1,4 +1,4 @@
-//! What uses a disk or a partition just now: mounts, swap, and the devices that other drivers have made of it.
+//! What uses a disk or a partition now: mounts, swap, and devices that other drivers have made of it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::mounted::{Mount, Process, mounts, swaps};
 /// The deepest stack of devices that is looked into: crypt on LVM on RAID on multipath is four.
 const DEPTH_MAX: usize = 16;
 
-/// Who uses a device.
+/// What uses a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
     /// Where its filesystem is mounted, the last mount first.
@@ -25,7 +25,7 @@ pub struct Uses {
 pub struct MountPoint {
     /// Where.
     pub path: PathBuf,
-    /// Who sees it there, if we do not.
+    /// The process that sees it there, if we do not.
     pub process: Option<Process>,
 }
 
@@ -36,13 +36,13 @@ pub struct Holder {
     pub name: String,
     /// Its node, by the better name if it has one: `/dev/mapper/home`.
     pub node: PathBuf,
-    /// Who made it.
+    /// What made it.
     pub kind: HolderKind,
-    /// Who uses it, and its partitions.
+    /// What uses it and its partitions.
     pub uses: Uses,
 }
 
-/// Who makes devices of devices.
+/// The drivers that make devices of other devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HolderKind {
     /// dm-crypt, by the name of the mapping.
@@ -80,7 +80,7 @@ impl HolderKind {
 }
 
 impl Uses {
-    /// Whether nobody does.
+    /// Whether nothing uses it.
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty() && !self.is_swap && self.holders.is_empty()
     }
@@ -125,7 +125,7 @@ impl InUse {
         self.mounts.iter().filter(|(mount, _)| mount.process.is_none())
     }
 
-    /// Who uses a device by itself, its partitions aside.
+    /// What uses a device itself, not its partitions.
     pub(super) fn of(&self, host: &Host, block: &Block) -> Uses {
         self.within(host, block, DEPTH_MAX)
     }
@@ -160,7 +160,7 @@ impl InUse {
     fn mounts_of(&self, name: &str) -> Vec<MountPoint> {
         let mounts = || self.mounts.iter().rev().filter(|(_, blocks)| blocks.contains(name)).map(|(mount, _)| mount);
         let own: Vec<_> = mounts().filter(|mount| mount.process.is_none()).collect();
-        // Other views are copies of ours, which end when ours end, but for those that are nowhere else.
+        // Other views are copies of ours and end with ours, except mounts that are nowhere else.
         let seen = if own.is_empty() { mounts().collect() } else { own };
         seen.into_iter().map(|mount| MountPoint { path: mount.point.clone(), process: mount.process.clone() }).collect()
     }

@@ -1,8 +1,8 @@
 //! qcow2, version 3: the form of QEMU.
 //!
-//! Source: QEMU, docs/interop/qcow2.rst. The disk is cut into clusters. An L1 table tells where L2 tables are, each of which
-//! tells where 8192 clusters are; a cluster that has no place reads as zeros. A table of blocks of reference counts tells
-//! of each cluster of the file how often it is used. Numbers have their big end first.
+//! Source: QEMU, docs/interop/qcow2.rst. The disk is divided into clusters. An L1 table says where the L2 tables are.
+//! An L2 table says where 8192 clusters are. A cluster without a place reads as zeros. A table leads to blocks of
+//! reference counts, which say how often each cluster of the file is used. Numbers are big-endian.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! Clusters compressed by zstd, one after the other. Where they are shows only as they come: the header, which is first,
-//! is written last, and all tables stand behind the clusters.
+//! Clusters compressed by zstd, one after the other. Their places are known only when they are made. So the header,
+//! which is at the start, is written last, and all tables follow the clusters.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Clusters as they are. All places are known beforehand: header, counts, L1, L2, then the clusters in the order of the
-//! disk. So the engines of `copy` fill the file, and a filesystem that can share extents does.
+//! Clusters without compression. All places are known beforehand: header, counts, L1, L2, then the clusters in the
+//! order of the disk. So the engines of `copy` fill the file, and a filesystem that can share extents does so.
 
 use std::fs::File;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What U-Boot reads: extlinux.conf, by "doc/README.distro" of U-Boot and the syslinux configuration.
+//! What U-Boot reads: extlinux.conf. Sources: "doc/README.distro" of U-Boot, and the configuration of syslinux.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Patterns as in `default` of loader.conf. Pure.
+//! Patterns, as for `default` in loader.conf. Pure.
 
 /// Whether all of `text` is what `pattern` says: `*` any characters, `?` any one, `[a-z]` one of those, a backslash the
 /// next one as it is, all others themselves; in any case.

@@ -1,4 +1,4 @@
-//! What systemd-boot reads, by the Boot Loader Specification and loader.conf(5), and what UEFI starts by itself.
+//! What systemd-boot reads, and what UEFI starts by itself. Sources: the Boot Loader Specification and loader.conf(5).
 
 use std::cmp::Ordering;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a booting system finds: boot loaders, their entries, and whether the files are there that these name.
+//! What a machine finds when it boots: boot loaders, their entries, and whether the files exist that these name.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Programs for UEFI on a filesystem: what is in their sections.
+//! Programs for UEFI on a filesystem: the contents of their sections.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Versions as boot loaders compare them, by UAPI.10 ("Version Format Specification"). Pure.
+//! Compares versions as boot loaders do. Source: UAPI.10 ("Version Format Specification"). Pure.
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! A report as one page: no script, nothing from elsewhere, well-formed as XML too. Pure.
+//! A report as one page. It has no script, needs nothing from elsewhere, and is well-formed XML, too. Pure.
 
 use std::fmt::{self, Write};
 

@@ -70,9 +70,9 @@ pub enum PopulateError {
         kind: &'static str,
     },
     /// Two different files of one path.
-    #[error("/boot/{}: comes from {} and, with other contents, from {}; leave one out", path.display(), first.display(), second.display())]
+    #[error("{}: comes from {} and, with other contents, from {}; leave one out", path.display(), first.display(), second.display())]
     Conflict {
-        /// The path from the boot tree's root.
+        /// Where the running system has it.
         path: PathBuf,
         /// Where it came from first.
         first: PathBuf,
@@ -80,9 +80,9 @@ pub enum PopulateError {
         second: PathBuf,
     },
     /// A file and a directory of one path.
-    #[error("/boot/{}: is a file in {} and a directory in {}; leave one out", path.display(), file.display(), directory.display())]
+    #[error("{}: is a file in {} and a directory in {}; leave one out", path.display(), file.display(), directory.display())]
     FileAndDirectory {
-        /// The path from the boot tree's root.
+        /// Where the running system has it.
         path: PathBuf,
         /// The file.
         file: PathBuf,
@@ -91,12 +91,12 @@ pub enum PopulateError {
     },
     /// A seed of random numbers, which would be the same on all machines.
     #[error(
-        "/boot/{}: from {}, would give all machines the same random numbers; leave it out, the first boot makes one",
+        "{}: from {}, would give all machines the same random numbers; leave it out, the first boot makes one",
         path.display(),
         source_path.display()
     )]
     RandomSeed {
-        /// The path from the boot tree's root.
+        /// Where the running system has it.
         path: PathBuf,
         /// Where it came from.
         source_path: PathBuf,
@@ -105,7 +105,7 @@ pub enum PopulateError {
     #[error("systemdBoot: {0}")]
     SystemdBoot(#[from] SystemdBootError),
     /// The files make no tree.
-    #[error("/boot: {0}")]
+    #[error("boot files: {0}")]
     Tree(#[from] TreeError),
     /// The user asked to stop.
     #[error(transparent)]

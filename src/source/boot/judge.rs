@@ -1,7 +1,8 @@
-//! Judges a boot tree by what its files say to boot loaders.
+//! Checks what the files of a boot tree say to boot loaders.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 
 use super::error::{PopulateError, io_error};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
@@ -23,10 +24,10 @@ const LINUX_MAX: usize = 2047;
 const CONF_MAX: u64 = 1 << 20;
 
 /// Refuses what must not be the same on all machines.
-pub(super) fn check(tree: &FileTree) -> Result<(), PopulateError> {
+pub(super) fn check(tree: &FileTree, mount_point: &Path) -> Result<(), PopulateError> {
     match find(tree, RANDOM_SEED) {
         Some(node) if matches!(tree.kind(node), NodeKind::File { .. }) => Err(PopulateError::RandomSeed {
-            path: tree.path(node),
+            path: mount_point.join(tree.path(node)),
             source_path: tree.source_path(node).unwrap_or_default(),
         }),
         _ => Ok(()),
@@ -34,14 +35,14 @@ pub(super) fn check(tree: &FileTree) -> Result<(), PopulateError> {
 }
 
 /// What may keep a machine from booting, a line each.
-pub(super) fn warnings(tree: &FileTree) -> Result<Vec<String>, PopulateError> {
+pub(super) fn warnings(tree: &FileTree, mount_point: &Path) -> Result<Vec<String>, PopulateError> {
     let mut warnings = Vec::new();
     let mut judge = |node, key: &str, most, up_to, whose: &str| {
         for (number, len) in long_lines(tree, node, key, most)?.into_iter().filter(|(_, len)| *len <= up_to) {
             warnings.push(format!(
-                "/boot/{}, line {number}: the command line has {len} bytes, and {whose} takes {most}; shorten \
+                "{}, line {number}: the command line has {len} bytes, and {whose} takes {most}; shorten \
                  boot.kernelParams",
-                tree.path(node).display()
+                mount_point.join(tree.path(node)).display()
             ));
         }
         Ok::<_, PopulateError>(())

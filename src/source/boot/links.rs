@@ -1,4 +1,4 @@
-//! Finds the files of the boot tree on the host, whatever links lead to them.
+//! Finds the files of the boot tree on the host, through all links.
 
 use std::fs::{self, FileType};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Merges what several sources put onto the ESP.
+//! Merges the files that several sources put onto the ESP or into `/boot`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,19 +25,41 @@ enum Slot {
     File { source: PathBuf, size: u64 },
 }
 
+/// Which names are one and the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those that are equal but for case.
+    OfFat,
+    /// Those that are equal.
+    Exact,
+}
+
+impl Names {
+    /// A path that is the same for paths that are one.
+    fn folded(self, path: &Path) -> PathBuf {
+        match self {
+            Self::OfFat => path.to_string_lossy().to_lowercase().into(),
+            Self::Exact => path.to_owned(),
+        }
+    }
+}
+
 /// The boot tree while it grows. Paths compare name by name, so that a map of them is in the order of the tree.
 pub(super) struct Merge<'a> {
     pub(super) store: Store<'a>,
+    /// Where the running system has the tree.
+    pub(super) mount_point: &'a Path,
+    names: Names,
     slots: BTreeMap<PathBuf, Slot>,
-    /// The directories among them, by their paths in lower case: FAT has one `EFI` and no `efi` beside it.
-    directories: BTreeMap<String, PathBuf>,
+    /// The directories among them, by their folded paths: FAT has one `EFI` and no `efi` beside it.
+    directories: BTreeMap<PathBuf, PathBuf>,
     /// The files likewise, but as they are spelt: what FAT cannot tell apart is refused when the tree is laid out.
-    files: BTreeMap<String, Vec<PathBuf>>,
+    files: BTreeMap<PathBuf, Vec<PathBuf>>,
 }
 
 impl<'a> Merge<'a> {
-    pub(super) fn new(store: Store<'a>) -> Self {
-        Self { store, slots: BTreeMap::new(), directories: BTreeMap::new(), files: BTreeMap::new() }
+    pub(super) fn new(store: Store<'a>, mount_point: &'a Path, names: Names) -> Self {
+        Self { store, mount_point, names, slots: BTreeMap::new(), directories: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Adds a file of `size` bytes at `path`, and the directories above it.
@@ -74,7 +96,7 @@ impl<'a> Merge<'a> {
                 let (source, size) = (source.clone(), *size);
                 let file = Slot::File { source: source.clone(), size };
                 let path = self.respelled(path, &file);
-                for same in self.files.remove(&folded(&path)).unwrap_or_default() {
+                for same in self.files.remove(&self.names.folded(&path)).unwrap_or_default() {
                     self.slots.remove(&same);
                 }
                 self.add_file(&path, source, size)
@@ -103,13 +125,13 @@ impl<'a> Merge<'a> {
             Entry::Occupied(old) => old,
             Entry::Vacant(place) => {
                 if let Slot::File { .. } = slot {
-                    self.files.entry(folded(place.key())).or_default().push(place.key().clone());
+                    self.files.entry(self.names.folded(place.key())).or_default().push(place.key().clone());
                 }
                 place.insert(slot);
                 return Ok(());
             }
         };
-        let path = old.key().clone();
+        let path = self.mount_point.join(old.key());
         match (old.get(), slot) {
             (Slot::Directory { .. }, Slot::Directory { .. }) => Ok(()),
             (Slot::File { source: file, .. }, Slot::Directory { source: directory }) => {
@@ -130,10 +152,10 @@ impl<'a> Merge<'a> {
 
     /// The path with its directories spelt as they were when they came first.
     fn respelled(&mut self, path: PathBuf, slot: &Slot) -> PathBuf {
-        let above = path.parent().and_then(|parent| self.directories.get(&folded(parent)));
+        let above = path.parent().and_then(|parent| self.directories.get(&self.names.folded(parent)));
         let path = above.zip(path.file_name()).map_or(path.clone(), |(above, name)| above.join(name));
         match slot {
-            Slot::Directory { .. } => self.directories.entry(folded(&path)).or_insert(path).clone(),
+            Slot::Directory { .. } => self.directories.entry(self.names.folded(&path)).or_insert(path).clone(),
             Slot::File { .. } => path,
         }
     }
@@ -160,11 +182,6 @@ impl<'a> Merge<'a> {
         }
         Ok(builder.finish())
     }
-}
-
-/// A path as FAT compares it, as far as that matters here.
-fn folded(path: &Path) -> String {
-    path.to_string_lossy().to_lowercase()
 }
 
 /// Whether two files of `size` bytes hold the same.

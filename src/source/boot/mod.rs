@@ -1,24 +1,28 @@
-//! Makes the tree of the boot partition: what populateCmd lays out, systemd-boot and its entries, extraBootFiles,
-//! the host's own files.
+//! Makes the files of boot loaders from populateCmd, systemd-boot and its entries, extraBootFiles, and the host's own files
+//! on the ESP.
 //!
-//! Nothing is copied: the tree's files have their origins where they were found.
+//! They go to `/boot`, which is the ESP or a directory on the filesystem of the store. Files that only firmware starts go
+//! to the ESP. Nothing is copied: each file says where it was found.
 
 use std::path::{Path, PathBuf};
 
+pub use self::directory::beneath;
 pub use self::error::PopulateError;
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
 
 use self::links::Store;
-use self::merge::Merge;
+use self::merge::{Merge, Names};
 use super::own::OwnEntry;
 use super::tree::FileTree;
+use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
 use crate::spec::SystemdBoot;
 use crate::store::StoreRoot;
 
+mod directory;
 mod error;
 mod judge;
 mod links;
@@ -28,7 +32,10 @@ mod systemd_boot;
 #[cfg(test)]
 mod tests;
 
-/// What the boot partition is to be filled with.
+/// Where boot loaders have their files.
+const BOOT: &str = "/boot";
+
+/// What is to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct BootRequest<'a> {
     /// The shell command that fills the directory named by its option `-d` for the toplevel named by `-c`.
@@ -39,62 +46,107 @@ pub struct BootRequest<'a> {
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
     pub extra_boot_files: &'a [PathBuf],
-    /// The host's own files, which come in the place of others, each directory before what is in it.
+    /// The host's own files on the ESP, which come in the place of others, each directory before what is in it.
     pub own: &'a [OwnEntry],
+    /// Where the ESP is mounted, if there is one.
+    pub esp: Option<&'a Path>,
+    /// Where `/boot` is in the image.
+    pub boot: Option<&'a Location>,
     /// Where store paths are found on the host.
     pub store_root: &'a StoreRoot,
 }
 
-/// The files of the boot partition. Those that were made for it are gone when this is dropped.
+/// The files of boot loaders. Those that were made for it are gone when this is dropped.
 #[derive(Debug)]
-pub struct BootTree {
-    /// Directories and regular files only.
-    pub tree: FileTree,
+pub struct BootFiles {
+    /// Those of the ESP, if there is one: directories and regular files only.
+    pub esp: Option<FileTree>,
+    /// Those of `/boot` where it is a directory of the filesystem of the store, each directory before what is in it.
+    pub nix: Vec<OwnEntry>,
     /// Holds what was made.
     _scratch: Vec<Scratch>,
 }
 
 /// Runs populateCmd in an empty directory, and adds systemd-boot and extraBootFiles to what it made.
 ///
-/// The tree depends on names and contents alone: not on the order of directories, nor on modes, owners, times.
+/// What comes out depends on names and contents alone: not on the order of directories, nor on modes, owners, times.
 ///
 /// # Errors
 /// If populateCmd fails, two sources disagree, the toplevel cannot be booted by systemd-boot, or there is anything that
 /// FAT cannot hold and that leads to no file.
-pub fn boot_tree(
+pub fn boot_files(
     request: &BootRequest<'_>,
     progress: &dyn Progress,
     cancel: &Cancel,
-) -> Result<BootTree, PopulateError> {
-    let store = Store(request.store_root);
-    let mut merge = Merge::new(store);
+) -> Result<BootFiles, PopulateError> {
     let mut scratch = Vec::new();
-    if let Some(command) = request.populate_cmd {
-        progress.stage("running populateCmd", 0, 0);
-        let directory = new_scratch(&mut scratch)?;
-        populate::populate(command, request, &directory, progress, cancel)?;
-        merge.add(&directory, cancel)?;
+    let mut work = Work { request, scratch: &mut scratch, progress, cancel };
+    let store = Store(request.store_root);
+    let mut esp = request.esp.map(|mount_point| Merge::new(store, mount_point, Names::OfFat));
+    let mut nix = Vec::new();
+    match request.boot {
+        Some(Location::Nix(place)) => {
+            let mut boot = Merge::new(store, Path::new(BOOT), Names::Exact);
+            work.fill_boot(&mut boot)?;
+            nix = directory::entries(&work.finish(boot)?, place);
+        }
+        Some(Location::Boot(_)) => esp.as_mut().map_or(Ok(()), |esp| work.fill_boot(esp))?,
+        None => {}
     }
-    if let Some(wanted) = request.systemd_boot {
-        let directory = new_scratch(&mut scratch)?;
-        systemd_boot::add(&mut merge, wanted, request.toplevel, &directory, progress, cancel)?;
-    }
-    for path in request.extra_boot_files {
-        merge.add(&store.find_directory(path)?, cancel)?;
-    }
-    request.own.iter().try_for_each(|entry| merge.put(entry))?;
-    let tree = merge.into_tree()?;
-    judge::check(&tree)?;
-    for warning in judge::warnings(&tree)? {
-        progress.warn(&warning);
-    }
-    Ok(BootTree { tree, _scratch: scratch })
+    let esp = esp.map(|mut esp| {
+        work.fill_esp(&mut esp)?;
+        work.finish(esp)
+    });
+    Ok(BootFiles { esp: esp.transpose()?, nix, _scratch: scratch })
 }
 
-/// A new empty directory, by a path that is free of symbolic links. It is gone when it is dropped from `kept`.
-fn new_scratch(kept: &mut Vec<Scratch>) -> Result<PathBuf, PopulateError> {
-    let directory = Scratch::temporary().map_err(PopulateError::Scratch)?;
-    let path = directory.path().to_owned();
-    kept.push(directory);
-    Ok(path)
+struct Work<'w> {
+    request: &'w BootRequest<'w>,
+    scratch: &'w mut Vec<Scratch>,
+    progress: &'w dyn Progress,
+    cancel: &'w Cancel,
+}
+
+impl<'w> Work<'w> {
+    /// Adds what goes to `/boot`, whatever that is.
+    fn fill_boot(&mut self, boot: &mut Merge<'w>) -> Result<(), PopulateError> {
+        let Self { request, progress, cancel, .. } = *self;
+        if let Some(command) = request.populate_cmd {
+            progress.stage("running populateCmd", 0, 0);
+            let directory = self.new_scratch()?;
+            populate::populate(command, request, &directory, progress, cancel)?;
+            boot.add(&directory, cancel)?;
+        }
+        let paths = request.extra_boot_files.iter();
+        paths.map(|path| boot.add(&boot.store.find_directory(path)?, cancel)).collect()
+    }
+
+    /// Adds what goes to the ESP, wherever that is mounted.
+    fn fill_esp(&mut self, esp: &mut Merge<'w>) -> Result<(), PopulateError> {
+        let Self { request, progress, cancel, .. } = *self;
+        if let Some(wanted) = request.systemd_boot {
+            let directory = self.new_scratch()?;
+            systemd_boot::add(esp, wanted, request.toplevel, &directory, progress, cancel)?;
+        }
+        request.own.iter().try_for_each(|entry| esp.put(entry))
+    }
+
+    /// The tree of all that was added, unless it would not do.
+    fn finish(&self, merge: Merge<'w>) -> Result<FileTree, PopulateError> {
+        let mount_point = merge.mount_point;
+        let tree = merge.into_tree()?;
+        judge::check(&tree, mount_point)?;
+        for warning in judge::warnings(&tree, mount_point)? {
+            self.progress.warn(&warning);
+        }
+        Ok(tree)
+    }
+
+    /// A new empty directory, by a path that is free of symbolic links.
+    fn new_scratch(&mut self) -> Result<PathBuf, PopulateError> {
+        let directory = Scratch::temporary().map_err(PopulateError::Scratch)?;
+        let path = directory.path().to_owned();
+        self.scratch.push(directory);
+        Ok(path)
+    }
 }

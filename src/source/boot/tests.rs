@@ -1,9 +1,10 @@
-//! Boot trees from populateCmd and extraBootFiles.
+//! Tests of boot trees from populateCmd and extraBootFiles.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -18,6 +19,9 @@ use crate::source::tree::{NodeIndex, NodeKind};
 use crate::store::StoreDir;
 
 const TOPLEVEL: &str = "/nix/store/00000000000000000000000000000000-nixos-system";
+
+/// `/boot` is the ESP itself.
+static AT_ESP: LazyLock<Location> = LazyLock::new(|| Location::Boot(PathBuf::new()));
 
 /// A host directory with a store root in it.
 struct Host(TempDir);
@@ -46,7 +50,7 @@ impl Host {
     }
 
     /// With the store root. Extras are paths from this directory, or in the store if they start with a slash.
-    fn boot_tree(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Result<BootTree, PopulateError> {
+    fn boot_tree(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Result<BootFiles, PopulateError> {
         let extras: Vec<_> = extras.iter().map(|extra| self.path(extra)).collect();
         let request = BootRequest {
             populate_cmd,
@@ -54,9 +58,11 @@ impl Host {
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
+            esp: Some(Path::new("/boot")),
+            boot: Some(&AT_ESP),
             store_root: &store_root(Some(self.path("root"))),
         };
-        boot_tree(&request, &Silent, &Cancel::new())
+        boot_files(&request, &Silent, &Cancel::new())
     }
 
     fn listing(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Vec<String> {
@@ -73,8 +79,8 @@ fn store_root(root: Option<PathBuf>) -> StoreRoot {
 }
 
 /// Paths in the tree's order: directories with a slash, files with their contents.
-fn listing(boot: &BootTree) -> Vec<String> {
-    let tree = &boot.tree;
+fn listing(boot: &BootFiles) -> Vec<String> {
+    let tree = boot.esp.as_ref().unwrap();
     let describe = |node: NodeIndex| match tree.kind(node) {
         NodeKind::Directory => format!("{}/", tree.path(node).display()),
         NodeKind::File { size } => {
@@ -89,8 +95,8 @@ fn listing(boot: &BootTree) -> Vec<String> {
 
 #[test]
 fn no_request_makes_an_empty_tree() {
-    assert!(Host::new().boot_tree(None, &[]).unwrap().tree.is_empty());
-    assert!(Host::new().boot_tree(Some("true"), &[]).unwrap().tree.is_empty());
+    assert!(Host::new().boot_tree(None, &[]).unwrap().esp.unwrap().is_empty());
+    assert!(Host::new().boot_tree(Some("true"), &[]).unwrap().esp.unwrap().is_empty());
 }
 
 #[test]
@@ -110,9 +116,11 @@ fn odd_toplevels_are_one_word() {
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
+        esp: Some(Path::new("/boot")),
+        boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
-    assert_eq!(listing(&boot_tree(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
+    assert_eq!(listing(&boot_files(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
 }
 
 #[test]
@@ -138,7 +146,7 @@ fn no_image_ships_a_random_seed() {
     host.file("one/Loader/random-seed", "x").file("two/loader/random-seed/x", "");
     let error = host.error(&["one"]);
     assert!(
-        matches!(&error, PopulateError::RandomSeed { path, .. } if path == Path::new("Loader/random-seed")),
+        matches!(&error, PopulateError::RandomSeed { path, .. } if path == Path::new("/boot/Loader/random-seed")),
         "{error}"
     );
     assert_eq!(host.listing(None, &["two"]).len(), 3);
@@ -161,9 +169,11 @@ fn long_command_lines_are_warned_of() {
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
+        esp: Some(Path::new("/boot")),
+        boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
-    boot_tree(&request, &warnings, &Cancel::new()).unwrap();
+    boot_files(&request, &warnings, &Cancel::new()).unwrap();
     let told = warnings.0.into_inner().unwrap();
     assert_eq!(
         told,
@@ -187,7 +197,7 @@ fn equal_files_agree_and_others_conflict() {
     assert_eq!(host.listing(None, &["one", "two", "one"]).len(), 2);
     for (extras, name) in [(["one", "other"], "other"), (["two", "three"], "three")] {
         let error = host.error(&extras);
-        assert!(matches!(&error, PopulateError::Conflict { path, .. } if path == Path::new("d/a")), "{error}");
+        assert!(matches!(&error, PopulateError::Conflict { path, .. } if path == Path::new("/boot/d/a")), "{error}");
         assert!(error.to_string().contains(&format!("{name}/d/a")), "{error}");
     }
     for extras in [["one", "file"], ["file", "one"], ["one", "dir"], ["dir", "one"]] {
@@ -217,8 +227,8 @@ fn links_to_files_are_followed() {
     let wanted = ["absolute=out", "d/", "d/file=here", "d/near=here", "out=out", "store=kernel", "up=here"];
     assert_eq!(host.listing(None, &["x"]), wanted);
     let boot = host.boot_tree(None, &["x"]).unwrap();
-    let store = boot.tree.find([OsStr::new("store")]).unwrap();
-    assert_eq!(boot.tree.source_path(store), Some(host.path("root/nix/store/kernel/bzImage")));
+    let store = boot.esp.as_ref().unwrap().find([OsStr::new("store")]).unwrap();
+    assert_eq!(boot.esp.unwrap().source_path(store), Some(host.path("root/nix/store/kernel/bzImage")));
 }
 
 #[test]
@@ -275,7 +285,7 @@ fn the_host_does_not_show() {
     other.file("x/b", "2").file("x/a", "1");
     fs::set_permissions(other.path("x/a"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::hard_link(other.path("x/a"), other.path("y")).unwrap();
-    let trees = [&host, &other].map(|host| host.boot_tree(None, &["x"]).unwrap().tree);
+    let trees = [&host, &other].map(|host| host.boot_tree(None, &["x"]).unwrap().esp.unwrap());
     let [kinds, others] = trees.each_ref().map(|tree| tree.nodes().map(|n| tree.kind(n)).collect::<Vec<_>>());
     assert_eq!(kinds, others);
 }
@@ -287,6 +297,8 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],
+        esp: Some(Path::new("/boot")),
+        boot: Some(&AT_ESP),
         store_root,
     }
 }
@@ -296,7 +308,7 @@ fn a_failing_command_is_told() {
     let lines = Lines::default();
     let root = store_root(None);
     let request = request_for("f() { pwd; echo why >&2; exit 9; }; f", &root);
-    let error = boot_tree(&request, &lines, &Cancel::new()).unwrap_err();
+    let error = boot_files(&request, &lines, &Cancel::new()).unwrap_err();
     assert!(matches!(&error, PopulateError::Command(CommandError::Exit { code: 9 })));
     assert!(error.to_string().starts_with("populateCmd: failed with exit status 9"), "{error}");
     let lines = lines.0.into_inner().unwrap();
@@ -307,8 +319,9 @@ fn a_failing_command_is_told() {
 #[test]
 fn the_temporary_directory_lives_as_long_as_the_tree() {
     let boot =
-        boot_tree(&request_for("f() { echo 1 > file; }; f", &store_root(None)), &Silent, &Cancel::new()).unwrap();
-    let file = boot.tree.source_path(boot.tree.find([OsStr::new("file")]).unwrap()).unwrap();
+        boot_files(&request_for("f() { echo 1 > file; }; f", &store_root(None)), &Silent, &Cancel::new()).unwrap();
+    let tree = boot.esp.as_ref().unwrap();
+    let file = tree.source_path(tree.find([OsStr::new("file")]).unwrap()).unwrap();
     assert!(file.exists());
     drop(boot);
     assert!(!file.exists());
@@ -323,7 +336,7 @@ fn a_sleeping_command_can_be_cancelled() {
             std::thread::sleep(Duration::from_millis(100));
             cancel.request(2);
         });
-        boot_tree(&request_for("f() { sleep 100; }; f", &store_root(None)), &Silent, &cancel).unwrap_err()
+        boot_files(&request_for("f() { sleep 100; }; f", &store_root(None)), &Silent, &cancel).unwrap_err()
     });
     assert!(matches!(error, PopulateError::Cancelled(Cancelled { signal: 2 })), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));

@@ -1,7 +1,8 @@
-//! What a host has of its own, besides the closure: the spec's `files` and `extraDirectories`, and a directory that is
-//! laid over all (`--extra-files`).
+//! The host's own files, besides the closure: `files` and `extraDirectories` of the spec, and a directory that is
+//! copied over everything (`--extra-files`).
 //!
-//! Everything is told where it goes, and by whom it comes, before anything is written; all that is wrong is told at once.
+//! Before anything is written, it is known where each file goes and which option it comes from. All mistakes are
+//! reported at once.
 
 use std::ffi::OsString;
 use std::io;
@@ -97,7 +98,7 @@ pub struct Places<'a> {
     pub reserved: Reserved,
     /// The store directory.
     pub store_dir: &'a Path,
-    /// Where the ESP is mounted.
+    /// Where the ESP is mounted; `/boot` if it is not known.
     pub boot_mount_point: &'a Path,
     /// How the ESP is mounted.
     pub boot_options: &'a [String],
@@ -110,8 +111,8 @@ impl<'a> Places<'a> {
             mounts: &spec.mounts,
             reserved: spec.reserved(),
             store_dir: spec.store_dir.as_path(),
-            boot_mount_point: &spec.boot.mount_point,
-            boot_options: &spec.boot.options,
+            boot_mount_point: spec.esp.as_ref().map_or(Path::new("/boot"), |esp| &esp.mount_point),
+            boot_options: spec.esp.as_ref().map_or(&[], |esp| &esp.options),
         }
     }
 }

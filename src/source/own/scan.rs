@@ -1,4 +1,4 @@
-//! Reads what the host's own files are.
+//! Reads from the host what the host's own files are.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};

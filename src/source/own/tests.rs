@@ -1,4 +1,4 @@
-//! Gathering what a host has of its own: what the real program does not show as well.
+//! Tests of gathering a host's own files, for cases that are hard to show with the real program.
 
 use std::fs;
 use std::path::Path;
@@ -122,7 +122,7 @@ fn who_can_read_files_on_fat_is_told() {
     }
     let mut spec = persistent();
     let mut warnings = |options: &[&str]| {
-        spec.boot.options = options.iter().map(|&option| option.to_owned()).collect();
+        spec.esp.as_mut().unwrap().options = options.iter().map(|&option| option.to_owned()).collect();
         gathered(&spec, top.path(), &[]).unwrap().warnings
     };
     let told = "/boot/a.cred (and 1 more): FAT has no modes, so that everybody on the machine can read it, not 0600; \

@@ -1,4 +1,4 @@
-//! The mount options that there are, and what each takes.
+//! The known mount options, and the values that each takes.
 
 use super::super::file_system::FsType;
 

@@ -1,4 +1,4 @@
-//! `files`: what is read, and what is refused.
+//! Tests of `files`: what is read, and what is refused.
 
 use super::*;
 use crate::spec::files::Contents;

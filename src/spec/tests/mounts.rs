@@ -1,4 +1,4 @@
-//! What the mounts of the image's filesystems are by name, by subvolume and by options.
+//! Tests of the mounts of the image's filesystems: by name, by subvolume and by options.
 
 use serde_json::{Value, json};
 

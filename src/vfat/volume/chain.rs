@@ -1,4 +1,4 @@
-//! What lies in the clusters of a chain, in a filesystem whose chains are known to be whole.
+//! The contents of the clusters of a chain. The chains of the filesystem are known to be whole.
 
 use super::shape::ENTRY_BYTES;
 use super::{Bits, Next, Shape, Table};

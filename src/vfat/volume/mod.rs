@@ -1,7 +1,7 @@
 //! A FAT filesystem as it is found: FAT12, FAT16 or FAT32, any writer, any damage.
 //!
-//! Source: Microsoft's "FAT: General Overview of On-Disk Format", version 1.03. Every number from the image is
-//! bounded before it is used: [`Shape`] against the size of the image, the rest against [`Shape`].
+//! Source: Microsoft's "FAT: General Overview of On-Disk Format", version 1.03. Every number from the image is checked
+//! before it is used: [`Shape`] against the size of the image, everything else against [`Shape`].
 
 pub(super) mod chain;
 pub(super) mod entry;

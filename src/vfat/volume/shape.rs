@@ -1,4 +1,4 @@
-//! What the boot sector says, bounded by what the image can hold.
+//! What the boot sector says, limited to what the image can hold.
 
 use super::{u8_at, u16_at, u32_at};
 use crate::read::{Bytes, ReadError};

@@ -1,4 +1,4 @@
-//! The table of clusters: what follows each.
+//! The table of clusters. It says which cluster follows each.
 
 use super::{Bits, Shape, u8_at, u16_at, u32_at};
 use crate::read::{Bytes, ReadError};

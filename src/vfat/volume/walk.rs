@@ -1,4 +1,4 @@
-//! A walk over all directories that trusts nothing: what the check tells, and what the reader refuses.
+//! A walk over all directories that trusts nothing. The check reports what it finds, and the reader refuses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The texts that systemd-boot reads, as nixpkgs' installer writes them; pure.
+//! The texts that systemd-boot reads, as nixpkgs' installer writes them. Pure.
 //!
 //! Keys are those of loader.conf(5) and of the Boot Loader Specification (UAPI.1).
 

@@ -1,9 +1,9 @@
-//! systemd-boot and its entries, laid out as nixpkgs' installer would on the machine itself.
+//! systemd-boot and its entries, laid out as nixpkgs' installer would do it on the machine itself.
 //!
-//! So the first `nixos-rebuild switch` there finds its own files: kernels and initrds have the names that it gives them,
-//! and what it does not know it deletes only below the prefix of its own entries. Its behaviour is that of
-//! `nixos/modules/system/boot/loader/systemd-boot` in nixpkgs of July 2026; where files of systemd-boot itself go is
-//! bootctl(1).
+//! So the first `nixos-rebuild switch` there finds its own files: kernels and initrds have the names that it gives
+//! them. Of files that it does not know, it deletes only those with the prefix of its own entries. This follows
+//! `nixos/modules/system/boot/loader/systemd-boot` in nixpkgs of July 2026, and bootctl(1) for the places of
+//! systemd-boot's own files.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a toplevel's boot.json says: NixOS RFC 125, and the extensions that nixpkgs' installer knows.
+//! What the boot.json of a toplevel says. Sources: NixOS RFC 125, and the extensions that nixpkgs' installer knows.
 
 use std::collections::BTreeMap;
 use std::fs;

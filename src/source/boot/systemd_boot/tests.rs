@@ -1,4 +1,5 @@
-//! The ESP that nixpkgs' installer would make, and what cannot be made into one.
+//! Tests of systemd-boot's ESP: it must be as nixpkgs' installer would make it; and of input that cannot be made into
+//! one.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -48,7 +49,7 @@ impl Host {
         let root = StoreRoot::new(StoreDir::new("/nix/store").unwrap(), Some(self.path("")));
         let (scratch, lines) = (tempfile::tempdir().unwrap(), Lines::default());
         let scratch = fs::canonicalize(scratch.path()).unwrap();
-        let mut merge = Merge::new(Store(&root));
+        let mut merge = Merge::new(Store(&root), Path::new("/boot"), crate::source::boot::merge::Names::OfFat);
         add(&mut merge, wanted, Path::new(TOPLEVEL), &scratch, &lines, &Cancel::new())?;
         let tree = merge.into_tree()?;
         let found = tree.nodes().skip(1).filter_map(|node| {
