@@ -284,6 +284,12 @@ in
       };
     }
   );
+  withoutEsp = imageOf (
+    example
+    // {
+      fileSystems = removeAttrs example.fileSystems [ "/boot" ];
+    }
+  );
   sized = imageOf (
     example
     // {

@@ -41,6 +41,10 @@ let
   };
   grubBy = grubOn { "/" = nix; };
   bios.device = "/dev/sda";
+  bootAt = path: {
+    inherit path;
+    devices = [ "/dev/sda" ];
+  };
   uefi = {
     device = "nodev";
     efiSupport = true;
@@ -154,10 +158,7 @@ in
     };
 
     grub-bios = grubBy bios;
-    grub-hybrid = grubOn {
-      "/boot" = esp;
-      "/" = nix;
-    } (bios // uefi // bios);
+    grub-hybrid = grubOn base.fileSystems (uefi // bios);
     grub-uefi-at-boot-efi =
       let
         host = grubOn {
@@ -199,7 +200,11 @@ in
     } bios;
     grub-all-set =
       let
-        host = grubOn { "/efi" = esp; "/" = nix; } {
+        efi = {
+          "/efi" = esp;
+          "/" = nix;
+        };
+        host = grubOn efi {
           mirroredBoots = [
             {
               path = "/boot";
@@ -258,10 +263,7 @@ in
       boot.loader.grub = bios;
       sane.image.grub = true;
     };
-    grub-not-in-image = grubOn {
-      "/boot" = esp;
-      "/" = nix;
-    } { zfsSupport = true; } // {
+    grub-not-in-image = grubOn base.fileSystems { enableCryptodisk = true; } // {
       sane.image.grub = false;
       sane.image.systemdBoot = true;
     };
@@ -393,10 +395,7 @@ in
       }
     );
     grub-menu-alone = grubBy { device = "nodev"; };
-    grub-that-nobody-renews = grubOn {
-      "/boot" = esp;
-      "/" = nix;
-    } (uefi // { efiInstallAsRemovable = false; });
+    grub-that-nobody-renews = grubOn base.fileSystems (uefi // { efiInstallAsRemovable = false; });
     install-commands = baseBy {
       systemd-boot.enable = true;
       systemd-boot.extraInstallCommands = "true";
@@ -513,7 +512,11 @@ in
       "/" = tmpfs;
       "/nix" = nix;
     };
-    boot-beside-the-esp = baseBy { systemd-boot.enable = true; efi.efiSysMountPoint = "/efi"; } // {
+    boot-beside-the-esp = {
+      boot.loader = {
+        systemd-boot.enable = true;
+        efi.efiSysMountPoint = "/efi";
+      };
       fileSystems = {
         "/boot" = nix // {
           device = "/dev/disk/by-label/boot";
@@ -543,23 +546,16 @@ in
     grub-large-sectors = grubBy bios // {
       sane.image.sectorSize = 4096;
     };
-    grub-and-systemd-boot = baseBy { grub = uefi // { enable = true; }; } // {
+    grub-and-systemd-boot = grubOn base.fileSystems uefi // {
       sane.image.systemdBoot = true;
     };
     grub-mirrored = grubBy {
-      mirroredBoots = map (path: {
-        inherit path;
-        devices = [ "/dev/sda" ];
-      }) [ "/boot1" "/boot2" ];
-    };
-    grub-elsewhere = grubBy {
       mirroredBoots = [
-        {
-          path = "/boot1";
-          devices = [ "/dev/sda" ];
-        }
+        (bootAt "/boot1")
+        (bootAt "/boot2")
       ];
     };
+    grub-elsewhere = grubBy { mirroredBoots = [ (bootAt "/boot1") ]; };
     grub-options = grubBy (
       bios
       // {
