@@ -45,7 +45,7 @@ let
     )
     // passthru;
 
-  # A package of GRUB, which can be made for UEFI, too.
+  # A package of GRUB, the machine's, which can be made for UEFI, too.
   grub =
     { bios, efi }:
     let
@@ -55,14 +55,24 @@ let
           zfsSupport ? false,
           zfs ? null,
         }:
-        pkgs.writeText (lib.concatStringsSep "-" (
-          [ "grub" ] ++ lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with-${baseNameOf zfs}" ++ [ "2.12" ]
-        )) ""
-        // {
-          pname = "grub";
-          version = "2.12";
+        let
           grubTarget = if efiSupport then efi else bios;
-          override = more: make ({ inherit efiSupport zfs zfsSupport; } // more);
+          parts = lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with-${baseNameOf zfs}";
+        in
+        mkDerivation {
+          name = lib.concatStringsSep "-" ([ "grub" ] ++ parts ++ [ "2.12" ]);
+          buildCommand = ''
+            mkdir -p "$out/bin" "$out/lib/grub" "$out/share/grub"
+            cp /usr/bin/grub-mkimage "$out/bin"
+            cp --recursive /usr/lib/grub/${grubTarget} "$out/lib/grub"
+            cp /usr/share/grub/unicode.pf2 "$out/share/grub"
+          '';
+          passthru = {
+            pname = "grub";
+            version = "2.12";
+            inherit grubTarget;
+            override = more: make ({ inherit efiSupport zfs zfsSupport; } // more);
+          };
         };
     in
     make { };
