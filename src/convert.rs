@@ -25,7 +25,7 @@ use crate::spec::identity;
 use crate::units::ByteOffset;
 use crate::units::SectorSize;
 
-/// What files are counted in on their filesystem, in bytes.
+/// The unit of `st_blocks`, in bytes.
 const BLOCK: u64 = 512;
 
 /// Forms of disks that are not read: where their magic stands, the magic, their name, and what reads them.
@@ -123,7 +123,7 @@ impl Original {
         &self.existing
     }
 
-    /// What is known of it, if it has a partition table or a filesystem.
+    /// The disk as an image, if it has a partition table or a filesystem.
     pub fn image(&self) -> Option<&Image> {
         self.image.as_ref()
     }
@@ -133,7 +133,7 @@ impl Original {
         self.image.as_ref().is_some_and(image::is_a_cd)
     }
 
-    /// Whether what is made of it is for its owner alone.
+    /// Whether only its owner may read what is made of it.
     pub fn is_private(&self) -> bool {
         self.privacy == Privacy::Owner
     }
@@ -219,8 +219,7 @@ impl Original {
     }
 }
 
-/// Refuses what is a disk in a form that is not read here: on a disk on which nothing is known, its bytes would be taken
-/// for the disk's.
+/// Refuses a file in a form that is not read here: its bytes would be taken for those of a raw disk.
 fn refuse_packed(disk: &Window) -> Result<(), ReadError> {
     let mut start = [0; 80];
     let len = usize::try_from(disk.len()).map_or(start.len(), |len| len.min(start.len()));
@@ -238,8 +237,8 @@ fn block_map_of(out: &Path) -> PathBuf {
     name.into()
 }
 
-/// Whether the image is on a device that somebody has mounted or else made his own: what its filesystems say may be another
-/// thing in a moment. That is told.
+/// Whether the image is on a device that is mounted or otherwise in use: its filesystems may change at any moment. The
+/// user is warned.
 fn is_in_use(path: &Path, progress: &dyn Progress) -> bool {
     let is_device = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
@@ -259,14 +258,14 @@ fn privacy(path: &Path) -> Result<Privacy, ReadError> {
     Ok(if read.mode() & 0o004 == 0 { Privacy::Owner } else { Privacy::Usual })
 }
 
-/// That in which the disk's table counts.
+/// The sector size of the disk's table.
 fn sector_size(image: Option<&Image>) -> SectorSize {
     let of_gpt = || Some(image?.table()?.sector_size);
     let of_mbr = || Some(image?.mbr()?.sector_size);
     of_gpt().or_else(of_mbr).unwrap_or_default()
 }
 
-/// What tells a disk from all others: its GUID, or what its filesystems are known by, or its size.
+/// What identifies a disk: its GUID, or the identities of its filesystems, or its size.
 fn identity(image: Option<&Image>, size: u64) -> Uuid {
     let header = image.and_then(Image::table).and_then(|table| table.header());
     if let Some(guid) = header.map(|header| header.disk_guid).filter(|guid| !guid.is_nil()) {

@@ -19,7 +19,7 @@ pub(crate) fn any(text: &[u8]) -> Vec<u8> {
 /// The byte that an escape at the start of a text stands for, and what follows it.
 type Escape = fn(&[u8]) -> Option<(u8, &[u8])>;
 
-/// What is no escape stands for itself.
+/// Other characters stay as they are.
 fn decode(text: &[u8], escape: Escape) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

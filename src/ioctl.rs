@@ -46,16 +46,16 @@ pub(crate) fn clone_range(from: &File, from_offset: u64, len: u64, to: &File, to
     unsafe { ioctl(to, Setter::<FICLONERANGE, FileCloneRange>::new(range)) }.map_err(io::Error::from)
 }
 
-/// Tells a block device that nobody needs a range of it, in bytes: multiples of its logical sectors. What is read there
-/// afterwards may be anything.
+/// Discards a range of a block device, in bytes: multiples of its logical sectors. Afterwards a read there may return
+/// anything.
 ///
 /// # Errors
 /// What the operating system says: EOPNOTSUPP where the device cannot, EINVAL for bad alignment.
 pub(crate) fn discard(device: &File, range: &Range<u64>) -> io::Result<()> {
     let range = [range.start, range.end.saturating_sub(range.start)];
-    // SAFETY: BLKDISCARD takes a pointer to two 64-bit numbers, start and length, which it only reads; `Setter` passes a
-    // pointer to such an array that is valid for the call. It changes the device behind the descriptor, as a write would,
-    // and no memory of this process. On what is no block device it fails.
+    // SAFETY: BLKDISCARD takes a pointer to two 64-bit numbers, start and length, which it only reads; `Setter` passes
+    // a pointer to such an array that is valid for the call. It changes the device behind the descriptor, as a write
+    // would, and no memory of this process. It fails if this is no block device.
     unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new(range)) }.map_err(io::Error::from)
 }
 

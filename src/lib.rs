@@ -7,6 +7,7 @@
 //! Spec ─ identity ─▶ Identities           every UUID, label and name, nothing random
 //! Spec ─ source ─▶ FileTree (×2)          boot files and store files
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
+//! modules of GRUB ─ grub ─▶ BootCode       core image, and the sectors that a BIOS starts it from
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
 //! ImagePlan + Layouts ─ map ─▶ ImageMap   what every byte is: metadata, contents, zeros that somebody reads, free; pure
 //! Layouts ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata
@@ -181,6 +182,8 @@ pub mod ext4;
 pub mod btrfs;
 
 pub mod swap;
+
+pub mod grub;
 
 pub mod plan;
 

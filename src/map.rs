@@ -33,7 +33,7 @@ pub struct Extent {
     pub held: Held,
 }
 
-/// What a disk holds. What no extent has is free.
+/// What a disk holds. Bytes that are in no extent are free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageMap {
     size: u64,
@@ -47,7 +47,7 @@ pub struct MapBuilder {
 }
 
 impl MapBuilder {
-    /// That `held` is in `range`. Of an empty range nothing is noted.
+    /// Notes that `held` is in `range`. An empty range is ignored.
     pub fn add(&mut self, range: Range<u64>, held: Held) {
         if range.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl MapBuilder {
         }
     }
 
-    /// All that another one has, `by` bytes further on.
+    /// Adds everything that another one has, `by` bytes further on.
     pub fn add_moved(&mut self, other: &Self, by: u64) {
         for Extent { range, held } in &other.extents {
             self.add(range.start.saturating_add(by)..range.end.saturating_add(by), *held);
@@ -94,7 +94,7 @@ fn in_order(mut extents: Vec<Extent>, size: u64) -> Vec<Extent> {
     builder.extents
 }
 
-/// What of `extents` is in none of `others`; both are in order.
+/// The parts of `extents` that are in none of `others`; both are in order.
 fn without(extents: Vec<Extent>, others: &[Extent]) -> Vec<Extent> {
     let mut left = MapBuilder::default();
     let mut others = others.iter().peekable();
@@ -128,7 +128,7 @@ impl ImageMap {
         &self.extents
     }
 
-    /// What of `range` is not free, in order.
+    /// The parts of `range` that are not free, in order.
     pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
         let first = self.extents.partition_point(|extent| extent.range.end <= range.start);
         let found = self.extents.iter().skip(first).take_while(move |extent| extent.range.start < range.end);
@@ -176,7 +176,7 @@ mod tests {
     const HELD: [Held; 3] = [Held::Metadata, Held::Contents, Held::Zeros];
 
     proptest! {
-        /// Every byte is what the first of the strongest that were told of it says.
+        /// Each byte has the strongest state that was added for it; of equal ones, the first.
         #[test]
         fn each_byte_has_its_place(added in prop::collection::vec((0..60_u64, 0..20_u64, 0..3_usize), 0..20)) {
             const SIZE: u64 = 64;

@@ -23,7 +23,7 @@ pub enum Mount {
     Nix(PathBuf),
     /// What another path has.
     Bind(PathBuf),
-    /// A filesystem that is none of these two, in words.
+    /// Another filesystem, in words.
     Elsewhere(String),
 }
 
@@ -34,10 +34,10 @@ pub struct MountTable {
     origin: Origin,
 }
 
-/// Who tells of the mounts, for messages.
+/// Where the mounts come from, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Origin {
-    /// `fileSystems` of a spec: what is none of its two filesystems is not in the image.
+    /// `fileSystems` of a spec: other filesystems than its two are not in the image.
     #[default]
     Spec,
     /// An image that exists, which may have more partitions.
@@ -114,7 +114,7 @@ impl Origin {
     }
 }
 
-/// Without the slash at the end that joining nothing leaves.
+/// Without the slash at the end that a join with an empty path leaves.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }

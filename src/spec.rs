@@ -10,6 +10,7 @@ mod device;
 mod fields;
 mod file_system;
 pub mod files;
+mod grub;
 pub mod identity;
 mod json;
 mod mount_options;
@@ -32,6 +33,8 @@ pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
+pub(crate) use self::grub::is_words;
+pub use self::grub::{FsIdentifier, Grub, GrubState, Password};
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
@@ -115,6 +118,8 @@ pub struct Spec {
     pub populate_cmd: Option<String>,
     /// systemd-boot, if it is to be in the boot tree.
     pub systemd_boot: Option<SystemdBoot>,
+    /// GRUB, if it is to boot the image.
+    pub grub: Option<Grub>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -225,6 +230,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
+    let grub = grub::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
@@ -259,6 +265,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         btrfs: mounts.btrfs,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
+        grub: grub?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,

@@ -70,7 +70,7 @@ pub(crate) fn share_out<T, W, E: Send>(
     failed.map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// What a thread gave; its panic goes on in ours.
+/// The result of a thread; its panic goes on in ours.
 fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -3,7 +3,7 @@
 //! Everything that a build makes has [`Times::STORE`]. Files that come from an image keep the times that they had
 //! there.
 
-/// A moment, as far as filesystems tell one.
+/// A moment, as filesystems store it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     /// Seconds since 1970-01-01 00:00 UTC; below 0 before that.

@@ -12,12 +12,12 @@ use crate::read::{Entered, Entry, FileId, FileSystem, Format, Kind, Metadata, Me
 use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::{Attributes, DirectoryMode, Executable, FileTree, NodeIndex, TreeBuilder};
 
-/// As many of the problems as are told.
+/// At most this many problems are reported.
 const TOLD: usize = 20;
 
 /// A filesystem that exists, with files laid over it.
 pub(super) struct Merged {
-    /// All files; those that are not the host's have their paths in the filesystem.
+    /// All files. Those that were in the image before have their paths in its filesystem.
     pub(super) tree: FileTree,
     /// The paths of the subvolumes of a btrfs with their identifiers, the top level excepted.
     pub(super) subvolumes: Vec<(String, u64)>,
@@ -69,7 +69,7 @@ pub(super) fn merge(fs: &dyn FileSystem, own: &[OwnEntry], cancel: &Cancel) -> R
     Ok(Merged { tree: builder.finish(), subvolumes, methods, replaced, is_new })
 }
 
-/// What stands in the way, as far as it is told.
+/// The problems to report, at most [`TOLD`].
 #[derive(Default)]
 struct Problems {
     told: Vec<String>,
@@ -99,7 +99,7 @@ impl Problems {
 
 struct Merge<'a> {
     fs: &'a dyn FileSystem,
-    /// Whether names that differ in case alone are the same.
+    /// Whether names that differ only in case are the same.
     is_fat: bool,
     /// Entries met.
     entries: u64,
@@ -235,7 +235,7 @@ impl Merge<'_> {
             Kind::Symlink => builder.symlink(&old.name, &self.fs.read_link(path)?)?,
             Kind::File => {
                 let executable = if metadata.permissions == 0o555 { Executable::Yes } else { Executable::No };
-                // What cannot be read is told before anything is done, too.
+                // Errors of reading are reported before anything is done, too.
                 self.methods.extend(self.fs.open(path)?.methods());
                 builder.file(&old.name, metadata.len, executable)?
             }
@@ -274,7 +274,7 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// What else there is of a file; notes what cannot be written back.
+    /// The rest of a file's properties. Notes the ones that cannot be written again.
     fn rest(&mut self, path: &Path) -> Result<Rest, AddError> {
         let rest = self.fs.rest(path)?;
         for obstacle in &rest.obstacles {

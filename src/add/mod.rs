@@ -43,7 +43,7 @@ pub enum AddError {
     #[error(transparent)]
     Own(#[from] OwnError),
     /// The image holds what cannot be written back, a line each.
-    #[error("holds what cannot be laid out again, and nothing was done:\n{}", .0.join("\n"))]
+    #[error("has things that cannot be written again; nothing was done:\n{}", .0.join("\n"))]
     Obstacles(Vec<String>),
     /// A partition that cannot grow is too small.
     #[error(
@@ -56,7 +56,7 @@ pub enum AddError {
         /// How many bytes are missing.
         missing: u64,
     },
-    /// Where the files belong cannot be told.
+    /// It is not known where the files belong.
     #[error(transparent)]
     Mounts(#[from] MountsError),
     /// The partition table cannot have a larger partition.
@@ -178,18 +178,18 @@ fn is_last(image: &Image, name: &PartName) -> Result<bool, AddError> {
     Ok(!is_logical && image.partitions().iter().all(|other| other.offset <= partition.offset))
 }
 
-/// Writes the new image, and tells its size in bytes.
+/// Writes the new image, and returns its size in bytes.
 fn write(image: &Image, parts: &mut [NewPart<'_>], output: &OutputFile, means: Means<'_>) -> Result<u64, AddError> {
     let most = parts.iter().map(|part| part.partition.offset.0.saturating_add(part.size())).max().unwrap_or(0);
     output.set_len(most.max(image.bytes().len()))?;
-    // What is wrong with the table is told before the long work.
+    // Faults of the table are reported before the long work.
     resize(image, parts)?;
     let bytes = image.bytes();
     let (file, _) = bytes.file().expect("it is in no container");
     let kept: Vec<Span> = kept(image, parts).into_iter().map(Span::same).collect();
     if !kept.is_empty() {
         let bytes = kept.iter().map(|span| span.from.end - span.from.start).sum();
-        means.progress.stage("copying what stays", 0, bytes);
+        means.progress.stage("copying the old files", 0, bytes);
         copy::spans(file, &kept, output.file(), means.progress, means.cancel).map_err(BuildError::from)?;
     }
     for part in parts.iter_mut() {
@@ -219,7 +219,7 @@ fn kept(image: &Image, parts: &[NewPart<'_>]) -> Vec<Range<u64>> {
     kept
 }
 
-/// What the new size of a partition makes of the disk.
+/// What changes on the disk when a partition gets its new size.
 fn resize(image: &Image, parts: &[NewPart<'_>]) -> Result<Resized, AddError> {
     let len = image.bytes().len();
     let Some(part) = parts.iter().find(|part| part.size() != part.partition.size) else {

@@ -32,14 +32,14 @@ const BOOT: &str = "/boot";
 /// The subvolumes in which distributions have their root, the top level first.
 const ROOTS: [&str; 4] = ["", "@", "root", "@rootfs"];
 
-/// Why it cannot be told what a host mounts where.
+/// Why it is not known what a host mounts where.
 #[derive(Debug, Error)]
 pub enum MountsError {
-    /// The image has no filesystem to tell it, or it cannot be read.
+    /// The image has no filesystem that says it, or that cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// More than a table of mounts is.
-    #[error("{path} in the image has {len} bytes, but a table of mounts at most {MAX_TEXT}; make it shorter")]
+    #[error("{path} in the image has {len} bytes; a table of mounts may have at most {MAX_TEXT}; make it shorter")]
     TooLong {
         /// The file, escaped.
         path: String,
@@ -58,7 +58,7 @@ pub enum MountsError {
     },
 }
 
-/// What the host of an image mounts, as far as that decides where in the image a file of the host lies.
+/// The mounts of an image's host, as far as they decide where in the image a file of the host is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostMounts {
     /// All of its mounts.
@@ -94,7 +94,7 @@ pub fn host_mounts(image: &Image) -> Result<HostMounts, MountsError> {
     }
 }
 
-/// What is looked at of an image.
+/// The parts of an image that are read.
 struct Host {
     boot: Option<Identity>,
     nix: Option<Nix>,
@@ -205,8 +205,8 @@ impl Nix {
         }
     }
 
-    /// What is mounted where no option names it: the top level, unless another default was ever set. Which one is then
-    /// not read here, but the store's is mounted where the store is.
+    /// What is mounted if no option names a subvolume: the top level, unless another default was ever set. That default
+    /// is not read here; the store's subvolume is mounted where the store is.
     fn default_subvolume(&self, mount_point: &Path) -> Mount {
         if !self.identity.features.iter().any(|feature| feature == "default-subvol") {
             return Mount::Nix(PathBuf::new());

@@ -104,7 +104,7 @@ impl<'a> NewPart<'a> {
     }
 }
 
-/// What a FAT is to be like: as it was.
+/// The options for a new FAT that is like the old one.
 fn vfat_params(partition: &Partition, summary: &Summary) -> Result<VfatParams, ReadError> {
     let mut field = [0; 2];
     partition.bytes().read_exact_at(SECTOR_SIZE_AT, &mut field)?;

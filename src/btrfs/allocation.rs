@@ -94,7 +94,7 @@ pub fn put_free_space(sink: &mut impl Sink, chunks: &Chunks) {
     }
 }
 
-/// Puts the items of the checksum tree. `checksum` tells that of each sector.
+/// Puts the items of the checksum tree. `checksum` returns that of each sector.
 pub fn put_checksums(sink: &mut impl Sink, placement: &Placement, checksum: &dyn Fn(Sector) -> u32) {
     let mut chunk_start = Sector(0);
     for &used in &placement.used {

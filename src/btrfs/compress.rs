@@ -16,7 +16,7 @@ use crate::spec::Compression;
 /// The length of a length in an LZO stream.
 const LZO_LENGTH_BYTES: usize = 4;
 
-/// What the disk calls a way of compression.
+/// The number of a compression on the disk.
 pub fn disk_id(method: Option<Compression>) -> u8 {
     match method {
         None => compression::NONE,
@@ -65,7 +65,7 @@ impl Compressor {
         }
     }
 
-    /// Appends what `bytes` compress to, at most `limit` bytes; tells whether they did.
+    /// Appends what `bytes` compress to, at most `limit` bytes; returns whether that was enough.
     pub fn compress(&mut self, bytes: &[u8], limit: usize, output: &mut Vec<u8>) -> bool {
         let start = output.len();
         let len = match self {
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Output depends on the unit alone, not on what was compressed before it.
+    /// The output depends only on the unit, not on what was compressed before it.
     #[test]
     fn nothing_is_remembered() {
         for method in METHODS {

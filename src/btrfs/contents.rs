@@ -18,7 +18,7 @@ use crate::units::ByteOffset;
 /// Files that stand in a leaf, as stored, each with its node.
 pub type InlineContents = Vec<(NodeIndex, Box<[u8]>)>;
 
-/// What the metadata needs to know of contents, learnt while they are moved.
+/// What the metadata needs to know about contents. It is found out while they are copied.
 #[derive(Debug)]
 pub struct Learnt {
     /// Of each sector of the data chunks.
@@ -28,7 +28,7 @@ pub struct Learnt {
 }
 
 impl Learnt {
-    /// Nothing is known yet of contents in the first `sectors` sectors: they are taken for zeros.
+    /// For contents in the first `sectors` sectors of which nothing is known yet: they count as zeros.
     pub fn new(sectors: u64) -> Self {
         let zeros = csum::of_zeros();
         let checksums = (0..sectors).map(|_| AtomicU32::new(zeros)).collect();

@@ -13,7 +13,7 @@ use super::tree::{Key, Sink};
 /// The identifier of the one device.
 const DEVICE: u64 = 1;
 
-/// What a device is known by.
+/// The identities of a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Device {
     /// The filesystem's UUID.

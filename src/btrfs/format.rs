@@ -65,7 +65,7 @@ pub mod object {
     pub const BLOCK_GROUP_TREE: u64 = 11;
     /// The state of a balance.
     pub const BALANCE: u64 = 0_u64.wrapping_sub(4);
-    /// What was deleted, but is still there.
+    /// A deleted item that is still there.
     pub const ORPHAN: u64 = 0_u64.wrapping_sub(5);
     /// A copy of a subvolume's tree while a balance moves it.
     pub const TREE_RELOC: u64 = 0_u64.wrapping_sub(8);
@@ -115,7 +115,7 @@ pub mod kind {
     pub const METADATA_ITEM: u8 = 169;
     /// The inline reference of a tree to its node.
     pub const TREE_BLOCK_REF: u8 = 176;
-    /// The reference of a tree that leaves room for quotas to tell who came first; counts for nothing.
+    /// For quotas: the tree that made the extent. It is not counted as a reference.
     pub const EXTENT_OWNER_REF: u8 = 172;
     /// The inline reference of a file to its data extent.
     pub const EXTENT_DATA_REF: u8 = 178;

@@ -35,8 +35,11 @@ pub enum LayoutError {
         /// The target's length in bytes.
         len: usize,
     },
-    /// So many names of one hash in one directory that no leaf holds them; only names made for that are.
-    #[error("{path}: has so many names of one hash (CRC-32C) that btrfs cannot hold them: {len} bytes; leave some out")]
+    /// Too many names in one directory have the same hash, so that no leaf holds them. That happens only on purpose.
+    #[error(
+        "{path}: too many names in it have the same hash (CRC-32C): they take {len} bytes, more than btrfs can hold; rename \
+         some"
+    )]
     Names {
         /// The directory, from the filesystem's root.
         path: String,
@@ -44,7 +47,7 @@ pub enum LayoutError {
         len: usize,
     },
     /// A time with a second or more of nanoseconds.
-    #[error("{path}: a time with {nanoseconds} nanoseconds; set one with fewer than a second of them")]
+    #[error("{path}: its time has {nanoseconds} nanoseconds; a time has fewer than 1,000,000,000; set another")]
     Time {
         /// The file, from the filesystem's root.
         path: String,

@@ -16,7 +16,7 @@ pub fn map(layout: &Layout) -> MapBuilder {
     }
     for chunk in layout.chunks.iter() {
         let held = if chunk.kind == group::DATA { Held::Contents } else { Held::Metadata };
-        // What is used of a chunk is its start, whether it is one of nodes or of contents.
+        // The used part of a chunk is its start, in chunks of nodes and in chunks of contents.
         chunk.copies().for_each(|copy| map.add(copy..copy + chunk.used, held));
     }
     map

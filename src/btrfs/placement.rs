@@ -105,9 +105,9 @@ impl Placement {
         placer.finish()
     }
 
-    /// By how many bytes a filesystem with this placement may be outgrown by one whose contents are compressed, if this
-    /// is the [`worst`](Self::worst) of them: small files that come to stand in leaves take more there, and the end of
-    /// each chunk stays free when a unit does not fit.
+    /// How many bytes larger than this placement a compressed one can be, if this is the [`worst`](Self::worst)
+    /// uncompressed one: small files that move into leaves take more room there, and the end of each chunk stays free
+    /// if a unit does not fit.
     pub fn slack(&self, tree: &FileTree) -> u64 {
         let is_small = |node: &NodeIndex| match tree.kind(*node) {
             NodeKind::File { size } => (INLINE_MAX + 1..=SECTOR_SIZE).contains(&size),

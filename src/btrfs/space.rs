@@ -32,7 +32,7 @@ const LARGE_METADATA_MAX: u64 = 256 * MIB;
 const LARGE_METADATA: u64 = 1024 * MIB;
 /// The shortest further metadata chunk in bytes.
 const METADATA_MIN: u64 = 8 * MIB;
-/// What metadata always has beyond twice its half, in bytes: the kernel's global reserve, three times.
+/// The bytes that metadata has besides its contents and half as much again: three times the kernel's global reserve.
 const METADATA_HEADROOM: u64 = 16 * MIB;
 const _: () = assert!(METADATA_START + 2 * METADATA_BYTES <= SUPERBLOCK_OFFSETS[1]);
 const _: () = assert!(SUPERBLOCK_OFFSETS[1] + STRIPE_LEN <= DATA_START);

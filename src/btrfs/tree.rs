@@ -68,7 +68,7 @@ pub enum TreeError {
 pub trait Sink {
     /// Takes an item of `len` bytes, which `fill` writes into zeros. Counting alone does not call `fill`.
     ///
-    /// Mistakes are told when the sink is finished.
+    /// Mistakes are reported when the sink is finished.
     fn put(&mut self, key: Key, len: usize, fill: impl FnOnce(&mut [u8]));
 }
 
@@ -213,7 +213,7 @@ pub enum EncodeError<E> {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A node was not taken.
-    #[error("a node was not taken")]
+    #[error("a node was not taken; this is a bug of sane-image, please report it")]
     Emit(E),
 }
 
@@ -225,7 +225,7 @@ impl<'a, E> Encoder<'a, E> {
         Self { stamp, address, emit, leaf, node, items: 0, data_start: NODE_ROOM, keys, failure: None, made: 0 }
     }
 
-    /// Completes the tree, and tells its shape.
+    /// Completes the tree, and returns its shape.
     ///
     /// # Errors
     /// If an item was out of order or too long, or the first error of `emit`.

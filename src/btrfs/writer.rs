@@ -37,7 +37,7 @@ pub enum WriteError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The items make no tree, which the layout would have told.
+    /// The items make no tree. The layout would have found that.
     #[error("btrfs tree {owner}: {source}")]
     Tree {
         /// The tree's identifier.

@@ -33,7 +33,7 @@ pub(super) struct Cli {
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed, and nothing is left under the final name (flash: see what it says of the device); not right (verify); different (diff)
+  1  failed, and nothing is left under the final name (flash says what state the device is in); faults found (verify); differences found (diff)
   2  bad usage, or a bad spec
 SIGINT and SIGTERM clean up, then end the program as they usually do (130 and 143 in a shell).";
 
@@ -124,7 +124,7 @@ pub(super) struct PlanArgs {
     pub(super) json: bool,
 }
 
-/// Lay files over an image that exists.
+/// Add files to an image that exists.
 ///
 /// With it, one image serves many machines, each with its own keys. Files go where the system in the image mounts its
 /// filesystems: /boot/x goes to the boot partition. Everything else in the image stays. A file of the same name is

@@ -53,7 +53,7 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
             return streamed.map_err(broken);
         }
         None => {
-            // Before anything is done, so that what is in the way is told at once.
+            // Before anything is done, so that an error is reported at once.
             let outputs = Outputs::open(&args.out, &spec.name, &forms, options.privacy()).map_err(BuildError::from)?;
             let mut prepared = build::prepare(&spec, context)?;
             let built = build::build(&mut prepared, outputs, &forms, bootloader, context)?;
@@ -66,7 +66,8 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     report::partition(&built, started.elapsed())
 }
 
-/// Refuses a form of a bare filesystem, which has none. One whose disk is larger than usual says whose slice it is.
+/// Refuses a form of a bare filesystem, which has none. A form whose disk is larger than usual is allowed: the
+/// filesystem is a slice of that disk.
 fn check_slice(args: &BuildArgs) {
     let usual = SizeMultiple::default().bytes;
     let useless = args.format.iter().find(|format| format.size_multiple() == usual);
@@ -95,7 +96,7 @@ fn check_stream(args: &BuildArgs, forms: &Forms) -> Result<()> {
     Ok(())
 }
 
-/// What went wrong, if it is that nobody reads any more.
+/// The error, or [`BrokenStream`] if the reader is gone.
 fn broken(error: BuildError) -> anyhow::Error {
     match error {
         BuildError::Form { error: FormatError::Write(error), .. } if error.kind() == ErrorKind::BrokenPipe => {

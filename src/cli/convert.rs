@@ -106,8 +106,8 @@ fn check_block_map(format: Format, is_stream: bool) -> Result<()> {
     let have = Format::ALL.into_iter().filter(|format| format.has_block_map()).map(Format::name);
     let problem = match (format.has_block_map(), is_stream) {
         (true, false) => return Ok(()),
-        (true, true) => "standard output has no place beside it; write to a file".to_owned(),
-        (false, _) => format!("{format} has none; {} have", have.collect::<Vec<_>>().join(" and ")),
+        (true, true) => "the map is a file beside the image, and standard output has none; write to a file".to_owned(),
+        (false, _) => format!("{format} has no block map; {} have one", have.collect::<Vec<_>>().join(" and ")),
     };
     Err(BadInput(format!("--bmap: {problem}")).into())
 }

@@ -23,7 +23,7 @@ use super::{progress, threads, verify};
 
 /// Two values of more characters than this stand below each other.
 const LONG: usize = 80;
-/// As many files outside the store as are named of each partition, unless all files are asked for.
+/// The most files outside the store that are listed for each partition, unless all files are asked for.
 const OUTSIDE: usize = 100;
 
 /// Show what changed from one image to the next, or from a closure to an image.
@@ -95,7 +95,7 @@ fn open(path: &Path) -> Result<Side> {
         match Image::open(path) {
             Ok(image) => return Ok(Side::Image(Box::new(image))),
             Err(error @ ReadError::Open { .. }) => return Err(error.into()),
-            // What is no image may be a registration, which starts with a store path.
+            // A file that is no image may be a registration, which starts with a store path.
             Err(error) => {
                 return verify::read_registration(path)
                     .map(Side::Closure)
@@ -112,7 +112,7 @@ fn tell_waiting(side: &Side, path: &Path) -> Outcome {
     let Side::Image(image) = side else { return Outcome::Done };
     image.partitions().iter().fold(Outcome::Done, |outcome, partition| {
         let name = format!("{}: partition {}", escape::path(path), partition.number);
-        // What cannot be opened is told elsewhere.
+        // What cannot be opened is reported elsewhere.
         partition.open().map_or(outcome, |fs| outcome.and(look::tell_waiting(fs.as_ref(), &name)))
     })
 }
@@ -274,7 +274,7 @@ fn outside_text(files: &PartitionFiles, depth: Depth) -> String {
     format!("\nfiles outside the store, partition {number}{what}\n{lines}{more}")
 }
 
-/// All files but those outside the store, which stand elsewhere.
+/// All files except those outside the store, which are listed elsewhere.
 fn files_text(files: &PartitionFiles) -> String {
     let (number, what) = numbers(files.before, files.after);
     let lines: String = files.files.iter().filter(|file| !file.is_outside).map(file_line).collect();
@@ -322,7 +322,7 @@ fn aspect_text(aspect: Aspect, file: &FileDiff) -> String {
     }
 }
 
-/// Rows with their columns aligned, the last one but for numbers as it comes.
+/// Rows with their columns aligned. The last column is not padded, unless it has numbers.
 fn table(rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = rows.collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

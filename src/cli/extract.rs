@@ -53,7 +53,7 @@ pub(super) struct ExtractArgs {
 enum LinksArg {
     /// They are an error, and nothing is extracted
     Refuse,
-    /// They are written as they are: whoever follows them leaves DIR
+    /// They are written as they are: following them leads out of DIR
     Keep,
     /// Absolute ones are written so that they lead to the same file below DIR
     Relative,
@@ -106,7 +106,7 @@ fn plan(args: &ExtractArgs, opened: &Opened) -> Result<Plan> {
 
 fn remedy(links: Links) -> &'static str {
     match links {
-        Links::Refuse => "--links relative lets absolute links lead below DIR, --links keep writes links as they are",
+        Links::Refuse => "--links relative makes absolute links lead below DIR, --links keep writes links as they are",
         Links::Relative | Links::Keep => "--links keep writes links as they are; --tar packs everything as it is",
     }
 }

@@ -13,7 +13,7 @@ use sane_image::store::StoreRoot;
 
 use super::args::{InputArgs, OwnArgs};
 
-/// What the user named cannot be used: bad usage.
+/// An argument cannot be used: bad usage.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadInput(pub(super) String);
@@ -27,12 +27,12 @@ pub(super) fn read(args: &InputArgs) -> Result<(Spec, StoreRoot)> {
     Ok((spec, store_root))
 }
 
-/// What is to be laid over the image.
+/// The files that are added to the image.
 pub(super) fn own_files(args: &OwnArgs) -> Result<Option<ExtraFiles>> {
     args.extra_files.as_deref().map(|directory| extra_files(directory, &args.chown)).transpose()
 }
 
-/// What is to be laid over an image: all that is in a directory, and who owns it.
+/// The files that are added to an image: everything in a directory, and its owners.
 pub(super) fn extra_files(directory: &Path, chown: &[OsString]) -> Result<ExtraFiles> {
     let read = directory.canonicalize().and_then(|directory| directory.read_dir().map(|_| directory));
     let directory = read.map_err(|error| {
@@ -49,8 +49,8 @@ pub(super) fn check_outside(out: &Path, extra: Option<&ExtraFiles>) -> Result<()
     match (there, extra) {
         (Some(there), Some(extra)) if there.starts_with(&extra.directory) => {
             let (out, directory) = (out.display(), extra.directory.display());
-            let problem = format!("--out {out}: is in {directory}, which --extra-files lays over the image");
-            Err(BadInput(format!("{problem}; name another place")).into())
+            let problem = format!("--out {out}: is in {directory}, which --extra-files copies into the image");
+            Err(BadInput(format!("{problem}; name another directory")).into())
         }
         _ => Ok(()),
     }
@@ -61,14 +61,14 @@ fn chown(path: &OsStr, owner: &OsStr) -> Result<Chown, BadInput> {
     let is_plain = path.is_absolute() && !path.iter().any(|name| name == "..");
     if !is_plain {
         let problem = "is not an absolute path without \"..\"";
-        return Err(BadInput(format!("--chown {}: {problem}; name it as the running system does", path.display())));
+        return Err(BadInput(format!("--chown {}: {problem}; give its path in the running system", path.display())));
     }
     let id = |text: &str| text.parse().ok().filter(|&id: &u32| id <= ID_MAX);
     let ids = owner.to_str().and_then(|owner| owner.split_once(':')).and_then(|(uid, gid)| Some((id(uid)?, id(gid)?)));
     match ids {
         Some((uid, gid)) => Ok(Chown { path: path.components().collect(), uid, gid }),
         None => Err(BadInput(format!(
-            "--chown {}: {owner:?} is not UID:GID, two numbers such as 1000:100; names are known on the running system only",
+            "--chown {}: {owner:?} is not UID:GID, two numbers such as 1000:100; names are known only on the running system",
             path.display()
         ))),
     }

@@ -42,7 +42,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<Outcome> {
     if args.json && args.html.as_deref() == Some(Path::new("-")) {
         look::bad_usage("--html - and --json would both write to standard output");
     }
-    // What is in the way is told before the image is read.
+    // Bad usage is reported before the image is read.
     let page = args.html.as_deref().map(Page::open).transpose()?;
     let name = escape::path(&args.image);
     let image = Image::open(&args.image).with_context(|| name.clone())?;

@@ -26,7 +26,7 @@ pub(super) struct PartArgs {
 }
 
 impl PartArgs {
-    /// The filesystem that is meant.
+    /// The filesystem that the arguments name.
     pub(super) fn open(&self) -> Result<Opened> {
         let opened = Opened::new(&self.image, &self.part)?;
         let outcome = tell_waiting(opened.fs.as_ref(), &opened.name);
@@ -39,13 +39,13 @@ pub(super) struct Opened {
     pub(super) fs: Box<dyn FileSystem>,
     /// For messages: the image and the partition.
     pub(super) name: String,
-    /// What its state alone makes of the command.
+    /// Failed if a journal waits to be replayed.
     pub(super) outcome: Outcome,
     location: OnceCell<Option<StoreLocation>>,
 }
 
 impl Opened {
-    /// A partition's filesystem, found by what a user calls it; nothing is told.
+    /// A partition's filesystem, by the name that a user gives it. Prints nothing.
     pub(super) fn new(image: &Path, part: &PartName) -> Result<Self> {
         let name = format!("{}: partition {part}", escape::path(image));
         let opened = Image::open(image).with_context(|| escape::path(image))?;
@@ -64,7 +64,21 @@ impl Opened {
             },
             found => found,
         };
-        found.with_context(|| self.name.clone())
+        found.map_err(|error| {
+            let place =
+                if names(&error, path) { self.name.clone() } else { format!("{}: {}", self.name, escape::path(path)) };
+            anyhow::Error::new(error).context(place)
+        })
+    }
+}
+
+/// Whether an error has the path that the user gave. If only a directory on the way or the target of a link is missing, it
+/// names that instead.
+fn names(error: &ReadError, path: &Path) -> bool {
+    let path = escape::path(path.strip_prefix("/").unwrap_or(path));
+    match error {
+        ReadError::NotFound(missing) | ReadError::NotADirectory(missing) => missing.contains(&path),
+        _ => true,
     }
 }
 
@@ -85,12 +99,12 @@ pub(super) fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
     io::BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// Tells an error and lets the work go on.
+/// Prints an error and lets the work go on.
 pub(super) fn complain(error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "sane-image: error: {}", super::describe(error));
 }
 
-/// What a command came to that told of its failures one by one.
+/// The outcome of a command that printed its failures one by one.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -104,7 +118,7 @@ impl Outcome {
     }
 }
 
-/// Tells of what is not seen of a filesystem.
+/// Prints what a reader cannot see of a filesystem.
 pub(super) fn tell_waiting(fs: &dyn FileSystem, name: &str) -> Outcome {
     let Some(waiting) = fs.waiting() else { return Outcome::Done };
     complain(&anyhow!("{name}: {waiting}"));

@@ -136,7 +136,7 @@ fn write_details(out: &mut impl Write, metadata: &Metadata) -> io::Result<()> {
     write!(out, "{} {uid:>5} {gid:>5} {len:>12} {} ", mode(metadata), look::timestamp(*mtime))
 }
 
-/// The mode as `ls` writes it; what is special is `?`, since the kinds are not told apart.
+/// The mode as `ls` writes it. Special files have a `?`, since their kinds are not known here.
 fn mode(metadata: &Metadata) -> String {
     let kind = match metadata.kind {
         Kind::File => '-',

@@ -15,13 +15,13 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("NO_COLOR", "If set to anything, output to a terminal has no colours."),
     (
         "TMPDIR",
-        "Where boot files are gathered before they are written into the image, and where build --out - has the raw image \
-         that it needs first for a btrfs or an installBootloader. The default is /tmp. Also where vm has the image that it \
-         builds, and QEMU what the machine writes; for these the default is /var/tmp.",
+        "The directory for temporary files: boot files before they are written into the image, and the raw image that \
+         build --out - needs for a btrfs or an installBootloader. The default is /tmp. vm puts the image that it builds \
+         there, and QEMU what the machine writes; for these the default is /var/tmp.",
     ),
     (
         "SANE_IMAGE_FIRMWARE",
-        "Directories in which vm looks first for firmware, with colons in between: QEMU's descriptors (*.json), and U-Boot \
+        "Directories in which vm looks first for firmware, separated by colons: QEMU's descriptors (*.json), and U-Boot \
          as qemu_arm64/u-boot.bin, qemu_arm/u-boot.bin or qemu-riscv64_smode/u-boot.bin.",
     ),
     (
@@ -33,7 +33,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("DIR/<name>.img", "The image that build makes; the spec gives its name. Other forms have other endings."),
     ("DIR/<name>.img.bmap", "With --bmap, the blocks of it that a device needs, for bmaptool copy."),
-    ("DIR/layout.json", "Where everything is in the image, in bytes, beside it."),
+    ("DIR/layout.json", "Beside the image: where everything is in it, in bytes."),
     (
         "nix-path-registration",
         "In the image, beside the store or at the root of its filesystem: the store paths that the first boot registers.",
@@ -103,7 +103,7 @@ fn summary(command: &Command) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// What must be given comes last: options that are required, then operands.
+/// Required arguments come last: options, then operands.
 fn synopsis(command: &Command) -> Vec<Inline> {
     let mut line = vec![bold(command.get_bin_name().unwrap_or_else(|| command.get_name()))];
     if command.has_subcommands() {

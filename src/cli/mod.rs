@@ -47,7 +47,7 @@ const FAILED: u8 = 1;
 /// Bad usage (clap's own code for it), or a bad spec.
 const BAD_SPEC: u8 = 2;
 
-/// Runs the program and tells how it went.
+/// Runs the program and returns its exit code.
 pub(crate) fn main() -> ExitCode {
     match complete::answer() {
         Ok(true) => return ExitCode::SUCCESS,
@@ -74,7 +74,7 @@ fn spec(cli: &Cli) -> Option<&Path> {
 }
 
 fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
-    // What only reads leaves nothing behind: a signal ends it at once, whatever it does just then.
+    // Commands that only read leave nothing behind, so a signal ends them at once.
     match &cli.command {
         Command::Inspect(args) => return inspect::run(args),
         Command::Ls(args) => return ls::run(args),
@@ -97,7 +97,7 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
 /// Tells the error, one line each where there are several, and chooses the exit code.
 fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode {
     if error.is::<BrokenStream>() {
-        // What was made is not whole, which whoever waits for us needs to see.
+        // The output is not complete. The program that waits for us has to see that.
         let _ = writeln!(io::stderr().lock(), "sane-image: error: {error}");
         let _ = emulate_default_handler(SIGPIPE);
         return ExitCode::from(FAILED);
@@ -125,7 +125,7 @@ fn fail(error: &anyhow::Error, spec: Option<&Path>, cancel: &Cancel) -> ExitCode
     ExitCode::from(if bad_spec || error.is::<BadInput>() { BAD_SPEC } else { FAILED })
 }
 
-/// Whether whoever reads standard output, or what a text is written through to, is gone.
+/// Whether the reader of standard output, or of a pipe that a text is written to, is gone.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let source = match error.downcast_ref() {
         Some(OutputError::Io { source, .. }) => Some(source),

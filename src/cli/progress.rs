@@ -118,7 +118,7 @@ impl Progress for Lines {
     fn advance(&self, files: u64, bytes: u64) {
         let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // Whoever finds the lock taken leaves the line to whoever has it.
+        // A thread that finds the lock taken leaves the line to the thread that has it.
         let Ok(mut stage) = self.stage.try_lock() else { return };
         if let Some(stage) = stage.as_mut().filter(|stage| stage.last_line.elapsed() >= LINE_INTERVAL) {
             stage.last_line = Instant::now();

@@ -11,14 +11,14 @@ use signal_hook::flag;
 
 /// From now on the first signal asks the work to stop and clean up, a second one ends the program at once.
 ///
-/// A signal that was ignored when the program started stays ignored: `nohup` and the background jobs of shells rely on it.
-/// The handlers do all of that themselves: there may be no thread to be had for it.
+/// A signal that was ignored when the program started stays ignored: `nohup` and the background jobs of shells rely on
+/// it. The handlers do all of that themselves: a thread for it might not start.
 pub(super) fn watch(cancel: &Cancel) -> Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let ignored = ignored();
     for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_in(ignored, signal)) {
         let number = usize::try_from(signal).context("cannot watch for signals")?;
-        // In this order: what was asked before decides.
+        // The order matters: the first handler decides by what the second one sets.
         flag::register_conditional_default(signal, Arc::clone(&asked))
             .and_then(|_| flag::register(signal, Arc::clone(&asked)))
             .and_then(|_| flag::register_usize(signal, cancel.flag(), number))
@@ -27,7 +27,7 @@ pub(super) fn watch(cancel: &Cancel) -> Result<()> {
     Ok(())
 }
 
-/// The signals that are ignored, as a mask: none where that is not told.
+/// The signals that are ignored, as a mask: none if that is not known.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -14,22 +14,22 @@ use super::look;
 /// Bytes that are gathered.
 const GATHERED: usize = 1 << 20;
 
-/// Whoever reads what streams from here is gone before its end.
+/// The reader of the stream is gone before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("standard output: its reader is gone, and what it has of the image is not whole")]
+#[error("standard output: the reader ended early; it has only a part of the image")]
 pub(super) struct BrokenStream;
 
-/// Whether a user means standard output by this name of a file.
+/// Whether this name of a file means standard output.
 pub(super) fn is_meant(out: &Path) -> bool {
     out == Path::new("-")
 }
 
-/// Refuses standard output where it will not do.
+/// Refuses standard output where it cannot be used.
 pub(super) fn check(format: Format) -> Result<()> {
     if !format.is_stream() {
         let streams: Vec<_> = Format::ALL.into_iter().filter(|format| format.is_stream()).map(Format::name).collect();
         let can = streams.join(" and ");
-        let problem = format!("--out -: {format} is not written in one go, so that it needs a file; {can} are");
+        let problem = format!("--out -: {format} cannot be written to a pipe; these can: {can}");
         return Err(BadInput(problem).into());
     }
     if io::stdout().is_terminal() {
@@ -38,7 +38,7 @@ pub(super) fn check(format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Standard output, to be flushed by whoever writes. What is left in it after an error is dropped.
+/// Standard output. The caller flushes it. What is left in it after an error is dropped.
 pub(super) fn stdout() -> Result<Stdout> {
     let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     Ok(Stdout(Some(BufWriter::with_capacity(GATHERED, file))))

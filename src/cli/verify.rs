@@ -27,11 +27,11 @@ use super::{progress, threads};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  Is the image right by its own nix-path-registration?
+  Does the image match its own nix-path-registration?
     sane-image verify result/nixos.img
-  Is the disk of a machine that has booted right by its own Nix database?
+  Does the disk of a machine that has booted match its own Nix database?
     sane-image verify /dev/sda
-  Does the disk hold what was built, whatever it says itself?
+  Does the disk hold what was built? This does not trust the disk's own registration:
     sane-image verify /dev/sda --registration /nix/store/…-closure-info")]
 pub(super) struct VerifyArgs {
     /// The image (raw, qcow2, VMDK, VHD, VHDX or seekable zst) of a disk or of one partition, or a block device

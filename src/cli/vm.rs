@@ -31,7 +31,7 @@ use super::args::InputArgs;
 use super::input::{self, BadInput};
 use super::{progress, threads};
 
-/// As many processors as a machine gets by itself.
+/// The most processors that a machine gets by default.
 const MOST_CPUS: u32 = 4;
 /// Mebibytes in a gibibyte.
 const GIB: u32 = 1024;
@@ -52,7 +52,7 @@ Examples:
     sane-image vm spec.json --forward 8080:80
   An image for UEFI and BIOS: does it boot by BIOS, too?
     sane-image vm nixos.img --firmware bios
-  A machine that goes on tomorrow where it ends today:
+  A machine that keeps what it writes for the next time:
     sane-image vm spec.json --keep machine.qcow2
   By emulation, with QEMU waiting for a debugger:
     sane-image vm nixos.img -- -accel tcg -s -S")]
@@ -185,7 +185,8 @@ impl<'a> Source<'a> {
             Err(_) if is_spec => Ok(Self::Spec(source)),
             Err(_) => Ok(Self::Image(source)),
             Ok(there) if !there.is_file() => {
-                let problem = format!("is a {}; name a file that is there or not", kind_name(there.file_type()));
+                let kind = kind_name(there.file_type());
+                let problem = format!("is a {kind}; name a regular file, or one that does not exist");
                 Err(BadInput(format!("--keep {}: {problem}", keep.display())).into())
             }
             Ok(there) if fs::metadata(source).is_ok_and(|of| (of.dev(), of.ino()) == (there.dev(), there.ino())) => {
@@ -195,7 +196,7 @@ impl<'a> Source<'a> {
             Ok(_) => {
                 let (keep_name, source) = (keep.display(), source.display());
                 progress::note(&format!(
-                    "{keep_name} is there: it is booted, and {source} is not looked at; remove it to start anew"
+                    "{keep_name} exists: it is booted, and {source} is not used; remove it to start anew"
                 ));
                 Ok(Self::Kept(keep))
             }
@@ -420,25 +421,25 @@ fn runs_firmware(processor: Processor) -> bool {
     processor != Processor::X86_64 || ["kvm_intel", "kvm_amd"].into_iter().any(is_loaded)
 }
 
-/// What the user should know before the terminal is the machine's.
+/// Prints what the user should know before the terminal belongs to the machine.
 fn tell(guest: &Guest, options: &Options, writes: Writes, keep: Option<&Path>) {
     let kept = match (writes, keep) {
         (Writes::Kept, Some(file)) => format!("what it writes stays in {}", file.display()),
-        _ => "what it writes is forgotten".to_owned(),
+        _ => "what it writes is lost".to_owned(),
     };
-    let ends = if options.serial == Serial::Terminal { "; Ctrl-A X ends it, Ctrl-A H tells more" } else { "" };
+    let ends = if options.serial == Serial::Terminal { "; Ctrl-A X ends it, Ctrl-A H shows help" } else { "" };
     let by = if options.accelerator == Accelerator::Kvm { " and KVM" } else { "" };
     progress::note(&format!("a machine with {}, {}{by}; {kept}{ends}", guest.processor, guest.start.name()));
     if guest.start == Start::UBoot && options.bus == Bus::Virtio && guest.sector_size.bytes() != 512 {
         progress::note(
-            "U-Boot takes every virtio disk to have sectors of 512 bytes, unlike this one; leave --disk out",
+            "U-Boot assumes that every virtio disk has sectors of 512 bytes, but this one has not; leave --disk out",
         );
     }
     if guest.is_silent() && options.screen == Screen::None {
         let serial = guest.processor.serial();
         progress::note(&format!(
-            "the system says nothing on the serial port, for its kernel has no parameter console={serial}; use --display, or \
-             put \"console={serial}\" into boot.kernelParams"
+            "the system prints nothing on the serial port, because its kernel has no parameter console={serial}; use \
+             --display, or put \"console={serial}\" into boot.kernelParams"
         ));
     }
 }
@@ -460,12 +461,12 @@ fn parse_memory(text: &str) -> Result<NonZeroU32, &'static str> {
         None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 1),
     };
     let memory = number.parse().ok().and_then(|number: u32| number.checked_mul(unit)).and_then(NonZeroU32::new);
-    memory.ok_or("it must be a number of MiB from 1 on, or as in 512M or 4G")
+    memory.ok_or("it must be a number of MiB, at least 1, or a size such as 512M or 4G")
 }
 
 /// The value of `--cpus`.
 fn parse_cpus(text: &str) -> Result<NonZeroU32, &'static str> {
-    text.parse().map_err(|_| "it must be a number from 1 on")
+    text.parse().map_err(|_| "it must be a number, at least 1")
 }
 
 #[cfg(test)]

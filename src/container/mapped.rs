@@ -20,8 +20,8 @@ pub(super) trait Map: Send + Sync + fmt::Debug {
     /// The most bytes of a compressed unit; 0 if none is compressed.
     fn largest_unit(&self) -> usize;
 
-    /// What stands at `at`, a place within the disk, and on: at least one byte, and no more than a look at one page of
-    /// the tables tells. Whoever asks wants `wanted` bytes.
+    /// Where the bytes from `at` on are: at least one byte, and no more than one page of the tables describes. The
+    /// caller wants `wanted` bytes. `at` is within the disk.
     ///
     /// # Errors
     /// If the tables are damaged, or cannot be read.
@@ -83,7 +83,7 @@ impl Piece {
 pub(super) fn joined(pieces: impl IntoIterator<Item = Result<Piece, ReadError>>) -> Result<Option<Piece>, ReadError> {
     let mut whole: Option<Piece> = None;
     for piece in pieces {
-        // What is wrong behind the first piece is told when it is asked for.
+        // Faults behind the first piece are reported when that place is read.
         let next = match (whole, piece) {
             (None, piece) => Some(piece?),
             (Some(before), Ok(piece)) => before.join(piece),
@@ -111,7 +111,7 @@ impl<M: Map> Mapped<M> {
         Self { file, map, cache }
     }
 
-    /// What stands at `at`, within the disk.
+    /// Where the bytes at `at` are, within the disk.
     fn find(&self, at: u64, wanted: u64) -> Result<Piece, ReadError> {
         let piece = self.map.find(at, wanted)?;
         let len = piece.len.min(self.map.len().saturating_sub(at));

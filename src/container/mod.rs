@@ -67,7 +67,7 @@ pub struct Container {
 /// What each form's file gives: the kind of that form, and the disk.
 type Opened = Result<(String, Window), ReadError>;
 
-/// The container in a file, or `None` if the file has the magic of none, so that it is the disk itself.
+/// The container in a file, or `None` if the file has no such magic, and so is the disk itself.
 ///
 /// # Errors
 /// If the container is damaged, uses what cannot be read here, or has parts of the disk in another file.
@@ -103,18 +103,18 @@ fn recognise(file: &Window, start: &[u8]) -> Option<Form> {
     }
 }
 
-/// The disk that a map tells of.
+/// The disk that a map describes.
 fn disk(file: &Window, map: impl Map + 'static) -> Window {
     let disk: Arc<dyn Sparse> = Arc::new(Mapped::new(file.clone(), map));
     Window::of_disk(disk)
 }
 
-/// What is not understood of a container, and what helps.
+/// A feature of a container that is not known, and the remedy.
 fn unsupported(form: Form, why: &str, remedy: &str) -> ReadError {
     ReadError::Unsupported(format!("the {} {why}; {remedy}", form.name()))
 }
 
-/// What helps wherever QEMU reads what we do not.
+/// The remedy if QEMU reads a form that we do not.
 const CONVERT: &str = "make a raw image of it with `qemu-img convert -O raw`";
 
 /// What is wrong with a structure of a container.

@@ -147,7 +147,7 @@ impl Qcow2 {
         self.cluster() / self.entry_size()
     }
 
-    /// The bytes of the disk of which one entry of the first table tells: at most 2^39.
+    /// The bytes of the disk that one entry of the first table describes: at most 2^39.
     fn l1_covers(&self) -> u64 {
         self.l2_entries() * self.cluster()
     }
@@ -195,10 +195,10 @@ impl Qcow2 {
         let size = self.cluster() / SUBCLUSTERS;
         let (there, zero) = (states & 0xffff_ffff, states >> 32);
         if there & zero != 0 {
-            return Err(wrong(&at(start), "parts of it are said to be there and to be zeros"));
+            return Err(wrong(&at(start), "it says of the same parts that they have data and that they are zeros"));
         }
         if there != 0 && offset == 0 {
-            return Err(wrong(&at(start), "parts of it are said to be there, but not where"));
+            return Err(wrong(&at(start), "it says that some parts have data, but not where"));
         }
         let pieces = (from / size..SUBCLUSTERS).map(|number| {
             let skip = from.max(number * size);
@@ -284,10 +284,7 @@ fn read_rest(file: &Window, header: &mut [u8]) -> Result<u64, ReadError> {
     let incompatible = be64(header, 72);
     if incompatible & COMPRESSION_TYPE != 0 {
         if len < HEADER_MAX {
-            return Err(wrong(
-                "header",
-                format!("{len} bytes, too short for the type of compression that it tells of"),
-            ));
+            return Err(wrong("header", format!("{len} bytes, too short for the type of compression that it names")));
         }
         read(Form::Qcow2, file, "header", 0, header)?;
     }

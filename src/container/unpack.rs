@@ -49,7 +49,7 @@ fn inflate(packed: &[u8], most: usize, has_header: bool) -> Result<Vec<u8>, Stri
     let status = status.map_err(|error| format!("cannot be inflated: {error}"))?;
     // Only where there is a checksum at its end must the end be seen.
     if has_header && status != Status::StreamEnd {
-        return Err("has no end".to_owned());
+        return Err("its end is missing".to_owned());
     }
     unpacked.truncate(usize::try_from(inflater.total_out()).unwrap_or(most));
     Ok(unpacked)

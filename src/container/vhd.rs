@@ -68,7 +68,7 @@ pub(super) fn open(file: &Window) -> Opened {
     match be32(&footer, 60) {
         FIXED => {
             let disk = file.slice(ByteOffset(0), size).filter(|_| file.len() - size >= SECTOR);
-            let why = || format!("a disk of {size} bytes, more than there are before it; the file is cut short");
+            let why = || format!("a disk of {size} bytes, but fewer are before the footer; the file is cut short");
             Ok(("fixed".to_owned(), disk.ok_or_else(|| wrong("footer", why()))?))
         }
         3 => Ok(("dynamic".to_owned(), disk(file, Dynamic::open(file, be64(&footer, 16), size)?))),
@@ -94,11 +94,11 @@ impl Dynamic {
         let mut header = vec![0; DYNAMIC_HEADER];
         read(Form::Vhd, file, "header", at, &mut header)?;
         if !header.starts_with(DYNAMIC_COOKIE) || !has_sum(&header, DYNAMIC_SUM) {
-            return Err(wrong("header", format!("what is at byte {at} has not its magic and its checksum")));
+            return Err(wrong("header", format!("wrong magic number or checksum at byte {at}")));
         }
         let (table, blocks, block) = (be64(&header, 16), u64::from(be32(&header, 28)), be32(&header, 32));
         if !block.is_power_of_two() || u64::from(block) < SECTOR {
-            return Err(wrong("header", format!("blocks of {block} bytes, not a power of two from 512 on")));
+            return Err(wrong("header", format!("blocks of {block} bytes, not a power of two, at least 512")));
         }
         let needed = size.div_ceil(block.into());
         if needed > blocks || needed > BLOCKS_MAX {
@@ -124,7 +124,7 @@ impl Dynamic {
         Ok(page.chunks_exact(4).map(|entry| be32(entry, 0)).collect())
     }
 
-    /// What is within a block from a byte in it on. A sector without its bit is zeros.
+    /// Where a block's bytes are, from one of them on. A sector without its bit is zeros.
     fn find_in_block(&self, start: u64, from: u64) -> Result<Piece, ReadError> {
         let bitmap = (self.block() / SECTOR).div_ceil(8).next_multiple_of(SECTOR);
         let sector = from / SECTOR;

@@ -45,7 +45,7 @@ const LEAVE_ALLOCATED: u32 = 1;
 const HAS_PARENT: u32 = 1 << 1;
 /// Of a region's flags.
 pub(crate) const REGION_REQUIRED: u32 = 1;
-/// Of an item's flags: it tells of the disk, not of the file; it must be understood.
+/// Flags of an item: it describes the disk, not the file; a reader must understand it.
 pub(crate) const OF_DISK: u32 = 1 << 1;
 pub(crate) const ITEM_REQUIRED: u32 = 1 << 2;
 
@@ -120,10 +120,11 @@ fn regions(file: &Window) -> Result<(Region, Region), ReadError> {
             _ => {}
         }
     }
-    blocks.zip(metadata).ok_or_else(|| wrong("region table", "no region of the block table, or none of the metadata"))
+    let missing = || wrong("region table", "the region of the block table or of the metadata is missing");
+    blocks.zip(metadata).ok_or_else(missing)
 }
 
-/// The blocks of which one bitmap of sectors would tell; in the table an entry for that follows theirs.
+/// The blocks that one bitmap of sectors would describe. In the table, an entry for that bitmap follows theirs.
 pub(crate) fn chunk(sector: u64, block: u64) -> u64 {
     (sector << 23) / block
 }
@@ -153,7 +154,7 @@ impl Known {
         let mut table = vec![0; TABLE];
         read(Form::Vhdx, file, "metadata", at, &mut table)?;
         if !table.starts_with(b"metadata") {
-            return Err(wrong("metadata", format!("what is at byte {at} has not its magic")));
+            return Err(wrong("metadata", format!("wrong magic number at byte {at}")));
         }
         let mut known = Self::default();
         let entries = table.chunks_exact(ENTRY).skip(1).take(le16(&table, 10).into());

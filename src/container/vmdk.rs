@@ -25,7 +25,7 @@ const ZERO_GRAINS: u32 = 1 << 2;
 pub(crate) const COMPRESSED: u32 = 1 << 16;
 /// The offset of a directory that the footer knows.
 pub(crate) const AT_END: u64 = u64::MAX;
-/// What an end of line is turned into by who takes the file for text.
+/// The line endings that a copy as text would change.
 pub(crate) const LINE_ENDS: &[u8] = b"\n \r\n";
 /// A grain's marker: its first sector and the length of the compressed bytes.
 pub(crate) const MARKER: u64 = 12;
@@ -127,7 +127,7 @@ impl Vmdk {
         Ok(Self { file: file.clone(), kind, size, grain: grain * SECTOR, table, directory, flags })
     }
 
-    /// The bytes of the disk of which one table tells.
+    /// The bytes of the disk that one table describes.
     fn covers(&self) -> u64 {
         self.grain.saturating_mul(self.table)
     }
@@ -157,7 +157,7 @@ impl Vmdk {
         read(Form::Vmdk, &self.file, &what, at, &mut marker)?;
         let (sector, packed_len) = (le64(&marker, 0), u64::from(le32(&marker, 8)));
         if sector != start / SECTOR || packed_len > 2 * self.grain + SECTOR {
-            let why = format!("its marker at byte {at} tells of {packed_len} bytes for sector {sector}");
+            let why = format!("its marker at byte {at} says {packed_len} bytes for sector {sector}");
             return Err(wrong(&what, why));
         }
         let bytes = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
@@ -213,14 +213,14 @@ fn read_header(file: &Window, at: u64) -> Result<[u8; 512], ReadError> {
     let mut header = [0; 512];
     read(Form::Vmdk, file, "header", at, &mut header)?;
     if !header.starts_with(MAGIC) {
-        return Err(wrong("footer", format!("what is at byte {at} has not its magic: the file is cut short")));
+        return Err(wrong("footer", format!("wrong magic number at byte {at}: the file is cut short")));
     }
     let version = le32(&header, 4);
     if !(1..=3).contains(&version) {
         return Err(unsupported(Form::Vmdk, &format!("has version {version}, not 1 to 3"), CONVERT));
     }
     if header.get(73..77) != Some(LINE_ENDS) {
-        return Err(wrong("header", "its ends of lines were changed: the file was copied as if it were text"));
+        return Err(wrong("header", "its line endings were changed: the file was copied as if it were text"));
     }
     Ok(header)
 }
@@ -241,7 +241,7 @@ fn check_descriptor(file: &Window, (at, len): (u64, u64)) -> Result<String, Read
     }
 }
 
-/// What is told of an extent whose disk is described elsewhere.
+/// The error for an extent whose disk is described elsewhere.
 fn split() -> ReadError {
     unsupported(Form::Vmdk, "has no descriptor with a createType: it is one extent of a split disk", CONVERT)
 }

@@ -12,7 +12,7 @@ use crate::read::{Bytes, ReadError, Window};
 
 /// What a frame starts with.
 const FRAME: u32 = 0xfd2f_b528;
-/// What a frame that decoders skip starts with, but for its lowest four bits.
+/// The first bytes of a frame that decoders skip, without the lowest four bits.
 const SKIPPABLE: u32 = 0x184d_2a50;
 /// What the seek table's frame starts with.
 pub(crate) const TABLE: u32 = 0x184d_2a5e;
@@ -35,7 +35,7 @@ const POINTS_MAX: u64 = 1 << 16;
 /// The entries that are read at once when the file is opened.
 const SCANNED: u64 = 4096;
 
-/// What helps where there is no seek table, or one that does not help.
+/// The remedy if there is no seek table, or one that cannot be used.
 const UNPACK: &str = "unpack it with `zstd -d`";
 
 /// Whether a file that starts with `start` has this form.
@@ -130,7 +130,7 @@ impl Zst {
         let mut header = [0; 8];
         read(Form::Zst, file, "seek table", start, &mut header)?;
         if le32(&header, 0) != TABLE || u64::from(le32(&header, 4)) != contents {
-            return Err(wrong(format!("at byte {start} it does not start as one of {frames} frames does")));
+            return Err(wrong(format!("no table of {frames} frames starts at byte {start}")));
         }
         let stride = frames.div_ceil(POINTS_MAX).max(1);
         let table = start + SKIPPABLE_HEADER;

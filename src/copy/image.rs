@@ -44,7 +44,7 @@ impl<'a> Image<'a> {
         self.clones.load(Ordering::Relaxed) || self.copies.load(Ordering::Relaxed)
     }
 
-    /// Tries to have the kernel share or copy whole pages of a file; tells whether that was done.
+    /// Tries to have the kernel share or copy whole pages of a file; returns whether that was done.
     pub(super) fn offload(&self, source: &Source, pages: Range<u64>, to: ByteOffset) -> Result<bool, CopyError> {
         if self.clones.load(Ordering::Relaxed) {
             let len = pages.end - pages.start;
@@ -85,7 +85,8 @@ impl<'a> Image<'a> {
         Ok(true)
     }
 
-    /// Whether a `way` of the kernel worked; if it did not, closes it unless that may be this file's fault alone.
+    /// Whether a `way` of the kernel worked. If it did not, it is not tried again, unless only this file may be the
+    /// reason.
     fn succeeded<T>(
         &self,
         done: io::Result<T>,

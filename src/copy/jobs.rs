@@ -1,4 +1,4 @@
-//! What a filesystem tells `copy` about its files, and what `copy` tells it about their bytes.
+//! What a filesystem says to `copy` about its files, and what `copy` says to it about their bytes.
 //!
 //! A filesystem whose layout is known beforehand offers [`CopyJobs`]. A filesystem that changes the contents, such as
 //! by compression, learns their lengths only while they are moved; it offers [`PackJobs`]. Both may look at the bytes
@@ -33,7 +33,7 @@ pub trait Files: Sync {
     /// The sum of all sizes in bytes.
     fn total_bytes(&self) -> u64;
 
-    /// Who wants to see the bytes that land. Without one, bytes are read only if that is how they travel: those of
+    /// The observer of the bytes that are written. Without one, bytes are read only if the copy needs that: those of
     /// shared extents are not.
     fn observer(&self) -> Option<&dyn Observer> {
         None
@@ -42,10 +42,10 @@ pub trait Files: Sync {
 
 /// Sees bytes on their way to the image: a filesystem with checksums of its data.
 pub trait Observer: Sync {
-    /// `pages`, whole pages of 4096 bytes as they are stored, have their place at byte `at` of the image.
+    /// Called for `pages`, whole pages of 4096 bytes as they are stored at byte `at` of the image.
     ///
-    /// Called once for every page that lands, from several threads, in no order; but never for pages of zeros, which
-    /// are left out of the image: what is remembered of a page has to start as that of a page of zeros.
+    /// Called once for every page that is written, from several threads, in no order, but never for pages of zeros,
+    /// which are not written: what is remembered of a page must start as if the page were zeros.
     fn landed(&self, at: ByteOffset, pages: &[u8]);
 }
 
@@ -80,8 +80,8 @@ pub trait PackJobs: Files {
     /// Makes what one thread transforms with.
     fn packer(&self) -> Box<dyn Packer + '_>;
 
-    /// Where `stored` bytes of a unit go: a multiple of 4096; the rest of their last page is zeroed. `None`: they do
-    /// not land, the filesystem has kept them.
+    /// Where `stored` bytes of a unit go: a multiple of 4096; the rest of their last page is zeroed. `None`: they are
+    /// not written here, because the filesystem has kept them.
     ///
     /// Called once for every unit, in the order of files and of each file's units, whatever the number of threads.
     fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset>;
@@ -116,8 +116,9 @@ pub trait Packer {
         self.pack(unit, bytes, output)
     }
 
-    /// Appends to `output` what is to be stored of a unit, and tells [`Form::Packed`]; or tells [`Form::Raw`] if the
-    /// unit is better left alone, whatever then is in `output`. An output no shorter than the unit is not taken.
+    /// Appends to `output` what is to be stored of a unit, and returns [`Form::Packed`]; or returns [`Form::Raw`] if
+    /// the unit is better left as it is, and then `output` means nothing. An output that is not shorter than the unit
+    /// is not used.
     ///
     /// What comes out depends on nothing but the unit and its `bytes`.
     fn pack(&mut self, unit: Unit, bytes: &[u8], output: &mut Vec<u8>) -> Form;

@@ -107,7 +107,7 @@ pub struct Options {
     pub engine: Engine,
 }
 
-/// How to copy, whom to tell, and whether to stop.
+/// How to copy, where to report progress, and whether to stop.
 #[derive(Clone, Copy)]
 pub struct Means<'a> {
     /// How to copy.
@@ -212,7 +212,7 @@ impl fmt::Display for Summary {
 /// Pages of zeros are not written: they stay holes.
 ///
 /// # Errors
-/// The first error in the order of the jobs among those that occurred; the rest of the work is given up.
+/// The first error in the order of the jobs among those that occurred; the rest of the work is not done.
 pub fn run(
     jobs: &dyn CopyJobs,
     image: &File,

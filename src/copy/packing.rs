@@ -70,7 +70,7 @@ impl<'a> PackWorker<'a> {
             self.jobs.place(stored.unit, stored.form, bytes)
         };
         let places = self.turns.take(number, || self.stored.iter().map(place).collect::<Vec<_>>());
-        // Without a turn another thread has failed, and that is the error to tell.
+        // Without a turn another thread has failed, and its error is the one to report.
         places.map_or(Ok(()), |places| self.write(&places))?;
         way_out.done();
         Ok(())

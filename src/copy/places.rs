@@ -22,7 +22,7 @@ impl Places {
         places
     }
 
-    /// That a range of the disk, after all that have a place already, lies from byte `at` of the file on.
+    /// Adds a range of the disk, which is after all others so far, and which is in the file from byte `at` on.
     pub fn add(&mut self, disk: Range<u64>, ByteOffset(at): ByteOffset) {
         if disk.is_empty() {
             return;

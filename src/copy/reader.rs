@@ -29,8 +29,8 @@ impl<'a> PartReader<'a> {
         Self { files, old: OldFiles::default() }
     }
 
-    /// Fills `buffer`, which is all zeros, with parts of files, in the order of their places in it. The buffer is longer by
-    /// a byte than the parts need it, so that a read can find out whether a file ends.
+    /// Fills `buffer`, which is all zeros, with parts of files, in the order of their places in it. The buffer is one
+    /// byte longer than the parts, so that a read can find out whether a file ends.
     ///
     /// # Errors
     /// If a file cannot be read, or is not what it was when it was laid out.
@@ -46,7 +46,7 @@ impl<'a> PartReader<'a> {
                 let buffer = buffer.get_mut(part.at + index(data.start)..).unwrap_or_default();
                 source.read(data.start, index(part.range.start + (data.end - data.start)), buffer)?;
             }
-            // What was skipped as a hole was not read to its end.
+            // A file that was skipped as a hole was not read to its end.
             source.check_size()?;
         }
         Ok(())

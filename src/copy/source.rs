@@ -62,10 +62,10 @@ pub(super) struct Wanted {
     pub(super) range: Range<u64>,
 }
 
-/// Opens files some way ahead of the one that is read, and has the kernel read them meanwhile.
+/// Opens files before their turn, and asks the kernel to read them ahead.
 ///
-/// A store that is not in the page cache is read from the disk; asked for one file after another, the disk would wait
-/// for the thread and the thread for the disk.
+/// If the store is not in the page cache, it comes from the disk. Without this, the disk would wait for the thread, and
+/// the thread for the disk.
 pub(super) struct Ahead<'a, I> {
     files: &'a dyn Files,
     old: &'a OldFiles,
@@ -196,7 +196,7 @@ impl Source<'_> {
     pub(super) fn check_size(&self) -> Result<(), CopyError> {
         match self {
             Self::Host(host) => host.check_size(),
-            // It was laid out by what the same image said.
+            // The same image gave the length for the layout.
             Self::Image(_) => Ok(()),
         }
     }

@@ -71,7 +71,7 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// The first stretch that is not a hole, as far as the host's filesystem tells.
+    /// The first stretch that is not a hole, as far as the host's filesystem says.
     fn next_data(&self, range: Range<u64>) -> Range<u64> {
         let start = match seek(self.from, SeekFrom::Data(range.start)) {
             Ok(start) => start.clamp(range.start, range.end),
@@ -82,7 +82,7 @@ impl Copier<'_> {
         start..end
     }
 
-    /// Copies the start of a range, and tells how many bytes that were: none only of an empty range.
+    /// Copies the start of a range, and returns how many bytes that were: 0 only for an empty range.
     fn copy(&mut self, range: Range<u64>, to: u64) -> Result<u64, CopyError> {
         if range.is_empty() {
             return Ok(0);

@@ -86,7 +86,7 @@ impl<'a> Worker<'a> {
             self.gather(source, part.file, data, destination)?;
         }
         if part.is_last() && is_large(part) {
-            // What the kernel moved, or was skipped as a hole, was not read to its end.
+            // A file that the kernel copied, or that was skipped as a hole, was not read to its end.
             source.check_size()?;
         }
         Ok(())

@@ -82,7 +82,7 @@ fn differ(
     let mut at: u64 = 0;
     loop {
         cancel.check()?;
-        // What is a hole in both is the same in both, and may be larger than all disks.
+        // A hole in both is the same in both. It may be larger than any disk.
         at = at.max(one.stored(at).start.min(other.stored(at).start));
         let got = one.read_at(at, bytes).map_err(before.tell)?;
         let same = other.read_at(at, other_bytes).map_err(after.tell)?;

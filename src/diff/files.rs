@@ -82,7 +82,7 @@ impl FileDiff {
     }
 }
 
-/// What two lists of files tell, sorted by path, and the files whose contents have to be read to tell more.
+/// The differences between two lists of files, sorted by path, and the files whose contents have to be compared.
 pub fn compare(before: &Files, after: &Files) -> (Vec<FileDiff>, Vec<PathBuf>) {
     let mut diffs = Vec::new();
     let mut unread = Vec::new();

@@ -66,7 +66,7 @@ impl fmt::Display for Which {
     }
 }
 
-/// Why nothing can be told.
+/// Why images cannot be compared.
 #[derive(Debug, Error)]
 pub enum DiffError {
     /// One of the two cannot be read.

@@ -57,7 +57,7 @@ pub enum Change {
     Changed,
     /// It was not there before.
     Added,
-    /// It is there no more.
+    /// It is no longer there.
     Removed,
     /// Its versions are the same, its store paths or their contents are not.
     Rebuilt,

@@ -39,7 +39,7 @@ impl Side {
         }
     }
 
-    /// What can be booted, or `None` if there is no boot partition to tell.
+    /// What can be booted, or `None` if there is no boot partition.
     pub(super) fn boot(&self) -> Option<Vec<EntryFacts>> {
         let Self::Image(image) = self else { return None };
         image.find(&PartName::Boot).ok()?;
@@ -166,7 +166,8 @@ fn registered(registrations: &[Registration]) -> Paths {
     registrations.iter().map(facts).collect()
 }
 
-/// What is in a store: as it is `known` there, or else as it is found. `verify` tells what is wrong with what is known.
+/// What is in a store: as the store's registration says (`known`), or else as it is found. `verify` reports faults of
+/// the registration.
 fn paths(fs: &dyn FileSystem, location: &StoreLocation, known: &Known) -> Result<Paths, ReadError> {
     let is_used = known.database.is_some();
     let known = registered(&known.all().unwrap_or_default());
@@ -217,7 +218,7 @@ fn node_size(metadata: crate::read::Metadata) -> u64 {
     }
 }
 
-/// The files of a filesystem whose store is at `location`, but of a summary only those outside the store. Without a
+/// The files of a filesystem whose store is at `location`, but only those outside the store for a summary. Without a
 /// location, all are outside.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Names and versions of packages, as Nix tells them apart: see `builtins.parseDrvName` and `builtins.compareVersions`
-//! in the Nix manual.
+//! Names and versions of packages, as Nix separates them: see `builtins.parseDrvName` and `builtins.compareVersions` in
+//! the Nix manual.
 
 use std::cmp::Ordering;
 

@@ -46,7 +46,7 @@ pub enum GptError {
     /// More partitions than entries.
     #[error("{0} partitions, but the table holds {ENTRIES}")]
     TooManyPartitions(usize),
-    /// A name that does not fit, or that cannot be told from a shorter one.
+    /// A name that is too long, or that would be read as a shorter one.
     #[error("partition name {name:?}: {reason}")]
     Name {
         /// The name asked for.
@@ -153,7 +153,7 @@ pub struct GptLayout {
 }
 
 impl GptLayout {
-    /// Places `parts` one after the other on a disk that is as small as can be.
+    /// Places `parts` one after the other on the smallest possible disk.
     ///
     /// `extra_gpt_padding` and `first_part_gap` are in bytes: before the entries, and between them and the first
     /// partition.
@@ -404,8 +404,8 @@ mod tests {
         image.write_all_at(&[byte[0] ^ 1], at).unwrap();
     }
 
-    /// What sgdisk says of an image, and whether that is praise. It repairs a damaged header in memory and then finds
-    /// "no problems", so that its cautions count too; its warning of the padding does not.
+    /// What sgdisk says of an image, and whether it found no fault. It repairs a damaged header in memory and then
+    /// finds "no problems", so its cautions count, too. Its warning of the padding does not count.
     fn sgdisk(image: &NamedTempFile) -> (String, bool) {
         let output = oracle::run(Command::new("sgdisk").arg("-v").arg(image.path()));
         assert!(output.status.success(), "{}", oracle::text(&output));

@@ -21,7 +21,7 @@ pub const BOOT_CODE: usize = 440;
 const ENTRIES: usize = 4;
 /// What marks an active entry.
 const ACTIVE: u8 = 0x80;
-/// "Beyond what cylinder, head and sector can tell": head 254, sector 63, cylinder 1023.
+/// "Beyond what cylinder, head and sector can express": head 254, sector 63, cylinder 1023.
 const CHS_BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
 
 /// An MBR that cannot be made as asked.
@@ -43,7 +43,7 @@ pub enum MbrError {
 pub struct MbrPartition {
     /// Its number in the GPT.
     pub number: u32,
-    /// What it is for, as MBRs tell it.
+    /// What it is for: the type byte of MBRs.
     pub kind: u8,
     /// Whether it has the mark of what a BIOS boots.
     pub activity: Activity,
@@ -57,7 +57,7 @@ impl MbrPartition {
     /// What an MBR says of the partition `name` with the number `number`, from its sector `first` to its sector `last`.
     ///
     /// # Errors
-    /// If it reaches past what 32 bits of sectors can tell.
+    /// If it ends past what 32 bits of sectors can express.
     pub fn new(
         name: &str,
         number: u32,
@@ -99,7 +99,7 @@ pub(super) fn write<D: Read + Write + Seek + Debug>(
 ) -> Result<(), MbrError> {
     let mut mbr = ProtectiveMBR::with_lb_size(protected_sectors(last, hybrid));
     if !hybrid.is_empty() {
-        // Firmware that knows MBRs alone may look at the first entry alone; whoever knows GPTs looks at all.
+        // Firmware that knows only MBRs may look only at the first entry; programs that know GPTs look at all.
         let protective = mbr.partition(0).unwrap_or_else(PartRecord::zero);
         let named = hybrid.iter().map(|partition| partition.record());
         let records = named.chain([protective]).chain(std::iter::repeat(PartRecord::zero()));
@@ -119,8 +119,8 @@ pub(super) fn write<D: Read + Write + Seek + Debug>(
     Ok(())
 }
 
-/// The sectors of the entry of type EE, which starts at LBA 1: the whole disk or as much as it can tell of one; up to
-/// the first of the partitions that have entries of their own.
+/// The sectors of the entry of type EE, which starts at LBA 1: the whole disk, or as much of it as an entry can
+/// express; up to the first of the partitions that have entries of their own.
 fn protected_sectors(last: Lba, hybrid: &[MbrPartition]) -> u32 {
     let first = hybrid.iter().map(|partition| partition.first).min();
     first.map_or_else(|| u32::try_from(last.0).unwrap_or(u32::MAX), |first| first.saturating_sub(1))

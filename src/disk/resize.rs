@@ -34,8 +34,8 @@ pub use gpt::{fit, resize_last};
 pub struct Resized {
     /// The size of the whole disk in bytes.
     pub disk_size: u64,
-    /// What to write where, after all that is before the partition has been copied from the old disk. Sorted, not upon
-    /// each other, and not in the partition. Behind the partition, what is in no range is zeros.
+    /// What to write where, after all that is before the partition has been copied from the old disk. Sorted, without
+    /// overlaps, and not in the partition. Behind the partition, what is in no range is zeros.
     pub writes: Vec<(ByteOffset, Vec<u8>)>,
 }
 
@@ -51,7 +51,7 @@ pub struct Room {
 /// What changes on a disk whose table is to fit another size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
-    /// What to write where: not upon each other.
+    /// What to write where, without overlaps.
     pub writes: Vec<(ByteOffset, Vec<u8>)>,
     /// The bytes of the old disk that nobody reads any more, as far as nothing of `writes` comes there.
     pub free: Vec<Range<u64>>,
@@ -73,7 +73,7 @@ pub struct Grown {
 /// Why the last partition of a disk cannot get another size.
 #[derive(Debug, Error)]
 pub enum ResizeError {
-    /// What is built upon a damaged table would be damaged, too.
+    /// A new table that is made from a damaged one would be damaged, too.
     #[error("the partition table is damaged ({}); repair it first, with sgdisk or fdisk", list(.0))]
     Damaged(Vec<Fault>),
     /// One of the two halves of a GPT is not there.
@@ -89,7 +89,7 @@ pub enum ResizeError {
     NotLast {
         /// Its number.
         number: u32,
-        /// That of a partition further on.
+        /// The number of a partition that ends after it.
         other: u32,
     },
     /// A partition within another one, which would have to be resized as well.
@@ -98,9 +98,7 @@ pub enum ResizeError {
     )]
     Logical(u32),
     /// A size that is no number of sectors.
-    #[error(
-        "{size} bytes are not a size for partition {number}; use a multiple of {sector_size} bytes, more than none"
-    )]
+    #[error("{size} bytes are not a size for partition {number}; use a multiple of {sector_size} bytes, more than 0")]
     Size {
         /// The partition.
         number: u32,
@@ -109,7 +107,7 @@ pub enum ResizeError {
         /// In bytes.
         sector_size: u64,
     },
-    /// More sectors than 32 bits can tell.
+    /// More sectors than 32 bits can express.
     #[error("partition {number} would end past the {most} bytes that an MBR can describe; use a smaller size or a GPT")]
     Beyond {
         /// The partition.

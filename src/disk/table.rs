@@ -21,7 +21,7 @@ mod tests;
 
 pub use dos::{MbrEntry, MbrTable};
 
-/// All that is read of one array of entries: no tool makes one of more than a few thousand.
+/// The most bytes of one array of entries that are read: no tool makes more than a few thousand entries.
 const MAX_ENTRIES_BYTES: u64 = 1 << 20;
 /// The bytes of the header's fields.
 const HEADER_SIZE: usize = 92;
@@ -296,7 +296,7 @@ impl Header {
         let range = start.and_then(|start| Some((start, start.checked_add(len)?)));
         let Some((start, _)) = range.filter(|(_, end)| end.0 <= disk.len()) else {
             let (entries, size, at) = (self.entries, self.entry_size, self.entries_lba);
-            self.fault(format!("{entries} entries of {size} bytes at LBA {at} cannot be"));
+            self.fault(format!("{entries} entries of {size} bytes at LBA {at} are impossible"));
             return Ok(());
         };
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];

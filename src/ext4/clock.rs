@@ -7,14 +7,14 @@
 use super::format::Inode;
 use crate::times::{Times, Timestamp};
 
-/// The first second that an inode can tell, in 1901.
+/// The first second that an inode can store, in 1901.
 const FIRST: i64 = -0x8000_0000;
-/// The last second that an inode can tell, in 2446.
+/// The last second that an inode can store, in 2446.
 const LAST: i64 = 0x3_7fff_ffff;
 /// The bits of an extra field that belong to the seconds.
 const EPOCH_BITS: u32 = 2;
 
-/// Whether an inode can tell a time.
+/// Whether an inode can store a time.
 pub(super) fn holds(time: Timestamp) -> bool {
     (FIRST..=LAST).contains(&time.seconds) && time.is_valid()
 }

@@ -368,7 +368,7 @@ pub const MODE_REGULAR: u16 = 0o100_000;
 pub const MODE_DIRECTORY: u16 = 0o040_000;
 /// `i_mode`: a symbolic link.
 pub const MODE_SYMLINK: u16 = 0o120_000;
-/// `i_mode`: the bits that tell the type.
+/// `i_mode`: the bits of the type.
 pub const MODE_TYPE: u16 = 0o170_000;
 /// `i_mode`: a character device.
 pub const MODE_CHARACTER: u16 = 0o020_000;

@@ -273,7 +273,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing overlaps, nothing lies outside, the last group is not a stump.
+        /// Nothing overlaps, nothing is outside, and the last group is not too short.
         #[test]
         fn metadata_is_disjoint(blocks in 1u64..5_000_000, inodes in 0u64..300_000) {
             let geometry = Geometry::at_least(blocks, inodes).unwrap();

@@ -61,7 +61,7 @@ pub enum LayoutError {
         /// How many it has.
         entries: usize,
     },
-    /// A time that an inode cannot tell.
+    /// A time that an inode cannot store.
     #[error(
         "{path}: a time of {seconds} seconds and {nanoseconds} nanoseconds since 1970 cannot be stored by ext4, whose times run \
          from the end of 1901 to 2446; set another"
@@ -367,7 +367,7 @@ mod tests {
             smaller += u64::from(layout.size() < size);
         }
         assert!(smaller > 4, "{smaller} sizes have a last group that is left out");
-        // What is too small is not cut off.
+        // If the size is too small, the filesystem is larger than it: nothing is cut off.
         assert_eq!(Layout::within(least - MIB, &tree, parameters(50 * MIB)).unwrap().size(), least);
     }
 

@@ -249,7 +249,7 @@ impl FileSystem for Reader {
         }
         let mut target = vec![0; len];
         let mut mapping = self.map(&inode, path)?;
-        // Of a link the kernel reads the block, whether the map says that it was written or not.
+        // The kernel reads the block of a link, whether or not the map says that it was written.
         mapping.runs.iter_mut().for_each(|run| run.written = true);
         OpenFile { disk: self.disk(), len: metadata.len, mapping }.read_at(0, &mut target)?;
         Ok(OsString::from_vec(target))
@@ -320,7 +320,7 @@ impl Contents for OpenFile<'_> {
         let run = self.mapping.at_or_after(block).filter(|run| run.logical <= block && run.written)?;
         let before = offset.checked_sub(run.logical.checked_mul(size)?)?;
         let is_whole = offset.checked_add(len)? <= run.end().checked_mul(size)?;
-        // What the journal holds stands elsewhere than the map says.
+        // Blocks that the journal holds are not where the map says.
         let as_is = self.disk.volume.overlay.is_empty();
         (is_whole && as_is).then_some(ByteOffset(run.physical.checked_mul(size)?.checked_add(before)?))
     }

@@ -53,7 +53,8 @@ const FORM_COMPAT: u32 = 0x1
     | compat::SPARSE_SUPER2
     | 0x400
     | compat::ORPHAN_FILE;
-/// As [`FORM_COMPAT`]; that attributes can have inodes matters where they do, and that is told of the file.
+/// As [`FORM_COMPAT`]; the feature that attributes can have inodes matters only for files that use it, and is reported
+/// for those files.
 const FORM_INCOMPAT: u32 = incompat::FILETYPE
     | incompat::META_BG
     | incompat::EXTENTS

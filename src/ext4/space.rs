@@ -65,7 +65,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// What remains of blocks `0..block_count` without `used`: ranges of (first block, length), sorted and disjoint.
+    /// The blocks `0..block_count` without `used`: ranges of (first block, length), sorted and disjoint.
     pub fn new(block_count: u64, used: impl IntoIterator<Item = (BlockIndex, u64)>) -> Self {
         let mut space = Self { ranges: Vec::new(), blocks: 0 };
         let mut at = 0;

@@ -72,7 +72,7 @@ fn append_link<W: Write>(tar: &mut Builder<W>, item: &Item) -> io::Result<()> {
     if target.len() > SHORT_TARGET {
         return tar.append_link(&mut header, &item.path, target);
     }
-    // As it is: not in the shortest form that means the same.
+    // The path as it is, without normalization.
     header.set_link_name_literal(target.as_bytes())?;
     tar.append_data(&mut header, &item.path, io::empty())
 }
@@ -111,7 +111,7 @@ struct Reader<'a> {
     /// Of the piece that is being read.
     left: u64,
     progress: &'a dyn Progress,
-    /// What io::Error has no room for.
+    /// The error, because an io::Error cannot hold it.
     error: Option<ReadError>,
 }
 

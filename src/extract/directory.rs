@@ -29,7 +29,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// Extracts `plan` into the directory `out`, which is made if need be.
 ///
 /// # Errors
-/// If something there has a name that is wanted, directories excepted; if `out` cannot be written or the image cannot
+/// If a file with one of the names is there already (directories are no error); if `out` cannot be written or the image cannot
 /// be read. What was extracted before that stays.
 pub fn to_directory(
     fs: &dyn FileSystem,
@@ -60,7 +60,7 @@ pub fn to_directory(
         }
     }
     tree.leave_all()?;
-    // What a disk or a server did not take shows only now.
+    // A disk or a server reports only now that it did not store something.
     rustix::fs::syncfs(&top).map_err(|error| failed(error.into()))
 }
 
@@ -74,7 +74,7 @@ struct Tree {
 struct Open {
     path: PathBuf,
     fd: OwnedFd,
-    /// What it becomes when it is left, if it is one of those asked for.
+    /// What it gets when it is finished, if it is one of those asked for.
     finish: Option<Metadata>,
 }
 
@@ -89,7 +89,8 @@ impl Tree {
         self.open.last().ok_or_else(|| ExtractError::Destination(PathBuf::new(), io::ErrorKind::NotFound.into()))
     }
 
-    /// Leaves what is done with, and goes down to `directory`, making what is missing on the way.
+    /// Closes directories that are finished, and goes down to `directory`. Directories on the way that are missing are
+    /// made.
     fn go_to(&mut self, directory: &Path) -> Result<(), ExtractError> {
         while self.open.len() > 1 && !directory.starts_with(&self.here()?.path) {
             self.leave()?;

@@ -21,7 +21,7 @@ pub use directory::to_directory;
 pub use links::Links;
 pub use plan::{Item, Plan, plan};
 
-/// As many refusals as are told one by one.
+/// At most this many refusals are reported one by one.
 const TOLD: usize = 10;
 
 /// Files that cannot be extracted.

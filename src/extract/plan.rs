@@ -17,7 +17,7 @@ pub struct Plan {
     pub items: Vec<Item>,
     /// Devices, sockets and pipes, which are left out.
     pub special: Vec<PathBuf>,
-    /// What it comes to.
+    /// The totals.
     pub total: Extracted,
 }
 
@@ -34,7 +34,7 @@ pub struct Item {
 
 /// Plans to extract `roots`, which are paths in `fs` without links in them, with all that is in them.
 ///
-/// `mounted` tells where absolute links lead.
+/// `mounted` says where absolute links lead.
 ///
 /// # Errors
 /// [`ExtractError::Refused`] with every name and every link that would leave the destination, or whatever is wrong
@@ -44,7 +44,7 @@ pub fn plan(fs: &dyn FileSystem, roots: &[PathBuf], links: Links, mounted: &dyn 
     let mut planner = Planner { fs, links, mounted, plan: Plan::default(), refused: Vec::new(), entered };
     let mut roots = roots.to_vec();
     roots.sort();
-    // What lies below another root comes with it.
+    // A root below another one is extracted with that.
     roots.dedup_by(|later, earlier| later.starts_with(earlier));
     for root in &roots {
         planner.add_root(root)?;

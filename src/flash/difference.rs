@@ -56,7 +56,7 @@ impl fmt::Display for Difference {
             }
             None => write!(
                 f,
-                "bytes {} to {}{place} were not the same when they were read back, and are now",
+                "bytes {} to {}{place} differed when they were read back, and do not differ now",
                 self.window.start,
                 self.window.end.saturating_sub(1)
             )?,

@@ -32,7 +32,7 @@ pub struct Space {
 pub enum Tables<'a> {
     /// A GPT.
     Gpt(&'a Table),
-    /// An MBR alone.
+    /// Only an MBR.
     Mbr(&'a MbrTable),
     /// None, or none that could be understood: the disk is taken as it is.
     None,
@@ -72,7 +72,8 @@ pub enum FitError {
     },
     /// A partition ends after the bytes that partitions may use.
     #[error(
-        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; use at least that"
+        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; raise `--size` to \
+         {end}"
     )]
     Limit {
         /// In bytes.
@@ -130,7 +131,7 @@ impl<'a> Fitted<'a> {
             Ok(fit) => (fit, None),
             Err(ResizeError::TooSmall { needed, size }) => return Err(FitError::TooSmall { needed, size }),
             Err(ResizeError::Read(error)) => return Err(error.into()),
-            Err(why) => (Fit::default(), Some(format!("the table stays as it is, and the disk as large: {why}"))),
+            Err(why) => (Fit::default(), Some(format!("the table and the size of the disk stay as they are: {why}"))),
         };
         let needed = needed(inner.map(), &fit);
         if needed > space.size {
@@ -235,7 +236,7 @@ impl Reader for FittedReader<'_> {
     }
 }
 
-/// What of `wanted` is in a buffer that has `range`: how far from its start on, and the bytes.
+/// The part of `wanted` that is in a buffer with `range`: its distance from the start of `wanted`, and the bytes.
 fn part<'b>(buffer: &'b mut [u8], range: &Range<u64>, wanted: &Range<u64>) -> (usize, &'b mut [u8]) {
     let (start, end) = (wanted.start.max(range.start), wanted.end.min(range.end));
     if start >= end {

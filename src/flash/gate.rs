@@ -17,7 +17,7 @@ const MOST: u64 = 16 << 20;
 /// A piece is a part of what is under way, between these bytes.
 const PIECE_LEAST: u64 = 128 << 10;
 const PIECE_MOST: u64 = 4 << 20;
-/// If a piece took less time, more may be under way; if it took more, less.
+/// If a piece took less than `SOON`, more bytes may be under way; if it took more than `LATE`, fewer.
 const SOON: Duration = Duration::from_millis(120);
 const LATE: Duration = Duration::from_millis(350);
 /// How often a waiting thread checks whether to stop.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::threads;
 
-    /// What is under way on a device of a given speed comes to what it does in about a third of a second.
+    /// The bytes under way on a device of a given speed settle at what it writes in about a third of a second.
     #[test]
     fn any_device_is_done_within_a_moment() {
         for mib_a_second in [1, 20, 90, 3000] {

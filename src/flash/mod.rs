@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Other programs find a table or a filesystem by the first and the last MiB of a disk. `flash` first makes both zeros.
-//! It writes them when everything else is written and flushed, and the first sectors last. So nothing takes a device
-//! for a good one that was pulled out half-way.
+//! It writes them when everything else is written and flushed, and the first sectors last. So a device that was pulled
+//! out half-way never looks complete.
 //!
 //! Zeros that somebody reads are written like other data. A device need not read zeros where it has discarded
 //! something, and some devices say that they do, and do not. Only a hole in a file is certain to read as zeros.
@@ -88,7 +88,7 @@ pub struct Flashed {
 ///
 /// # Errors
 /// If the disk cannot be read, the medium cannot be written or read, or has other bytes than were written; and if the
-/// user asked to stop. Each tells in which state the medium is.
+/// user asked to stop. Each error says in which state the medium is.
 pub fn flash(
     source: &dyn Source,
     medium: &dyn Medium,
@@ -110,7 +110,7 @@ pub fn flash(
     })?;
     let discarded = writing.discard().map_err(at(State::Unusable))?;
     writing.write_most().map_err(at(State::Unusable))?;
-    // From here on to the last sector there is no stop: these are 2 MiB.
+    // From here to the last sector it does not stop when asked: these are only 2 MiB.
     if let Err(why) = writing.write_ends() {
         let is_wiped = writing.wipe_ends(&never).is_ok();
         return Err(error(why, if is_wiped { State::Unusable } else { State::Doubtful }));
@@ -151,7 +151,7 @@ pub struct FlashError {
 #[derive(Debug, Error)]
 pub enum FlashCause {
     /// The disk that is to be written cannot be read.
-    #[error("what is to be written cannot be read: {0}")]
+    #[error("the source cannot be read: {0}")]
     Source(#[source] FormatError),
     /// A write to the medium fails.
     #[error("cannot write at byte {at}: {error}{}", remedy(error))]
@@ -163,7 +163,7 @@ pub enum FlashCause {
         error: io::Error,
     },
     /// The medium does not confirm that it has stored what was written.
-    #[error("cannot write out what the device has taken: {error}{}", remedy(error))]
+    #[error("the device did not store what was written: {error}{}", remedy(error))]
     Flush {
         /// What the operating system said.
         #[source]
@@ -203,7 +203,7 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// In which state a medium is when the work ends before its end.
+/// The state of a medium if the work does not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// As it was before.
@@ -229,12 +229,12 @@ impl State {
                 format!("{name} is not usable: it has no partition table and no filesystem now; run the command again")
             }
             Self::NotCompared => format!(
-                "{name} is whole, but was not compared to its end; use it at your own risk, or run the command again"
+                "{name} is complete, but was not compared to its end; use it at your own risk, or run the command again"
             ),
             Self::WipedAgain => {
-                format!("so that nobody takes {name} for a good one, its partition table was wiped again")
+                format!("its partition table was wiped again, so that nobody thinks that {name} is good")
             }
-            Self::Removed => format!("nothing is left of {name}, which was not there before"),
+            Self::Removed => format!("{name} was removed; it did not exist before"),
             Self::Doubtful => format!("{name} is not usable, although it may have a partition table; do not boot it"),
         }
     }

@@ -72,7 +72,7 @@ fn find_by_reading(format: Format, bytes: &Window, at: u64) -> Option<String> {
     })
 }
 
-/// A sum by which the contents of files are told apart.
+/// A checksum by which files with different contents are recognised.
 fn sum(fs: &dyn FileSystem, path: &Path) -> Result<u32, ReadError> {
     let mut contents = fs.open(path)?;
     let (mut buffer, mut sum, mut offset) = (vec![0; PIECE], 0, 0);

@@ -48,9 +48,7 @@ pub enum TargetError {
     )]
     Busy(String),
     /// It cannot be written to.
-    #[error(
-        "{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes what was set by hand"
-    )]
+    #[error("{0}: is write-protected: cards have a switch for that, and `blockdev --setrw` undoes a setting by hand")]
     ReadOnly(String),
     /// It exists, but an image cannot be written to it.
     #[error("{path}: is a {what}; name a block device, or a file")]
@@ -64,7 +62,7 @@ pub enum TargetError {
     #[error("{0}: there is no such device; lsblk shows those that there are")]
     NoDevice(String),
     /// It is the source itself.
-    #[error("{0}: is what is to be written; name another device")]
+    #[error("{0}: is the source itself; name another device")]
     Itself(String),
 }
 
@@ -98,15 +96,16 @@ enum Kind {
 pub struct NewFile {
     /// The bytes that it has at least.
     pub size: u64,
-    /// Its permission bits before the umask, if it is made. If they are the owner's alone, a file that is there loses all others.
+    /// Its permission bits before the umask, if it is made. If only the owner has any, a file that exists loses the
+    /// bits of all others.
     pub mode: u32,
 }
 
 impl Target {
-    /// Opens a block device, for nobody else at the same time, or a regular file, which is made or lengthened if it is not
-    /// there or too short. Nothing is written.
+    /// Opens a block device exclusively, or a regular file. A file that is missing or too short is made or lengthened.
+    /// Nothing is written.
     ///
-    /// `source` is the file that is to be read meanwhile, if it is one.
+    /// `source` is the file that is read at the same time, if there is one.
     ///
     /// # Errors
     /// If it is something else, in use, write-protected, or cannot be opened.
@@ -258,7 +257,7 @@ fn number_in(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// What a device discards in, in bytes, where it can.
+/// The unit in which a device discards, in bytes, if it can.
 fn discard_unit(number: u64) -> Option<u64> {
     let device = about(number)?;
     // A partition has none of its own.
@@ -309,7 +308,7 @@ impl Medium for Target {
             None => {}
         }
         if matches!(self.kind, Kind::File { .. }) {
-            // All was flushed, so that nothing keeps the kernel from letting go of its copy.
+            // Everything was flushed, so the kernel can drop its copy.
             let _ = rustix::fs::fadvise(&self.file, at.0, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
         }
         self.file.read_exact_at(bytes, at.0)

@@ -363,7 +363,7 @@ fn what_does_not_fit_is_told() {
     the device has 0 bytes, 7356928 too few: this needs 7356928; use a larger one
     the device has sectors of 4096 bytes, and the partition table counts in sectors of 512, so that nothing would boot from it; build the image with sectorSize = 4096 (sane.image.sectorSize) for this device
     the device has 8388096 bytes, 512 too few: this needs 8388608; use a larger one
-    partitions may take the first 7340031 bytes of the device, but they end at byte 7340032 already; use at least that
+    partitions may take the first 7340031 bytes of the device, but they end at byte 7340032 already; raise `--size` to 7340032
     ");
 }
 
@@ -448,11 +448,11 @@ fn broken_media_are_told_with_their_state() {
         .map(told);
     insta::assert_snapshot!(lines.join("\n"), @r"
     Unusable: cannot write at byte 2097152: broken (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
-    WipedAgain: byte 2102153 (byte 2102152 of the nix) is 0x1f, but 0x9f was written; the device or its reader is broken, or smaller than it says: use another; so that nobody takes the card for a good one, its partition table was wiped again
-    WipedAgain: byte 3146728 (byte 3146727 of the nix) is 0x80, but 0x00 was written; the device or its reader is broken, or smaller than it says: use another; so that nobody takes the card for a good one, its partition table was wiped again
-    Doubtful: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable, although it may have a partition table; do not boot it
-    Unusable: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
-    Unusable: cannot write out what the device has taken: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
+    WipedAgain: byte 2102153 (byte 2102152 of the nix) is 0x1f, but 0x9f was written; the device or its reader is broken, or smaller than it says: use another; its partition table was wiped again, so that nobody thinks that the card is good
+    WipedAgain: byte 3146728 (byte 3146727 of the nix) is 0x80, but 0x00 was written; the device or its reader is broken, or smaller than it says: use another; its partition table was wiped again, so that nobody thinks that the card is good
+    Doubtful: the device did not store what was written: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable, although it may have a partition table; do not boot it
+    Unusable: the device did not store what was written: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
+    Unusable: the device did not store what was written: lost (try another port, cable or reader; if it happens again at the same byte, the device is broken); the card is not usable: it has no partition table and no filesystem now; run the command again
     ");
     // What nobody reads may be broken.
     flash_quietly(&fitted, &broken(4 * MIB)).unwrap();

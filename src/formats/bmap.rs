@@ -19,12 +19,12 @@ use crate::threads;
 
 /// The bytes of a block.
 const BLOCK: u64 = 4096;
-/// The most bytes of a range. Each range is summed by one thread, and is what a writer has to write before it can tell
+/// The most bytes of a range. Each range is summed by one thread, and a writer has to write all of it before it knows
 /// whether it was right.
 const RANGE: u64 = 64 << 20;
 /// The bytes that are read at once.
 const AT_ONCE: usize = 4 << 20;
-/// What stands for the checksum of the map while that is taken.
+/// The placeholder for the checksum of the map while that is computed.
 const NO_SUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Writes the block map of a disk.
@@ -42,7 +42,7 @@ pub fn mapped_bytes(map: &ImageMap) -> u64 {
     map.read_units(BLOCK).iter().map(|range| range.end.min(map.size()) - range.start).sum()
 }
 
-/// All that is not free, in whole blocks, cut where a multiple of [`RANGE`] is.
+/// Everything that is not free, in whole blocks, cut at multiples of [`RANGE`].
 fn ranges(source: &dyn Source) -> Vec<Range<u64>> {
     let mut ranges = Vec::new();
     for units in source.map().read_units(BLOCK) {

@@ -56,7 +56,7 @@ impl Deflater {
                 self.0.compress_vec(rest, output, flush).map_err(io::Error::from).map_err(FormatError::Write)?;
             let read = usize::try_from(self.0.total_in() - before).unwrap_or(usize::MAX);
             rest = rest.get(read..).unwrap_or_default();
-            // What is left of the room tells that nothing is kept back for want of it.
+            // If room is left, nothing is held back for lack of room.
             let is_out = rest.is_empty() && output.len() < output.capacity();
             if status == Status::StreamEnd || (is_out && matches!(flush, FlushCompress::Sync)) {
                 return Ok(());

@@ -154,7 +154,7 @@ mod tests {
         let existing = Existing::new(Window::new(file, 64 * MIB), map.clone()).with_known_zeros();
         let found = existing.map();
         assert_eq!(found.read_units(1), map.read_units(1));
-        // Where the filesystem of these tests tells no holes, all of it is data.
+        // If the filesystem of these tests reports no holes, all of it is data.
         let data = found.data_units(1);
         assert!(data == map.data_units(1) || data == [10 * MIB + 4096..11 * MIB, 40 * MIB + 1..41 * MIB], "{data:?}");
         let mut buffer = vec![1; 10_001];

@@ -31,9 +31,9 @@ pub enum Format {
 struct Traits {
     name: &'static str,
     suffix: &'static str,
-    /// Of what the size of a disk that we lay out is a multiple, in bytes.
+    /// The size of a disk that we lay out is a multiple of this, in bytes.
     size_multiple: u64,
-    /// Of what the size of any disk in such a file is a multiple, in bytes.
+    /// The size of any disk in such a file is a multiple of this, in bytes.
     unit: u64,
     /// Whether a disk in such a file can have sectors of 4096 bytes.
     has_large_sectors: bool,

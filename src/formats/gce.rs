@@ -67,12 +67,12 @@ fn pack_disk(
     gzip.finish()
 }
 
-/// The header of the file, and the blocks after it that tell of further pieces.
+/// The header of the file, and the blocks after it that list further pieces.
 fn head(map: &ImageMap, data: &[Range<u64>]) -> Vec<u8> {
     let size = map.size();
     let piece = |range: &Range<u64>| Piece { at: range.start, len: range.end - range.start };
     let mut pieces: Vec<Piece> = data.iter().map(piece).collect();
-    // The file's end, so that a hole before it is one. GNU tar tells it in any case, if it asks the system for the holes.
+    // The file's end, so that a hole before it is one. GNU tar always writes it, if it asks the system for the holes.
     pieces.push(Piece { at: size, len: 0 });
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..8].copy_from_slice(b"disk.raw");
@@ -103,7 +103,7 @@ fn set_sum(header: &mut Header) {
 struct Packer<'a> {
     pieces: &'a [Range<u64>],
     deflater: Deflater,
-    /// What of the unit stands in the tar.
+    /// The pieces of the unit that are in the tar.
     bytes: Vec<u8>,
 }
 
@@ -235,7 +235,7 @@ mod tests {
         if !oracle::available("tar") {
             return;
         }
-        // All in the header; some in one block more, and in several.
+        // All pieces in the header; then some in one more block; then in several.
         for pieces in [0, 3, 4, 5, 25, 26, 60] {
             let sample = sample(76 * MIB, pieces);
             let mut file = Vec::new();

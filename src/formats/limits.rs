@@ -2,7 +2,7 @@
 
 use super::{Format, FormatError, Making};
 
-/// What is told of a disk that a form cannot hold.
+/// The error for a disk that a form cannot hold.
 pub(super) fn impossible(form: Format, why: impl Into<String>) -> FormatError {
     FormatError::Impossible { form, why: why.into() }
 }
@@ -14,7 +14,7 @@ pub(super) fn check_size(form: Format, size: u64, unit: u64, most: u64) -> Resul
         return Err(impossible(form, why));
     }
     if size > most {
-        let why = format!("the disk has {size} bytes, and there are none of more than {most}; make it smaller");
+        let why = format!("the disk has {size} bytes, but such a disk has at most {most}; make it smaller");
         return Err(impossible(form, why));
     }
     Ok(())

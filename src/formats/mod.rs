@@ -49,15 +49,15 @@ pub use format::Format;
 pub struct Making<'a> {
     /// The level of compression, where there is a choice.
     pub level: i32,
-    /// What tells the disk from all others: identities that a form wants are derived from it.
+    /// What identifies the disk: identities that a form needs are derived from it.
     pub identity: Uuid,
-    /// The size of the disk's sectors, where the form tells it.
+    /// The size of the disk's sectors, for forms that store it.
     pub sector_size: SectorSize,
-    /// How to move bytes, whom to tell, and whether to stop.
+    /// How to move bytes, where to report progress, and whether to stop.
     pub means: Means<'a>,
 }
 
-/// Writes the disk into `to`, an empty file, and tells which way its bytes took.
+/// Writes the disk into `to`, an empty file, and returns how its bytes were copied.
 ///
 /// # Errors
 /// If the disk cannot be read, the file cannot be written, or there is no such file of that form.
@@ -78,10 +78,10 @@ pub fn write(format: Format, source: &dyn Source, to: &File, making: Making<'_>)
     }
 }
 
-/// Writes the disk to whoever reads at the other end, from its first byte to its last one.
+/// Writes the disk to a stream, from its first byte to its last one.
 ///
 /// # Errors
-/// As of [`write`](fn@write); and of a form that is no stream.
+/// Those of [`write`](fn@write), and a form that cannot be streamed.
 pub fn stream(
     format: Format,
     source: &dyn Source,
@@ -94,7 +94,7 @@ pub fn stream(
         Format::Vmdk => vmdk::stream(source, to, making)?,
         Format::Gce => gce::stream(source, to, making)?,
         Format::Qcow2 | Format::Qcow2Zstd | Format::Vhd | Format::Vhdx => {
-            return Err(limits::impossible(format, "it is not written from its first byte to its last one"));
+            return Err(limits::impossible(format, "it cannot be written to a pipe"));
         }
     }
     to.flush().map_err(FormatError::Write)
@@ -125,7 +125,7 @@ pub enum FormatError {
     Cancelled(#[from] Cancelled),
 }
 
-/// Which way bytes took that were moved to places known beforehand, as far as that is told.
+/// How bytes were copied to places known beforehand, as far as that is known.
 pub type Filled = Option<Summary>;
 
 /// A disk, or what a plan says of one.

@@ -12,7 +12,7 @@ pub(super) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not z
 
 /// What one thread transforms units with.
 pub(super) trait Pack {
-    /// What is noted of a unit for who puts it.
+    /// What is noted of a unit for the step that writes it.
     type Note: Send;
 
     /// Appends to `output` what becomes of the unit that starts at `at`: of its bytes, or of nothing but zeros.
@@ -60,7 +60,7 @@ pub(super) fn in_order<P: Pack>(
             let mut put = put.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             put(ByteOffset(at), note, &worker.output)
         };
-        // Without a turn another thread has failed, and that is the error to tell.
+        // Without a turn another thread has failed, and its error is the one to report.
         turns.take(number, put).unwrap_or(Ok(()))?;
         way_out.done();
         means.progress.advance(0, len as u64);

@@ -139,7 +139,7 @@ fn data(disk: &Window) -> impl Iterator<Item = u64> + '_ {
     std::iter::successors(next(0), move |at| Some(at + 64 * KIB).filter(|&at| at < disk.len()).and_then(next))
 }
 
-/// What a range holds: noise, text, zeros that the map knows nothing of, and noise again.
+/// What a range holds: noise, text, zeros that the map does not know, and noise again.
 fn contents(range: &Range<u64>) -> Vec<u8> {
     let len = usize::try_from(range.end - range.start).unwrap();
     let mut bytes = noise(range.start, len);

@@ -21,7 +21,7 @@ use crate::units::MIB;
 const UNIT: u64 = MIB;
 /// Hyper-V and QEMU take no larger ones.
 const SIZE_MAX: u64 = 2040 << 30;
-/// The sectors that a geometry can tell of.
+/// The most sectors that a geometry can express.
 const GEOMETRY_MAX: u64 = 65535 * 16 * 255;
 
 /// Writes the disk and the footer.
@@ -60,14 +60,14 @@ fn footer(size: u64, identity: Uuid) -> Vec<u8> {
     // The checksum's place.
     footer.extend(0_u32.to_be_bytes());
     footer.extend(Uuid::new_v5(&identity, b"vhd").as_bytes());
-    // Not of a machine that was saved while it ran; and all that is reserved.
+    // The rest is zeros: no saved state of a running machine, and reserved bytes.
     footer.resize(512, 0);
     let sum = sum(&footer, SUM);
     footer[SUM..SUM + 4].copy_from_slice(&sum.to_be_bytes());
     footer
 }
 
-/// What an ATA disk of about that size tells of itself.
+/// The geometry that an ATA disk of about that size reports.
 #[derive(Debug, PartialEq, Eq)]
 struct Geometry {
     cylinders: u16,
@@ -107,7 +107,7 @@ mod tests {
             assert_eq!((cylinders, heads, per_track), wanted, "{sectors} sectors");
         };
         of(1, (0, 4, 17));
-        // As Virtual PC and QEMU tell of disks of 64 MiB, 1 GiB, 20 GiB, 127 GiB and all larger ones.
+        // As Virtual PC and QEMU do for disks of 64 MiB, 1 GiB, 20 GiB, 127 GiB and all larger ones.
         of(131_072, (963, 8, 17));
         of(2 << 20, (2080, 16, 63));
         of(40 << 20, (41_610, 16, 63));
@@ -134,7 +134,7 @@ mod tests {
         if oracle::available("qemu-img") {
             qemu_compare(&sample, &file, "vpc").unwrap();
             qemu_compare(&sample, &broken(&file, MIB + 600, &[1]), "vpc").unwrap_err();
-            // Of another program's file the geometry counts.
+            // In a file of another program, the geometry counts.
             let mut footer = bytes(&file, 5 * MIB, 512);
             footer[28..32].copy_from_slice(b"vpc ");
             let sum = sum(&footer, SUM);

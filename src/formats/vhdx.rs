@@ -23,8 +23,8 @@ use crate::container::vhdx::MIB;
 use crate::map::ImageMap;
 use crate::units::{ByteOffset, SectorSize};
 
-/// The bytes of a block. Microsoft tells to take these, the fewest there can be, for Linux: ext4 has something in each of
-/// its groups, and larger blocks would be full of space that is free. A table of them has 8 KiB for each GiB.
+/// The bytes of a block. Microsoft recommends this size, the smallest possible one, for Linux: ext4 has something in
+/// each of its groups, and larger blocks would be full of space that is free. A table of them has 8 KiB for each GiB.
 const BLOCK: u64 = MIB;
 /// The size of the log, and of the metadata.
 const REGION: u64 = MIB;
@@ -71,7 +71,7 @@ impl Layout {
         self.size.div_ceil(BLOCK)
     }
 
-    /// The blocks of which one bitmap would tell.
+    /// The blocks that one bitmap would describe.
     fn chunk(&self) -> u64 {
         known::chunk(self.sector.bytes(), BLOCK)
     }
@@ -199,7 +199,7 @@ fn header(sequence: u64, identity: Uuid) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(b"head\0\0\0\0");
     header.extend(sequence.to_le_bytes());
-    // Of what is written to the file, and of what the machine writes to the disk.
+    // The two GUIDs: for writes to the file, and for writes of the machine to the disk.
     header.extend(derive(&identity, "file").to_bytes_le());
     header.extend(derive(&identity, "data").to_bytes_le());
     // Nothing in the log is valid.
@@ -234,7 +234,7 @@ mod tests {
     use crate::disk::oracle;
     use crate::formats::sample::{GIB, KIB, Sample, broken, bytes, qemu_check, qemu_compare};
 
-    /// A disk of so many bytes with data on both sides of what one bitmap would tell of.
+    /// A disk of so many bytes with data on both sides of the range that one bitmap would describe.
     fn sample(size: u64) -> Sample {
         let edge = 4 * GIB;
         let data = [0..KIB, MIB + 512..2 * MIB, 7 * MIB..9 * MIB + 5, edge - 9..edge + 9, size - 700..size];
@@ -279,7 +279,7 @@ mod tests {
         assert!(!sample.reads_back(&headless));
     }
 
-    /// Who has no other layout of disks with sectors of 4096 bytes finds no partitions on them.
+    /// A system that reads such a disk with sectors of 512 bytes finds no partitions on it.
     #[test]
     fn sectors_are_told() {
         let sample = sample(4 * GIB + 2 * MIB);

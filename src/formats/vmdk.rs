@@ -27,13 +27,13 @@ use super::{Format, FormatError, Making, Source};
 use crate::container::vmdk::{AT_END, COMPRESSED, LINE_ENDS, MAGIC, SECTOR};
 use crate::units::ByteOffset;
 
-/// Of the flags: the ends of lines in the header tell whether the file was taken for text.
+/// A flag: the line endings in the header show whether the file was copied as text.
 const HAS_LINE_ENDS: u32 = 1;
 /// Of the flags: there are markers.
 const HAS_MARKERS: u32 = 1 << 17;
 /// The bytes of a grain: what VMware takes, and AWS demands.
 const GRAIN: usize = 64 << 10;
-/// The grains of which a table tells.
+/// The grains that a table describes.
 const TABLE: usize = 512;
 /// The bytes of the disk that a thread compresses at once.
 const UNIT: usize = 4 << 20;
@@ -46,7 +46,7 @@ const OVERHEAD: usize = 128;
 /// VMware's largest disk.
 const SIZE_MAX: u64 = 62 << 40;
 
-/// What a marker tells of what follows it.
+/// What follows a marker.
 #[derive(Clone, Copy)]
 enum Marker {
     End = 0,
@@ -130,7 +130,7 @@ struct Vmdk<'a> {
     sectors: u64,
     /// The sectors that are written.
     at: u64,
-    /// Where the grains are of which the next table tells; 0 for one of zeros.
+    /// Where the grains of the next table are; 0 for a grain of zeros.
     table: Vec<u32>,
     /// Where the tables are; 0 for one without grains.
     directory: Vec<u32>,
@@ -194,7 +194,7 @@ impl Vmdk<'_> {
 
     /// The sector that is written next.
     fn sector(&self) -> Result<u32, FormatError> {
-        let too_large = "the file would be of more than 2 TiB, where its tables point to nothing; use vhdx";
+        let too_large = "the file would be larger than 2 TiB, more than its tables can point to; use vhdx";
         u32::try_from(self.at).map_err(|_| impossible(Format::Vmdk, too_large))
     }
 }
@@ -202,7 +202,7 @@ impl Vmdk<'_> {
 /// The header of a disk of so many sectors, whose directory is at a sector.
 fn header(sectors: u64, directory: u64) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
-    // What ESXi takes for a stream; it refuses older ones.
+    // The version of a stream that ESXi accepts; it refuses older ones.
     header.extend(3_u32.to_le_bytes());
     header.extend((HAS_LINE_ENDS | COMPRESSED | HAS_MARKERS).to_le_bytes());
     header.extend(sectors.to_le_bytes());
@@ -222,7 +222,7 @@ fn header(sectors: u64, directory: u64) -> Vec<u8> {
     header
 }
 
-/// What stands before a structure of so many sectors.
+/// The marker before a structure of so many sectors.
 fn marker(kind: Marker, sectors: u64) -> Vec<u8> {
     let mut marker = sectors.to_le_bytes().to_vec();
     // A grain would have its length here.
@@ -235,7 +235,7 @@ fn marker(kind: Marker, sectors: u64) -> Vec<u8> {
 ///
 /// There is no identity of VirtualBox: it refuses a second disk with the same, and makes one of its own if there is none.
 fn descriptor(sectors: u64, identity: Uuid) -> String {
-    // What is written to the disk changes the last 32 bits. All ones mean that there is no disk.
+    // Writes to the disk change the last 32 bits. All ones mean that there is no disk.
     let content = Uuid::new_v5(&identity, b"vmdk").as_u128() & !(1 << 31);
     let id = content & u128::from(u32::MAX);
     let (heads, per_track) = (255, 63);
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// As VirtualBox, ESXi and OVF tools import it: by the markers alone, which have to agree with the tables.
+    /// As VirtualBox, ESXi and OVF tools import it: by the markers only, which have to agree with the tables.
     #[test]
     fn it_can_be_read_as_a_stream() {
         let sample = sample();

@@ -14,8 +14,8 @@ use super::{FormatError, Making, Source};
 use crate::container::zst::{FOOTER, FRAMES_MAX, SEEKABLE, TABLE};
 use crate::units::ByteOffset;
 
-/// The bytes of the disk in a frame. Smaller ones compress worse: each starts without knowing what came before. Larger
-/// ones make whoever wants a single file unpack more.
+/// The bytes of the disk in a frame. Smaller ones compress worse: each starts without knowing what came before. With
+/// larger ones, a reader of a single file unpacks more.
 const FRAME: usize = 4 << 20;
 
 /// Writes the disk in frames, and the table.

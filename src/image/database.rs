@@ -19,7 +19,7 @@ use crate::store::{Registration, StoreDir, StorePath, StorePathError};
 
 /// Where a SQLite file says that it has a write-ahead log: the format's versions for writing and for reading.
 const VERSIONS: std::ops::Range<usize> = 18..20;
-/// What they are without one.
+/// The versions of a file without a write-ahead log.
 const WITHOUT_LOG: [u8; 2] = [1, 1];
 /// The end of a journal that belongs to a transaction of several databases.
 const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -27,7 +27,7 @@ const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 const MAX_ROW: i32 = 1 << 20;
 /// Instructions of SQLite's machine between two looks at how many there were.
 const STEPS: i32 = 10_000;
-/// What evaluates expressions, or is no table: Nix makes none of them.
+/// Objects that evaluate expressions, or that are no tables. Nix makes none of them.
 const UNUSUAL: &str = "
     SELECT name FROM sqlite_schema WHERE type = 'view' OR (type = 'table' AND rootpage = 0)
     UNION ALL SELECT s.name FROM sqlite_schema s, pragma_table_xinfo(s.name) c WHERE s.type = 'table' AND c.hidden <> 0
@@ -64,7 +64,7 @@ pub(super) enum DatabaseError {
         why: String,
     },
     /// There is no room for a copy.
-    #[error("cannot be brought up to date on a copy in {directory}: {source}; TMPDIR names another directory")]
+    #[error("cannot be brought up to date on a copy in {directory}: {source}; set TMPDIR to another directory")]
     Copy {
         /// Where.
         directory: String,
@@ -94,10 +94,10 @@ impl Files {
     }
 }
 
-/// What a database says of each valid path, sorted by its rows. `store_dir` is where the store is if no path tells it.
+/// What a database says of each valid path, sorted by its rows. `store_dir` is the store directory if no path shows it.
 ///
 /// # Errors
-/// If it is damaged, or none of Nix.
+/// If it is damaged, or no database of Nix.
 pub(super) fn read(files: Files, store_dir: &StoreDir) -> Result<Vec<Registration>, DatabaseError> {
     let size = files.len();
     let opened = Opened::new(files)?;
@@ -187,7 +187,7 @@ fn confine(connection: &Connection, size: u64) -> Result<(), DatabaseError> {
     )?)
 }
 
-/// That all of it is intact, and what is to be read are tables.
+/// Checks that all of it is intact, and that what will be read are tables.
 fn check(connection: &Connection, size: u64) -> Result<(), DatabaseError> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let claimed = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);

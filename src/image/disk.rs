@@ -29,7 +29,7 @@ impl Disk {
         if kind.is_dir() {
             return Err(failed(ErrorKind::IsADirectory.into()));
         }
-        // What is on a device is what its firmware sees.
+        // The contents of a device are the disk that its firmware sees.
         if kind.is_file() { Self::in_file(file) } else { Ok(Self { bytes: whole(file)?, container: None }) }
     }
 
@@ -46,7 +46,7 @@ impl Disk {
 
 /// All of a file or a block device.
 pub(super) fn whole(mut file: File) -> Result<Window, ReadError> {
-    // A block device's metadata tells no length.
+    // A block device's metadata has no length.
     let len = file.seek(SeekFrom::End(0)).map_err(|source| ReadError::Io { offset: ByteOffset(0), len: 0, source })?;
     Ok(Window::new(file, len))
 }

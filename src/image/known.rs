@@ -16,7 +16,7 @@ const MAX_REGISTRATION: u64 = 64 << 20;
 /// The most bytes of each file of a database: those of 500,000 store paths.
 const MAX_DATABASE: u64 = 512 << 20;
 
-/// What is told of a store.
+/// What is registered of a store.
 #[derive(Debug, Default)]
 pub struct Known {
     /// What the next boot loads into the database; it deletes this file then.
@@ -84,7 +84,7 @@ impl Known {
     }
 }
 
-/// Reads what is told of the store at `location` in `fs`, the filesystem of `partition`.
+/// Reads what is registered of the store at `location` in `fs`, the filesystem of `partition`.
 pub fn read(image: &Image, partition: u32, fs: &dyn FileSystem, location: &StoreLocation) -> Known {
     let registration = location.registration.clone().map(|path| {
         let registrations = read_registration(fs, &path, &location.store_dir);

@@ -21,7 +21,7 @@ use crate::units::{ByteOffset, SectorSize};
 /// The type of a swap area in a GPT, and in an MBR.
 const SWAP: Uuid = Uuid::from_u128(0x0657fd6d_a4ab_43c4_84e5_0933c84b4f4f);
 const MBR_SWAP: u8 = 0x82;
-/// What is before the numbers of a swap area, which mkswap makes zeros.
+/// The bytes before the fields of a swap area. mkswap makes them zeros.
 const BEFORE_SWAP: usize = 1024;
 
 /// Where an ISO 9660 or UDF filesystem names its standard, and the names.
@@ -112,7 +112,7 @@ fn free(partition: &Partition, bytes: &Window) -> Result<Vec<Range<u64>>, ReadEr
     filesystem.free()
 }
 
-/// All of a swap area but its first page, in a partition of its type. A system that sleeps there has another magic.
+/// All of a swap area except its first page, in a partition of its type. A system that sleeps there has another magic.
 fn free_of_swap(partition: &Partition, bytes: &Window) -> Vec<Range<u64>> {
     let is_swap = partition.type_guid == SWAP || partition.mbr.is_some_and(|entry| entry.kind == MBR_SWAP);
     let mut start = [1; BEFORE_SWAP];

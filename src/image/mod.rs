@@ -72,7 +72,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// The format of its filesystem, by its magic alone, or `None` if it is no format that can be read here.
+    /// The format of its filesystem, by its magic only, or `None` if it cannot be read here.
     pub fn format(&self) -> Option<crate::read::Format> {
         self.format
     }
@@ -82,7 +82,7 @@ impl Partition {
         self.type_guid == ESP || self.mbr.is_some_and(|entry| entry.kind == MBR_ESP)
     }
 
-    /// What is there of its bytes.
+    /// The bytes of it that exist.
     pub fn bytes(&self) -> Window {
         self.bytes.clone()
     }
@@ -283,7 +283,7 @@ fn mbr_partitions(bytes: &Window, mbr: &MbrTable) -> Vec<Partition> {
     mbr.partitions.iter().map(partition).collect()
 }
 
-/// What there is of a range.
+/// The part of a range that exists.
 fn clip(bytes: &Window, offset: ByteOffset, size: u64) -> Window {
     let start = offset.0.min(bytes.len());
     let len = size.min(bytes.len().saturating_sub(start));

@@ -16,14 +16,14 @@ pub enum Place {
     Store,
     /// What belongs to an image with a store: a directory that leads to the store, and the registration beside it.
     Around,
-    /// What boots. On an ESP, and here, nothing tells which of the files are the host's own.
+    /// What boots. On an ESP, and here, nothing shows which files are the host's own.
     Boot,
     /// All else.
     Outside,
 }
 
 impl StoreLocation {
-    /// What a path of the filesystem belongs to. Where other names lead to the store is not looked into.
+    /// What a path of the filesystem belongs to. Other names that lead to the store are not searched.
     pub fn place(&self, path: &Path) -> Place {
         if self.store.starts_with(path) || self.registration.as_deref() == Some(path) {
             return Place::Around;

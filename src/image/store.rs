@@ -34,7 +34,7 @@ pub struct StoreLocation {
 }
 
 impl StoreLocation {
-    /// Whether something beside the store tells what Nix knows of it.
+    /// Whether a registration or a database is beside the store.
     pub fn is_known(&self) -> bool {
         self.registration.is_some() || self.database.is_some()
     }
@@ -90,7 +90,7 @@ pub fn locate(fs: &dyn FileSystem) -> Result<Option<StoreLocation>, ReadError> {
     Ok(None)
 }
 
-/// What the search has looked at: no directory twice, however many names lead to it.
+/// The directories that the search has visited: none twice, however many names it has.
 struct Search<'a> {
     fs: &'a dyn FileSystem,
     /// Directories whose own directories were listed.

@@ -3,10 +3,12 @@
 use uuid::{Uuid, uuid};
 
 use super::report::{
-    HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, SwapReport, TableReport,
+    BootCodeReport, HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, Report, SwapReport,
+    TableReport,
 };
 use super::{depthcharge, depthcharge::CHROMEOS_KERNEL};
 use crate::disk::table::{Header, MbrTable, Table};
+use crate::grub::embedded::{self, Code};
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
 use crate::swap;
@@ -43,6 +45,27 @@ pub(super) fn table(table: &Table) -> TableReport {
 pub(super) fn mbr(mbr: &MbrTable) -> MbrReport {
     let (sector_size, signature) = (mbr.sector_size.bytes(), format!("{:08x}", mbr.signature));
     MbrReport { sector_size, signature, notes: mbr.notes.clone() }
+}
+
+/// What a BIOS starts, and what is wrong with it.
+pub(super) fn boot_code(image: &Image, report: &mut Report) {
+    if image.is_bare() {
+        return;
+    }
+    let disk = image.bytes();
+    let found = match embedded::look(&disk, image.table(), image.mbr()) {
+        Ok(found) => found,
+        Err(error) => return report.problems.push(format!("boot code: {error}")),
+    };
+    report.problems.extend(found.faults.iter().map(ToString::to_string));
+    report.warnings.extend(found.notes);
+    report.boot_code = (found.code != Code::None).then(|| BootCodeReport {
+        of: found.code.id(),
+        name: found.code.name(),
+        offset: found.stage.as_ref().map(|stage| bytes(stage.first, SectorSize::B512)),
+        partition: found.stage.as_ref().and_then(|stage| stage.partition),
+        size: found.stage.as_ref().map(embedded::Stage::size),
+    });
 }
 
 fn header(header: &Header, sector_size: SectorSize) -> HeaderReport {

@@ -40,6 +40,7 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         }),
         table: image.table().map(disk::table),
         mbr: image.mbr().map(disk::mbr),
+        boot_code: None,
         regions: disk::regions(image),
         partitions: Vec::new(),
         boot: None,
@@ -48,6 +49,7 @@ pub fn inspect(image: &Image, name: &str) -> Report {
     };
     let faults = image.table().map(|table| &table.faults).or(image.mbr().map(|mbr| &mbr.faults));
     report.problems.extend(faults.into_iter().flatten().map(ToString::to_string));
+    disk::boot_code(image, &mut report);
     let mut opened = Vec::new();
     for partition in image.partitions() {
         let mut partition_report = disk::partition(partition, image.mbr());
@@ -138,7 +140,7 @@ fn warn(report: &mut Report) {
             warn(&database.valid.missing, "valid by the database but not there");
         }
     }
-    report.warnings = warnings;
+    report.warnings.extend(warnings);
 }
 
 /// An error with its causes.

@@ -29,6 +29,9 @@ pub struct Report {
     /// The partition table of an MBR, where that is the disk's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mbr: Option<MbrReport>,
+    /// What a BIOS starts from sector 0; left out if that has no code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_code: Option<BootCodeReport>,
     /// The disk from its first byte to its last, without gaps or overlaps.
     pub regions: Vec<Region>,
     /// By number.
@@ -67,6 +70,23 @@ pub struct TableReport {
     pub backup: Option<HeaderReport>,
     /// What is unusual.
     pub notes: Vec<String>,
+}
+
+/// The boot code in sector 0.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootCodeReport {
+    /// Whose it is: `grub`, `limine`, `syslinux-gptmbr`, `syslinux-mbr`, `syslinux-altmbr` or `unknown`.
+    pub of: &'static str,
+    /// The same for people.
+    #[serde(skip)]
+    pub name: &'static str,
+    /// Where what it loads starts, where it tells.
+    pub offset: Option<u64>,
+    /// The partition that this is in.
+    pub partition: Option<u32>,
+    /// The size of what it loads.
+    pub size: Option<u64>,
 }
 
 /// The partition table of an MBR.

@@ -41,13 +41,16 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
         write_partition(out, partition)?;
     }
     writeln!(out)?;
+    if let Some(code) = &report.boot_code {
+        writeln!(out, "What a BIOS starts: {}", boot_code(code))?;
+    }
     let started = report.started_by_depthcharge();
     if let Some(number) = started {
         writeln!(out, "What boots on a Chromebook: partition {number}, by depthcharge")?;
     }
     match &report.boot {
         Some(boot) => write_boot(out, boot)?,
-        None if started.is_some() => {}
+        None if started.is_some() || report.boot_code.is_some() => {}
         None => writeln!(out, "What boots: nothing that systemd-boot, extlinux or UEFI would find")?,
     }
     for partition in &report.partitions {
@@ -140,6 +143,17 @@ fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result
         }
         (None, None) => writeln!(out, "  no filesystem that can be read"),
     }
+}
+
+/// What a BIOS starts, in words.
+pub(super) fn boot_code(code: &BootCodeReport) -> String {
+    let size = code.size.map_or(String::new(), |size| format!(", {}", human(size)));
+    let place = match (code.partition, code.offset) {
+        (Some(number), _) => format!(", from partition {number}{size}"),
+        (None, Some(offset)) => format!(", from byte {}{size}", count(offset)),
+        (None, None) => String::new(),
+    };
+    format!("{}{place}", code.name)
 }
 
 /// What a Chromebook's firmware makes of a partition, in words.

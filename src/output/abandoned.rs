@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 /// Characters that are put after a prefix to make a name of it.
 const RANDOM: usize = 6;
 /// The magics of filesystems whose locks are seen by all who can see the file: ext2 to ext4, XFS, btrfs, tmpfs,
-/// overlayfs, F2FS, bcachefs, ZFS, vfat, exFAT. On others a lock may be known to one host only, and nothing is removed.
+/// overlayfs, F2FS, bcachefs, ZFS, vfat, exFAT. On others, other hosts may not see a lock, so nothing is removed.
 const LOCAL: [u32; 10] = [
     0xef53,
     0x5846_5342,
@@ -46,9 +46,9 @@ pub(super) fn lock(file: &File) -> io::Result<Lock> {
     }
 }
 
-/// Removes what nobody uses of our own files and directories in `directory` whose names are `prefix` and six characters.
+/// Removes our own unused files and directories in `directory` whose names are `prefix` and six characters.
 ///
-/// What cannot be removed stays: it is no reason not to do the work.
+/// What cannot be removed stays. That is not an error.
 pub(super) fn sweep(directory: &Path, prefix: &str) {
     let is_local = |found: rustix::fs::StatFs| u32::try_from(found.f_type).is_ok_and(|magic| LOCAL.contains(&magic));
     if !statfs(directory).is_ok_and(is_local) {
@@ -73,7 +73,7 @@ fn remove(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    // It may have gone, and another come, before it was locked.
+    // Before the lock, it may have been removed, and another one made.
     let named = named()?;
     if (named.dev(), named.ino()) != (found.dev(), found.ino()) {
         return Ok(());

@@ -107,7 +107,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // As long as nothing else has come to be in them.
+        // Removes the directories that were made, if they are empty.
         if let Some(top) = &self.made {
             for path in self.path.ancestors() {
                 if fs::remove_dir(path).is_err() || path == top {

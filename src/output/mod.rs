@@ -33,7 +33,7 @@ const HIDDEN: &str = ".sane-image-";
 /// The output cannot be made where the user wants it.
 #[derive(Debug, Error)]
 pub enum OutputError {
-    /// What is there already is nothing that could be written.
+    /// The existing file cannot be written.
     #[error("{}: {why}", path.display())]
     Refused {
         /// The output, as the user named it.
@@ -54,7 +54,7 @@ pub enum OutputError {
 }
 
 impl OutputError {
-    /// That `path`, as the user named it, cannot be an output.
+    /// The error that `path`, as the user named it, cannot be an output.
     pub(crate) fn refused(path: &Path, why: impl Into<String>) -> Self {
         Self::Refused { path: path.to_owned(), why: why.into() }
     }

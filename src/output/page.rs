@@ -50,7 +50,8 @@ impl Page {
     }
 }
 
-/// Opens what is written through. Our own outputs are not opened anew: whoever else writes to them goes on behind us.
+/// Opens what is written through. Our own outputs are not opened again: other programs that write to them go on after
+/// our text.
 fn stream(path: &Path) -> io::Result<File> {
     let own = |number: u32| Path::new("/proc").join(std::process::id().to_string()).join(format!("fd/{number}"));
     let descriptor = match target::look(path) {

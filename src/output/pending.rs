@@ -21,7 +21,7 @@ pub enum Privacy {
     /// Whoever may read any new file: that is the umask's choice.
     #[default]
     Usual,
-    /// Its owner alone.
+    /// Only its owner.
     Owner,
 }
 
@@ -106,7 +106,7 @@ impl Pending {
             let is_file = fs::symlink_metadata(name).map(|metadata| metadata.is_file());
             let opened = is_file.and_then(|is_file| match is_file {
                 true => File::open(name),
-                false => Err(io::Error::new(io::ErrorKind::InvalidData, "no regular file any more")),
+                false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no longer a regular file")),
             });
             let private = self.privacy == Privacy::Owner;
             let opened = opened.and_then(|file| {

@@ -23,10 +23,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Judges the name of an output. A link to a regular file stays, and the file that it leads to is meant.
+    /// Judges the name of an output. A link to a regular file stays, and the file that it leads to is the output.
     ///
     /// # Errors
-    /// If there is anything else than a regular file, a link that leads nowhere among it.
+    /// If there is anything else than a regular file, such as a link that leads nowhere.
     pub fn find(path: &Path) -> Result<Self, OutputError> {
         match look(path)? {
             Found::Nothing => Self::new(path, path),
@@ -93,27 +93,27 @@ pub(super) fn look(path: &Path) -> Result<Found, OutputError> {
     }
 }
 
-/// That a path is a link and leads nowhere, if it is so.
+/// The error that a path is a link that leads nowhere, if it is one.
 pub(super) fn dangling_link(path: &Path) -> Option<OutputError> {
     let target = fs::read_link(path).ok().filter(|_| fs::metadata(path).is_err())?;
     Some(OutputError::refused(path, format!("is a link to {}, which is not there; remove the link", target.display())))
 }
 
-/// Refuses a place in /dev: a file there, for want of the device that was meant, is no more than memory, and nothing is
-/// on any disk.
+/// Refuses a new file in /dev: the user meant a device that is not there, and the file would be only in memory.
 pub(super) fn refuse_among_devices(named: &Path, directory: &Path) -> Result<(), OutputError> {
     let filesystem = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
     let is_of = |path: &str, found: Option<u64>| found.is_some() && found == filesystem(Path::new(path));
     let here = directory.ancestors().map(or_here).find_map(filesystem);
-    // In a sandbox, /dev can be on the disk of all else. Who names /dev/shm means memory, whether it is a mount or not.
+    // In a sandbox, /dev can be on the same disk as everything else. A user who names /dev/shm wants memory, whether it
+    // is a mount or not.
     if !is_of("/dev", here) || is_of("/", here) || directory.starts_with("/dev/shm") {
         return Ok(());
     }
-    let why = "would be in memory: /dev is for devices, and there is none of that name; give a name on a disk";
+    let why = "there is no such device; a file in /dev would be in memory; name a file on a disk";
     Err(OutputError::refused(named, why))
 }
 
-/// That an output is of a kind that is not written.
+/// The error that an output is of a kind that is not written.
 pub(super) fn refuse(path: &Path, kind: FileType) -> OutputError {
     let remedy = if kind.is_dir() {
         "give the name of a file"

@@ -6,7 +6,7 @@ use crate::identity::Identities;
 use crate::spec::{MAX_SIZE, Spec};
 use crate::units::{MIB, align_up};
 
-/// Of what the size of a disk has to be a multiple, so that a form of the image can be made.
+/// The size of a disk has to be a multiple of this, so that a form of the image can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeMultiple {
     /// Whole MiB in bytes, not zero.
@@ -27,16 +27,16 @@ impl Default for SizeMultiple {
 pub struct Rest {
     /// Where the partition starts, in bytes.
     start: u64,
-    /// What the disk has behind the partition, in bytes: the backup of the table, and what makes that whole MiB.
+    /// The bytes that the disk has behind the partition: the backup of the table, rounded up to whole MiB.
     behind: u64,
     /// The size of the disk, if not any will do.
     disk_size: Option<u64>,
-    /// Of what the size of the disk is a multiple.
+    /// The size of the disk is a multiple of this.
     multiple: u64,
 }
 
 impl Rest {
-    /// What the disk of `spec` leaves, or `None` if its last partition can have any size in whole MiB.
+    /// The room that the disk of `spec` leaves, or `None` if its last partition can have any size in whole MiB.
     ///
     /// # Errors
     /// If there is no such disk, whatever is in its last partition.
@@ -53,7 +53,7 @@ impl Rest {
         if let Some(disk_size) = disk_size.filter(|size| !size.is_multiple_of(multiple.bytes)) {
             return Err(PlanError::NoMultiple { disk_size, multiple });
         }
-        // As small as a partition can be: what stands around it does not depend on its size.
+        // The smallest possible partition: what is around it does not depend on its size.
         let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
         let sector = spec.sector_size.bytes();
         let last = gpt.partitions.last().map(|last| (last.first.0 * sector, (last.last.0 + 1) * sector));
@@ -74,7 +74,7 @@ impl Rest {
         let needed = self.disk_for(least).ok_or(GptError::TooLarge)?;
         let disk_size = self.disk_size.unwrap_or(needed);
         match needed.checked_sub(disk_size) {
-            // What is needed is `least` and all that stands around it.
+            // `least` and everything around it is needed.
             None | Some(0) => Ok(disk_size - self.behind - self.start),
             Some(missing) => Err(PlanError::TooSmall { disk_size, needed, missing }),
         }
@@ -127,7 +127,7 @@ mod tests {
              2097152 are missing; set diskSize to 2149580800 at least"
         );
         assert!(told(rest(Some(2 * GIB), GIB), 1520 * MIB).ends_with("set diskSize to 3221225472 at least"));
-        // Not even what comes before the partition has room.
+        // There is no room even for what comes before the partition.
         assert_eq!(rest(Some(100 * MIB), MIB).given(), None);
         assert!(told(rest(Some(100 * MIB), MIB), MIB).contains("450887680 are missing"));
         for least in [MAX_SIZE, u64::MAX] {

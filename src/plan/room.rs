@@ -15,7 +15,7 @@ const KEPT_BY_GENERATION: [&[&str]; 3] = [&["EFI", "nixos"], &["EFI", "Linux"], 
 /// systemd-boot's entries; those that start with [`ENTRY_PREFIX`] are the installer's.
 const ENTRIES: [&str; 2] = ["loader", "entries"];
 const ENTRY_PREFIX: &[u8] = b"nixos-";
-/// What systemd-boot's installer notes of files that belong to no generation.
+/// The list that systemd-boot's installer keeps of files that belong to no generation.
 const MARKERS: &str = ".extra-files";
 
 /// What a generation takes of the ESP, and what is left. Sizes are in bytes and count whole clusters.
@@ -44,12 +44,12 @@ impl BootRoom {
 }
 
 impl BootRoom {
-    /// For how many more generations there is room, if it is a real one that was measured.
+    /// How many more generations have room, if this generation has files that were measured.
     pub fn for_people(&self) -> Option<u64> {
         self.more_generations.filter(|_| self.generation_size >= KERNEL_MIN)
     }
 
-    /// What to tell the user of an ESP of `size` bytes on which the next generation has no room.
+    /// The warning for an ESP of `size` bytes that has no room for the next generation.
     pub fn warning(&self, size: u64) -> Option<String> {
         let Self { generation_size, more_generations: Some(0) } = *self else { return None };
         // The free bytes are fewer than one generation: with one more of them, there is room.

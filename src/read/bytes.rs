@@ -131,7 +131,7 @@ impl Window {
         Ok(true)
     }
 
-    /// The first byte from `at` on that is in no hole, as far as is known: devices tell no holes.
+    /// The first byte from `at` on that is in no hole, as far as is known: devices report no holes.
     pub(crate) fn data_from(&self, at: u64) -> u64 {
         let data = match &self.source {
             Source::Disk(disk) => Ok(disk.data_from(self.start + at)),

@@ -23,7 +23,7 @@ fn metadata(kind: Kind, permissions: u16, len: usize) -> Metadata {
     Metadata { kind, permissions, uid: 0, gid: 0, len: len as u64, mtime: 1 }
 }
 
-/// Equal paths; most others are told by their lengths at once.
+/// Equal paths. The lengths differ for most others, so they are compared first.
 fn is_same(one: &Path, other: &Path) -> bool {
     one.as_os_str().len() == other.as_os_str().len() && one == other
 }

@@ -36,8 +36,8 @@ pub trait FileSystem {
     /// What the superblock says.
     fn summary(&self) -> &Summary;
 
-    /// What a mount would bring in and is not seen here: a sentence with what to do. A filesystem that was not unmounted,
-    /// or copied while it was in use, can have such.
+    /// What a mount would replay, and is not seen here: a sentence with what to do. A filesystem that was not
+    /// unmounted, or was copied while in use, can have it.
     fn waiting(&self) -> Option<&'static str> {
         None
     }
@@ -56,7 +56,7 @@ pub trait FileSystem {
         Ok(self.list(directory)?.iter().any(|entry| is_meant(&entry.name)))
     }
 
-    /// What tells a file from all others.
+    /// What identifies a file.
     ///
     /// # Errors
     /// [`ReadError::NotFound`], or whatever is wrong with the image.
@@ -80,15 +80,15 @@ pub trait FileSystem {
     /// [`ReadError::NotFound`], or whatever is wrong with the image.
     fn rest(&self, path: &Path) -> Result<Rest, ReadError>;
 
-    /// What our writers cannot write of the filesystem as a whole, each as a short noun: "quotas", "a journal to replay".
-    /// What has no meaning but for speed and size is not told.
+    /// What our writers cannot write of the filesystem as a whole, each as a short noun: "quotas", "a journal to
+    /// replay". What matters only for speed and size is left out.
     ///
     /// # Errors
     /// Whatever is wrong with the image.
     fn obstacles(&self) -> Result<Vec<String>, ReadError>;
 
-    /// The bytes of the filesystem that nobody reads before writing them: in order, and none touches the next. None, if
-    /// what a mount would find free cannot be told for certain.
+    /// The bytes of the filesystem that nobody reads before writing them: in order, and none touches the next. None if
+    /// it is not certain what a mount would find free.
     ///
     /// # Errors
     /// If what the filesystem says of it contradicts itself, or whatever else is wrong with the image.
@@ -137,7 +137,7 @@ pub enum StoredAs {
 
 /// The contents of a regular file.
 pub trait Contents {
-    /// Fills `buf` from `offset` bytes into the file, and tells how many bytes it got: fewer only at the file's end.
+    /// Fills `buf` from `offset` bytes into the file, and returns how many bytes it got: fewer only at the file's end.
     ///
     /// # Errors
     /// Whatever is wrong with the image, checksums of contents included where the format has them.
@@ -213,8 +213,8 @@ pub struct Summary {
     pub max_entries: u64,
 }
 
-/// What tells a file from all others of its filesystem, whatever names lead to it: its subvolume, where there are such,
-/// and its inode.
+/// What identifies a file in its filesystem, whatever names lead to it: its subvolume, where there are such, and its
+/// inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(pub u64, pub u64);
 

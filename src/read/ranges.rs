@@ -56,7 +56,7 @@ pub(crate) fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     all
 }
 
-/// What of `whole` is in none of the ranges, which are in order.
+/// The parts of `whole` that are in none of the ranges, which are in order.
 pub(crate) fn gaps(ranges: &[Range<u64>], whole: Range<u64>) -> Vec<Range<u64>> {
     let mut at = whole.start;
     let mut gaps = Vec::new();

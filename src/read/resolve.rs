@@ -9,7 +9,7 @@ use super::{FileSystem, Kind, Metadata, ReadError, escape};
 /// As many links as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// What becomes of a link that a path ends in.
+/// What to do with a link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
     /// It is followed.

@@ -15,7 +15,7 @@ const BLOCK: u32 = 0o060_000;
 const PIPE: u32 = 0o010_000;
 const SOCKET: u32 = 0o140_000;
 
-/// What a [`Metadata`](super::Metadata) does not tell of a file.
+/// What a [`Metadata`](super::Metadata) does not have of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
     /// Its times. Where the format has none, those of a store.
@@ -31,7 +31,7 @@ impl Rest {
     /// These times and these obstacles, and times that no file can have among the latter.
     pub(crate) fn new(times: Times, mut obstacles: Vec<String>) -> Self {
         if !times.all().iter().all(|time| time.is_valid()) {
-            obstacles.push("a time with a second or more of nanoseconds".to_owned());
+            obstacles.push("a time with 1,000,000,000 nanoseconds or more".to_owned());
         }
         Self { times, flags: 0, obstacles }
     }
@@ -73,7 +73,7 @@ pub(crate) fn of_attributes(mut names: Vec<Vec<u8>>) -> Option<String> {
     Some(format!("extended attributes ({})", named.collect::<Vec<_>>().join(", ")))
 }
 
-/// A label that its reader could not tell in full, as it is no text.
+/// A label that is no text, so its reader could not return all of it.
 pub(crate) fn of_label(label: &[u8]) -> Option<String> {
     str::from_utf8(label).is_err().then(|| "a label that is not UTF-8".to_owned())
 }
@@ -120,6 +120,6 @@ mod tests {
         let mut times = Times::STORE;
         assert_eq!(Rest::new(times, Vec::new()).obstacles, [""; 0]);
         times.birth.nanoseconds = 1_000_000_000;
-        assert_eq!(Rest::new(times, Vec::new()).obstacles, ["a time with a second or more of nanoseconds"]);
+        assert_eq!(Rest::new(times, Vec::new()).obstacles, ["a time with 1,000,000,000 nanoseconds or more"]);
     }
 }

@@ -14,7 +14,7 @@ pub const MAX_DEPTH: usize = 1024;
 pub struct Entered(BTreeSet<FileId>);
 
 impl Entered {
-    /// Notes a directory; tells whether it was not entered before.
+    /// Notes a directory; returns whether it is new.
     pub fn enter(&mut self, id: Option<FileId>) -> bool {
         id.is_none_or(|id| self.0.insert(id))
     }
@@ -35,7 +35,7 @@ pub struct Found {
 }
 
 /// The walk through a directory: a directory comes before its entries, entries come sorted by the bytes of their names.
-/// The start itself does not come.
+/// The start itself is left out.
 ///
 /// A directory that cannot be read gives an error in the place of its entries, and the walk goes on; so does one that
 /// was met before, so that no listing is kept twice. A tree with more entries than
@@ -76,7 +76,7 @@ impl Walk<'_> {
         self.next = None;
     }
 
-    /// All directories that were entered, for a walk through what must not have them.
+    /// All directories that were entered, for another walk that must not meet them.
     pub fn into_entered(self) -> Entered {
         self.entered
     }

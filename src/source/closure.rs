@@ -23,7 +23,7 @@ use crate::store::registration::IMAGE_FILE_NAME;
 use crate::store::{StorePath, StoreRoot};
 use crate::threads;
 
-/// The permission bit from which Nix tells whether a file is executable.
+/// The permission bit that says to Nix whether a file is executable.
 const OWNER_EXECUTES: u32 = 0o100;
 
 /// A closure that cannot be scanned.
@@ -72,7 +72,7 @@ pub struct NixContents<'a> {
     pub paths: &'a [&'a StorePath],
     /// The file to be put at `root` as [`IMAGE_FILE_NAME`].
     pub registration: &'a Path,
-    /// What else there is, each directory before what is in it.
+    /// The other files, each directory before its contents.
     pub own: &'a [OwnEntry],
 }
 

@@ -59,7 +59,7 @@ pub enum CommandError {
 /// What to look at when a shell does not start.
 fn start_remedy(source: &io::Error, directory: &Path) -> String {
     match source.kind() {
-        ErrorKind::WouldBlock => "no more processes can be had: see `ulimit -u`".to_owned(),
+        ErrorKind::WouldBlock => "too many processes are running: see `ulimit -u`".to_owned(),
         _ => format!("is there an `sh` in PATH, and {} a directory?", directory.display()),
     }
 }
@@ -150,7 +150,7 @@ impl Group {
         kill_process_group(self.leader(), signal).ok();
     }
 
-    /// Kills what is left of the group, then tells how the shell ended.
+    /// Kills what is left of the group, then returns how the shell ended.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.kill(Signal::KILL);
         self.reaped = true;

@@ -24,7 +24,7 @@ pub enum RawError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// It is a directory, say.
+    /// It is a directory, for example.
     #[error("extraPartitions[{index}].contents: {}: is not a regular file; name the file in it that holds the partition's bytes", path.display())]
     NotAFile {
         /// Of the partition.

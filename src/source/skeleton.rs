@@ -15,7 +15,7 @@ pub(super) struct Skeleton {
     entries: BTreeMap<OsString, Entry>,
 }
 
-/// What is in a directory. Root's if it has no attributes.
+/// What is in a directory. The directory belongs to root if it has no attributes.
 #[derive(Debug)]
 pub(super) enum Entry {
     Directory(Skeleton),

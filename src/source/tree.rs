@@ -49,7 +49,7 @@ impl NodeIndex {
     /// The root directory.
     pub const ROOT: Self = Self(0);
 
-    /// As a plain index into a slice that holds one element a node.
+    /// As a plain index into a slice with one element per node.
     pub fn as_usize(self) -> usize {
         self.0 as usize
     }

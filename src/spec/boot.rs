@@ -15,7 +15,7 @@ pub(super) struct Wants<'a> {
 
 /// Where `/boot` lies in the image. If files are to be there, it has to.
 pub(super) fn find(mounts: &Mounts, has_files: bool, top: &mut Object<'_>) -> Option<Location> {
-    // Without these two the mounts are not all known, which was noted.
+    // Without these two, not all mounts are known. That was noted already.
     let (Some(_), Some(_)) = (&mounts.esp, &mounts.nix) else { return None };
     match mounts.table.locate(Path::new(BOOT)) {
         Ok(Location::Boot(path)) if path.components().next().is_some() => {

@@ -1,7 +1,7 @@
 //! What the mount options of a btrfs say about the image: its subvolumes, and how contents are compressed.
 //!
-//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem. Its `subvol=` says of which
-//! part. Source: btrfs(5), mount options.
+//! Every entry of `fileSystems` on the store's device is a mount of the same filesystem. Its `subvol=` says which part.
+//! Source: btrfs(5), mount options.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ pub(super) fn check_extra_directories(btrfs: &Btrfs, extra: &[PathBuf], top: &mu
 }
 
 impl Btrfs {
-    /// What is wrong with a subvolume that stands in the way of the store, which is at `in_nix` in its own.
+    /// What is wrong with a subvolume that is in the way of the store. The store is at `in_nix` in its own subvolume.
     fn collision(&self, name: &str, in_nix: &Path) -> Option<String> {
         if name == self.store_subvolume || around(&self.subvolumes, name) != self.store_subvolume {
             return None;
@@ -114,7 +114,7 @@ impl Btrfs {
         let names_store_path =
             path.iter().next().and_then(OsStr::to_str).is_some_and(|name| check_base_name(name).is_ok());
         if in_nix.starts_with(path) || in_store || in_nix.as_os_str().is_empty() && names_store_path {
-            return Some("would lie on the way to the store or in it".to_owned());
+            return Some("would lie above the store or inside it".to_owned());
         }
         path.starts_with(IMAGE_FILE_NAME)
             .then(|| format!("collides with {IMAGE_FILE_NAME:?}, which every image has there"))
@@ -130,7 +130,7 @@ fn subvolume(mounted: &Mounted<'_>, top: &mut Object<'_>) -> Option<String> {
             ("subvol", Some(value)) => subvolume_path(value).map(Some),
             ("subvolid", Some("0" | "5")) => Ok(Some(String::new())),
             ("subvolid", Some(id)) => Err(format!(
-                "\"subvolid={id}\" names a subvolume by a number that only the finished filesystem can give"
+                "\"subvolid={id}\" names a subvolume by a number that is known only when the filesystem is finished"
             )),
             ("subvol" | "subvolid", None) => Err(format!("{:?} has no value", option.key)),
             _ => Ok(None),

@@ -15,7 +15,7 @@ const BTRFS_LABEL_MAX: usize = 255;
 const SWAP_LABEL_MAX: usize = 15;
 /// The longest label of a FAT filesystem in characters.
 const VFAT_LABEL_MAX: usize = 11;
-/// What a FAT label may not hold, besides control characters and whatever is not ASCII.
+/// The characters that a FAT label may not hold, besides control characters and everything that is not ASCII.
 const VFAT_LABEL_ILLEGAL: &str = "\"*+,./:;<=>?[\\]|";
 /// What FAT calls a volume without a label.
 const VFAT_NO_LABEL: &str = "NO NAME";
@@ -23,7 +23,7 @@ const VFAT_NO_LABEL: &str = "NO NAME";
 const GPT_NAME_MAX: usize = 36;
 /// The longest spelling of a label in bytes: udev's buffer of 256 has to have room for one more escape and its end.
 const SPELLING_MAX: usize = 252;
-/// What udev writes as it is, besides ASCII letters and digits and whatever is beyond ASCII.
+/// The characters that udev writes as they are, besides ASCII letters and digits and everything beyond ASCII.
 const PLAIN: &str = "#+-.:=@_";
 /// Where udev makes the links.
 const LINKS: &str = "/dev/disk/by-";
@@ -185,14 +185,14 @@ fn check_label(label: &str) -> Result<(), String> {
     if let Some(c) = label.chars().find(|&c| is_noncharacter(c)) {
         return Err(format!("has {c:?} in its label, which Unicode gives to no character"));
     }
-    // libblkid trims labels before it tells udev of them.
+    // libblkid trims labels before udev gets them.
     if label.trim() != label {
         return Err("has a space at an end of its label".to_owned());
     }
     Ok(())
 }
 
-/// What libblkid and udev do not take for text.
+/// The characters that libblkid and udev do not accept as text.
 fn is_noncharacter(c: char) -> bool {
     matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff) || ('\u{fdd0}'..='\u{fdef}').contains(&c)
 }
@@ -210,7 +210,7 @@ fn check_vfat_label(label: &str) -> Result<(), String> {
         return Err(format!("has {c:?} in its label, which FAT does not allow"));
     }
     if label == VFAT_NO_LABEL {
-        return Err("has the label that FAT gives to volumes without one".to_owned());
+        return Err("has the label that FAT uses for volumes without a label".to_owned());
     }
     check_len(label.len(), VFAT_LABEL_MAX, "characters", "FAT")
 }
@@ -229,13 +229,13 @@ fn spell(label: &str) -> String {
     label.chars().map(|c| if is_plain(c) { c.to_string() } else { format!("\\x{:02x}", u32::from(c)) }).collect()
 }
 
-/// The label that is meant: `\x20`, as udev spells it, and `\040`, as fstab(5) does, are spaces; anything else stands
+/// The label without escapes: `\x20`, as udev spells it, and `\040`, as fstab(5) does, are spaces; anything else stands
 /// for itself.
 fn unescape(text: &str) -> Result<String, String> {
     String::from_utf8(escapes::any(text.as_bytes())).map_err(|_| "has a label that is not UTF-8".to_owned())
 }
 
-/// A number of hexadecimal digits alone, without the sign that the standard library would take.
+/// A number of only hexadecimal digits, without the sign that the standard library would accept.
 fn parse_hex(digits: &str) -> Option<u32> {
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     u32::from_str_radix(digits, 16).ok().filter(|_| is_plain)
@@ -380,7 +380,7 @@ mod tests {
         insta::assert_snapshot!(bad("by-label", Vfat, ["aä", "a.b", "NO\\x20NAME", "123456789012"]), @r#"
         "by-label/aä" has 'ä' in its label, which FAT does not allow
         "by-label/a.b" has '.' in its label, which FAT does not allow
-        "by-label/NO\\x20NAME" has the label that FAT gives to volumes without one
+        "by-label/NO\\x20NAME" has the label that FAT uses for volumes without a label
         "by-label/123456789012" has a label of 12 characters; FAT holds 11
         "#);
         insta::assert_snapshot!(bad("by-label", Ext4, ["12345678901234567", "123456789012345ä"]), @r#"

@@ -85,7 +85,7 @@ impl<'e> Object<'e> {
     ) -> Option<Vec<U>> {
         let path = self.member(key);
         let values: Vec<Value> = self.optional(key, "a list of strings", Vec::new(), as_is)?;
-        // All elements are converted before the first bad one makes the list void.
+        // All elements are converted, so that all mistakes are reported, before a bad one makes the list void.
         let elements: Vec<_> = values
             .into_iter()
             .enumerate()
@@ -133,6 +133,11 @@ impl<'e> Object<'e> {
     /// Notes a mistake at the JSON path `path`.
     pub(super) fn note(&mut self, path: String, problem: impl Display, remedy: String) {
         self.errors.push(SpecError { path, problem: problem.to_string(), remedy });
+    }
+
+    /// The JSON path of the object itself.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The JSON path of the member `key`.

@@ -54,7 +54,7 @@ pub(super) fn read(top: &mut Object<'_>, mounts: &MountTable, reserved: Option<R
         let path = format!("{list}[{i}]");
         read_one(path.clone(), top.nested(path, value)?)
     });
-    // All are read before the first bad one makes the list void.
+    // All are read, so that all mistakes are reported, before a bad one makes the list void.
     let read: Vec<_> = read.collect();
     let files: Vec<_> = read.into_iter().collect::<Option<_>>()?;
     if let Some(reserved) = reserved {
@@ -88,7 +88,7 @@ fn read_one(path: String, mut entry: Object<'_>) -> Option<OwnFile> {
     if let (Some(Contents::Symlink(_)), Some(Some(_))) = (&contents, &mode) {
         let mode = entry.member("mode");
         let remedy = format!("remove {mode}");
-        entry.note(mode, "is that of a symbolic link, which has none", remedy);
+        entry.note(mode, "is set for a symbolic link, which has no mode", remedy);
     }
     entry.finish();
     Some(OwnFile { path, target: target?, contents: contents?, mode: mode?, uid: uid?, gid: gid? })
@@ -98,8 +98,8 @@ fn read_one(path: String, mut entry: Object<'_>) -> Option<OwnFile> {
 fn one_of(mut said: Vec<Contents>, path: &str, entry: &mut Object<'_>) -> Option<Contents> {
     let problem = match said.len() {
         1 => return said.pop(),
-        0 => "says not what is there",
-        _ => "says twice what is there",
+        0 => "has no contents",
+        _ => "has contents more than once",
     };
     let remedy = format!("set exactly one of source, text, symlink and directory in {path}");
     entry.note(path.to_owned(), problem, remedy);
@@ -129,7 +129,7 @@ fn check(files: &[OwnFile], mounts: &MountTable, reserved: &Reserved, top: &mut 
         }
         if let Some(first) = seen.get(&location) {
             let remedy = format!("remove {} or {}", first.path, file.path);
-            top.note(target, format!("{text:?} is where {} is", first.path), remedy);
+            top.note(target, format!("{text:?} is also the target of {}", first.path), remedy);
         } else {
             seen.insert(location, file);
         }
@@ -154,10 +154,10 @@ fn check_boot(file: &OwnFile, top: &mut Object<'_>) {
         top.note(path, problem, remedy);
     };
     if file.uid != 0 {
-        note("uid", "is not root's, but FAT has no owners", "remove");
+        note("uid", "does not belong to root, but FAT has no owners", "remove");
     }
     if file.gid != 0 {
-        note("gid", "is not root's, but FAT has no groups", "remove");
+        note("gid", "does not belong to root's group, but FAT has no groups", "remove");
     }
     if let Contents::Symlink(_) = file.contents {
         note("symlink", "is a symbolic link, which FAT cannot hold", "set source or text instead of");
@@ -198,7 +198,7 @@ impl Reserved {
         if below
             .is_some_and(|name| self.store != self.root || name.to_str().is_some_and(|n| check_base_name(n).is_ok()))
         {
-            return Some("is in the store, which holds the closure alone");
+            return Some("is in the store, which holds only the closure");
         }
         path.starts_with(self.root.join(IMAGE_FILE_NAME)).then_some("is where every image has its registration")
     }

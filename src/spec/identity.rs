@@ -15,7 +15,7 @@ pub(crate) const BIOS_BOOT: &str = "BIOS boot partition";
 /// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
 const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
 
-/// What one filesystem and its partition are known by.
+/// The identities of one filesystem and its partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity<FilesystemId> {
     /// The filesystem's UUID or volume id.
@@ -43,7 +43,7 @@ pub struct Identities {
     pub extra: Vec<ExtraIdentity>,
 }
 
-/// What an extra partition is known by, besides its name.
+/// The identities of an extra partition, besides its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraIdentity {
     /// The partition's UUID (unique GUID).
@@ -56,7 +56,7 @@ impl Identities {
     /// Decides all identities of an image.
     ///
     /// # Errors
-    /// If a device names what the other filesystem has by default, so that the system could not tell them apart, or
+    /// If a device names what the other filesystem has by default, so that both would have one name, or
     /// if an extra partition has the name of another.
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
         let derive = derivation(spec.esp.as_ref(), &spec.nix);
@@ -149,7 +149,8 @@ impl Identities {
     }
 }
 
-/// What the two filesystems of an image are found by, and their partitions: what their devices name and what is derived.
+/// The identities of the two filesystems of an image, and of their partitions: those that their devices name, and those
+/// that are derived.
 pub(super) fn devices(esp: Option<&FileSystem>, nix: &FileSystem) -> [Vec<Device>; 2] {
     let derive = derivation(esp, nix);
     let esp = esp.map(|esp| self::esp(&esp.device, &derive));
@@ -201,7 +202,7 @@ fn complete<I>(device: &Device, filesystem: I, label: &str, partition: Uuid, nam
     identity
 }
 
-/// One line that tells a device from every other.
+/// One line that identifies a device.
 fn describe(filesystem: &FileSystem) -> String {
     let (kind, name) = match &filesystem.device {
         Device::FsUuid(uuid) => ("uuid", uuid.to_string()),

@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, SpecError> {
 }
 
 fn error(path: String, problem: String) -> SpecError {
-    SpecError { path, problem, remedy: "let the NixOS module write the spec, or mend it there".to_owned() }
+    SpecError { path, problem, remedy: "let the NixOS module write the spec, or correct it there".to_owned() }
 }
 
 fn json_path(path: &serde_path_to_error::Path) -> String {

@@ -73,7 +73,7 @@ impl Refusal {
 
 /// Notes what keeps `mounts`, all of one filesystem, from being mounted.
 pub(super) fn check(mounts: &[Mounted<'_>], fs_type: FsType, top: &mut Object<'_>, warnings: &mut Vec<String>) {
-    // What concerns the whole filesystem is up to its first mount; the others only have to be understood.
+    // Options for the whole filesystem count only in its first mount; in the others they only have to be understood.
     let first = mounts.iter().map(|mounted| mounted.mount_point).min_by_key(|path| (path.components().count(), *path));
     for mounted in mounts {
         for option in &mounted.options {
@@ -127,7 +127,7 @@ fn judge(option: &MountOption<'_>, fs_type: FsType) -> Judgement {
             match others.first() {
                 None => Judgement::Unknown,
                 Some(other) => {
-                    let problem = format!("{key:?} is an option of {other}, with which no {fs_type} is mounted");
+                    let problem = format!("{key:?} is an option of {other}, not of {fs_type}");
                     Judgement::Refused(Refusal::new(problem, ""))
                 }
             }
@@ -139,7 +139,7 @@ fn judge(option: &MountOption<'_>, fs_type: FsType) -> Judgement {
 fn judge_value(option: &MountOption<'_>, takes: &Takes, fs_type: FsType) -> Option<Refusal> {
     let (key, value) = (option.key, option.value);
     let wanted = match (takes, value) {
-        (Takes::Never(why), _) => return Some(Refusal::new(format!("{key:?} does not go: {why}"), "")),
+        (Takes::Never(why), _) => return Some(Refusal::new(format!("{key:?} cannot be used: {why}"), "")),
         (Takes::Unjudged, _) => return None,
         (Takes::Nothing | Takes::MaybeNumber | Takes::MaybeOneOf(_), None) | (Takes::MaybeText, _) => return None,
         (Takes::Text, Some(value)) if !value.is_empty() => return None,
@@ -153,10 +153,10 @@ fn judge_value(option: &MountOption<'_>, takes: &Takes, fs_type: FsType) -> Opti
         (Takes::Compression, value) if btrfs::parse_compression(value).is_some() => return None,
         (Takes::Nothing, _) => format!("{key:?}"),
         (Takes::Text, _) => format!("\"{key}=…\""),
-        (Takes::Number(_), _) => format!("\"{key}=N\", N being a number that {fs_type} allows there"),
-        (Takes::MaybeNumber, _) => format!("{key:?} or \"{key}=N\", N being a number"),
-        (Takes::Octal, _) => format!("\"{key}=N\", N being octal, such as 0077"),
-        (Takes::Minutes, _) => format!("\"{key}=N\", N being minutes from -1440 to 1440"),
+        (Takes::Number(_), _) => format!("\"{key}=N\", where N is a number that {fs_type} allows there"),
+        (Takes::MaybeNumber, _) => format!("{key:?} or \"{key}=N\", where N is a number"),
+        (Takes::Octal, _) => format!("\"{key}=N\", where N is octal, such as 0077"),
+        (Takes::Minutes, _) => format!("\"{key}=N\", where N is minutes from -1440 to 1440"),
         (Takes::OneOf(values) | Takes::MaybeOneOf(values), _) => {
             format!("\"{key}=…\" with one of {}", values.join(", "))
         }
@@ -206,11 +206,11 @@ fn conflicts_of_ext4<'m, 'a>(mounted: &'m Mounted<'a>) -> Vec<(&'m MountOption<'
     let mode = mounted.last(&["data"]).and_then(|option| option.value).unwrap_or("ordered");
     let mut found = Vec::new();
     if let Some(option) = mounted.last(&["journal_async_commit"]).filter(|_| mode == "ordered") {
-        let problem = "\"journal_async_commit\" does not go with data=ordered, which is the default";
+        let problem = "\"journal_async_commit\" cannot be used with data=ordered, which is the default";
         found.push((option, Refusal::new(problem, "")));
     }
     if let Some(option) = mounted.last(&["delalloc"]).filter(|_| mode == "journal") {
-        found.push((option, Refusal::new("\"delalloc\" does not go with data=journal", "")));
+        found.push((option, Refusal::new("\"delalloc\" cannot be used with data=journal", "")));
     }
     let of_quota =
         mounted.last(&["usrjquota", "grpjquota"]).filter(|option| option.value.is_some_and(|v| !v.is_empty()));
@@ -228,7 +228,7 @@ fn conflicts_of_btrfs<'m, 'a>(mounted: &'m Mounted<'a>) -> Vec<(&'m MountOption<
     let is_other = |option: &&MountOption<'_>| option.key == "nospace_cache" || option.value != Some("v2");
     if let Some(option) = cache.filter(is_other).filter(|_| !mounted.has(&["clear_cache"])) {
         let text = option.value.map_or_else(|| option.key.to_owned(), |value| format!("{}={value}", option.key));
-        let problem = format!("{text:?} does not go with the free space tree, which every btrfs of an image has");
+        let problem = format!("{text:?} cannot be used with the free space tree, which every btrfs of an image has");
         found.push((option, Refusal::new(problem, "\"space_cache=v2\", or remove it")));
     }
     let is_read_only = mounted.last(&["ro", "rw"]).is_some_and(|option| option.key == "ro");
@@ -238,7 +238,7 @@ fn conflicts_of_btrfs<'m, 'a>(mounted: &'m Mounted<'a>) -> Vec<(&'m MountOption<
         _ => false,
     });
     for option in rescuing.filter(|_| !is_read_only) {
-        let problem = format!("{:?} goes with \"ro\" alone", option.key);
+        let problem = format!("{:?} can be used only with \"ro\"", option.key);
         found.push((option, Refusal::new(problem, "")));
     }
     found

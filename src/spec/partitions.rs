@@ -95,7 +95,7 @@ pub(super) fn read_extra(top: &mut Object<'_>) -> Option<Vec<ExtraPartition>> {
         }
         Some(partition)
     });
-    // All are read before the first bad one makes the list void.
+    // All are read, so that all mistakes are reported, before a bad one makes the list void.
     let read: Vec<_> = read.collect();
     read.into_iter().collect()
 }
@@ -135,7 +135,7 @@ fn read_one(mut entry: Object<'_>, path: &str) -> Option<ExtraPartition> {
     })
 }
 
-/// The partition's name, which the path of its swap device may tell as well.
+/// The partition's name, which the path of its swap device may also give.
 fn read_name(entry: &mut Object<'_>, swap: &SwapFields, path: &str) -> Option<String> {
     const WANTED: &str = "a name of 1 to 36 characters";
     let Some(known) = swap.partition_name() else { return entry.required("name", WANTED, device::partition_name) };
@@ -147,7 +147,7 @@ fn read_name(entry: &mut Object<'_>, swap: &SwapFields, path: &str) -> Option<St
     Some(name)
 }
 
-/// The partition's UUID, which the path of its swap device may tell as well.
+/// The partition's UUID, which the path of its swap device may also give.
 fn check_guid(guid: Option<Uuid>, swap: &SwapFields, path: &str, entry: &mut Object<'_>) -> Option<Uuid> {
     let known = swap.partition_uuid();
     if let (Some(guid), Some(known)) = (guid, known)
@@ -188,7 +188,9 @@ pub(super) fn read_hybrid(top: &mut Object<'_>, extra: Option<&[ExtraPartition]>
         if entry.activity == Activity::Active
             && let Some(first) = active.replace(i)
         {
-            let problem = format!("is a second active entry besides hybridMbr[{first}]; a BIOS boots none of two");
+            let problem = format!(
+                "is a second active entry besides hybridMbr[{first}]; with two active entries a BIOS boots neither"
+            );
             let path = format!("{path}.bootable");
             let remedy = format!("set {path} to false");
             top.note(path, problem, remedy);

@@ -25,7 +25,7 @@ pub struct Swap {
     pub page_size: PageSize,
 }
 
-/// What could be read of the three fields on swap.
+/// The values of the three fields on swap, as far as they could be read.
 pub(super) struct SwapFields {
     /// Whether it is to be a swap area, if that is said.
     wanted: Option<Option<bool>>,
@@ -57,7 +57,7 @@ impl SwapFields {
         Self { wanted, device, page_size }
     }
 
-    /// The partition's own name that the device tells.
+    /// The partition's own name, if the device has it.
     pub(super) fn partition_name(&self) -> Option<&str> {
         match &self.device {
             Some(Some(Device::PartLabel(name))) => Some(name),
@@ -65,7 +65,7 @@ impl SwapFields {
         }
     }
 
-    /// The partition's own UUID that the device tells.
+    /// The partition's own UUID, if the device has it.
     pub(super) fn partition_uuid(&self) -> Option<Uuid> {
         match self.device {
             Some(Some(Device::PartUuid(uuid))) => Some(uuid),
@@ -73,18 +73,18 @@ impl SwapFields {
         }
     }
 
-    /// The swap area, or none, of a partition of this type; `has_contents` tells whether its bytes are given.
+    /// The swap area, or none, of a partition of this type; `has_contents` says whether its bytes are given.
     pub(super) fn area(self, type_guid: Uuid, has_contents: bool, path: &str, entry: &mut Object<'_>) -> Option<Swap> {
         let device = self.device.flatten();
         match (self.wanted.flatten(), has_contents) {
             (Some(true), true) => {
                 let remedy = format!("set {path}.swap to null or false, or {path}.contents to null");
-                entry.note(format!("{path}.swap"), "is true, but its bytes are those of its contents", remedy);
+                entry.note(format!("{path}.swap"), "is true, but the partition has contents", remedy);
                 None
             }
             (Some(false), _) if matches!(device, Some(Device::FsUuid(_) | Device::Label(_))) => {
                 let remedy = format!("set {path}.swap to null or true, or {path}.swapDevice to null");
-                entry.note(format!("{path}.swapDevice"), "is found by a swap area, but swap is false", remedy);
+                entry.note(format!("{path}.swapDevice"), "names a swap area, but swap is false", remedy);
                 None
             }
             (Some(false), _) | (None, true) => None,

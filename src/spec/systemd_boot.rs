@@ -102,7 +102,7 @@ fn relative_path(text: &str) -> Result<PathBuf, String> {
     let lower = text.to_ascii_lowercase();
     let names: Vec<_> = lower.split('/').collect();
     if names.windows(2).any(|pair| *pair == MARKERS) {
-        return Err("is where the installer keeps note of extra files".to_owned());
+        return Err("is where the installer keeps its list of extra files".to_owned());
     }
     if names == RANDOM_SEED {
         return Err("would give all machines the same random numbers".to_owned());

@@ -85,6 +85,7 @@ fn what_is_left_out_has_its_default() {
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,
+        grub: None,
         extra_boot_files: vec![],
         extra_directories: vec![],
         files: vec![],
@@ -237,7 +238,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, fileSystems, populateCmd, systemdBoot, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, fileSystems, populateCmd, systemdBoot, grub, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);
@@ -245,12 +246,12 @@ fn a_mistyped_field_is_told_once() {
 
 #[test]
 fn text_that_is_no_spec_is_told_alone() {
-    insta::assert_snapshot!(parse("").unwrap_err(), @"cannot be read: EOF while parsing a value at line 1 column 0; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("[]").unwrap_err(), @"is not a JSON object; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("{} {}").unwrap_err(), @"cannot be read: trailing characters at line 1 column 4; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse("{\n \"name\": \"a\"\n \"version\": 1 }").unwrap_err(), @"cannot be read: expected `,` or `}` at line 3 column 2; let the NixOS module write the spec, or mend it there");
-    insta::assert_snapshot!(parse(r#"{ "fileSystems": { "/": {}, "/boot": {}, "/": {} } }"#).unwrap_err(), @r#"fileSystems: cannot be read: the key "/" comes twice at line 1 column 44; let the NixOS module write the spec, or mend it there"#);
-    insta::assert_snapshot!(parse(r#"{ "a": [{ "b": 1, "b": 1 }] }"#).unwrap_err(), @r#"a[0]: cannot be read: the key "b" comes twice at line 1 column 21; let the NixOS module write the spec, or mend it there"#);
+    insta::assert_snapshot!(parse("").unwrap_err(), @"cannot be read: EOF while parsing a value at line 1 column 0; let the NixOS module write the spec, or correct it there");
+    insta::assert_snapshot!(parse("[]").unwrap_err(), @"is not a JSON object; let the NixOS module write the spec, or correct it there");
+    insta::assert_snapshot!(parse("{} {}").unwrap_err(), @"cannot be read: trailing characters at line 1 column 4; let the NixOS module write the spec, or correct it there");
+    insta::assert_snapshot!(parse("{\n \"name\": \"a\"\n \"version\": 1 }").unwrap_err(), @"cannot be read: expected `,` or `}` at line 3 column 2; let the NixOS module write the spec, or correct it there");
+    insta::assert_snapshot!(parse(r#"{ "fileSystems": { "/": {}, "/boot": {}, "/": {} } }"#).unwrap_err(), @r#"fileSystems: cannot be read: the key "/" comes twice at line 1 column 44; let the NixOS module write the spec, or correct it there"#);
+    insta::assert_snapshot!(parse(r#"{ "a": [{ "b": 1, "b": 1 }] }"#).unwrap_err(), @r#"a[0]: cannot be read: the key "b" comes twice at line 1 column 21; let the NixOS module write the spec, or correct it there"#);
 }
 
 #[test]
@@ -360,9 +361,9 @@ fn sizes() {
     let odd = [json!(0), json!(512), json!(1_000_000_000), json!(MAX_SIZE), json!("8G")];
     insta::assert_snapshot!(each_bad("/diskSize", odd), @r#"
     diskSize: is zero; set diskSize to a number of bytes in whole MiB, or null
-    diskSize: 512 is not whole MiB, as 1048576 would be; set diskSize to a number of bytes in whole MiB, or null
-    diskSize: 1000000000 is not whole MiB, as 999292928 or 1000341504 would be; set diskSize to a number of bytes in whole MiB, or null
-    diskSize: 9223372036854775807 is not whole MiB, as 9223372036853727232 or 9223372036854775808 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 512 is not a whole number of MiB; 1048576 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 1000000000 is not a whole number of MiB; 999292928 or 1000341504 would be; set diskSize to a number of bytes in whole MiB, or null
+    diskSize: 9223372036854775807 is not a whole number of MiB; 9223372036853727232 or 9223372036854775808 would be; set diskSize to a number of bytes in whole MiB, or null
     diskSize: "8G" is a text, where 8589934592 is the number of bytes; set diskSize to a number of bytes in whole MiB, or null
     "#);
     insta::assert_snapshot!(each_bad("/firstPartGap", [json!(-1), json!(false)]), @"
@@ -593,7 +594,7 @@ fn systemd_boot() {
     systemdBoot.extraFiles."Loader/random-seed": would give all machines the same random numbers; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.extraFiles."a/../b": has a "." or ".." component; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.extraFiles.c: "c" is not an absolute path; set systemdBoot.extraFiles.c to the absolute path of a file
-    systemdBoot.extraFiles."efi/NixOS/.Extra-Files/x": is where the installer keeps note of extra files; use another path from the root of the ESP, such as EFI/tools/shell.efi
+    systemdBoot.extraFiles."efi/NixOS/.Extra-Files/x": is where the installer keeps its list of extra files; use another path from the root of the ESP, such as EFI/tools/shell.efi
     systemdBoot.sortKey: is not a known field; remove it, or use one of: efiStub, timeout, editor, consoleMode, deviceTree, distroName, bootCountingTries, rebootForBitlocker, extraFiles
     "#);
 }
@@ -697,8 +698,8 @@ fn swap_areas_are_known_by_their_device() {
         partition(json!({ "swapDevice": format!("/dev/disk/by-partuuid/{uuid}"), "name": "f", "uuid": SWAP })),
     ]);
     insta::assert_snapshot!(bad(&with("/extraPartitions", bad_ones)), @r#"
-    extraPartitions[0].swap: is true, but its bytes are those of its contents; set extraPartitions[0].swap to null or false, or extraPartitions[0].contents to null
-    extraPartitions[1].swapDevice: is found by a swap area, but swap is false; set extraPartitions[1].swap to null or true, or extraPartitions[1].swapDevice to null
+    extraPartitions[0].swap: is true, but the partition has contents; set extraPartitions[0].swap to null or false, or extraPartitions[0].contents to null
+    extraPartitions[1].swapDevice: names a swap area, but swap is false; set extraPartitions[1].swap to null or true, or extraPartitions[1].swapDevice to null
     extraPartitions[2].swapDevice: "/dev/disk/by-label/0123456789abcdef" has a label of 16 bytes; a swap area holds 15; set extraPartitions[2].swapDevice to a path such as "/dev/disk/by-label/swap", or null
     extraPartitions[3].swap: invalid type: string "yes", expected a boolean; set extraPartitions[3].swap to true, false or null
     extraPartitions[3].swapDevice: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set extraPartitions[3].swapDevice to a path such as "/dev/disk/by-label/swap", or null
@@ -734,7 +735,7 @@ fn an_mbr_names_few_partitions() {
     hybridMbr[2].type: 0 stands for an unused entry; set hybridMbr[2].type to a type of the MBR such as "0x0c"
     hybridMbr[1].type: 0x05 is the type of an extended partition, whose contents are a table of partitions; set hybridMbr[1].type to a type of the MBR such as "0x0c"
     hybridMbr[2].type: 0x0f is the type of an extended partition, whose contents are a table of partitions; set hybridMbr[2].type to a type of the MBR such as "0x0c"
-    hybridMbr[1].bootable: is a second active entry besides hybridMbr[0]; a BIOS boots none of two; set hybridMbr[1].bootable to false
+    hybridMbr[1].bootable: is a second active entry besides hybridMbr[0]; with two active entries a BIOS boots neither; set hybridMbr[1].bootable to false
     hybridMbr[1].partition: is named twice; set hybridMbr[1].partition to another
     hybridMbr: names more than the 3 partitions for which an MBR has room beside the GPT; set hybridMbr to a list of objects
     "#);

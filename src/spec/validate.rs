@@ -97,8 +97,8 @@ pub(super) fn size(value: Value) -> Result<u64, String> {
         .ok_or_else(|| format!("{value} is not a whole number from 0 to {MAX_SIZE}"))
 }
 
-/// The number of bytes that people mean by a text such as `512M`, `1.5 GiB` or `8 GB`: a letter alone stands for a
-/// power of 1024, as it does for dd(1).
+/// The number of bytes that people mean by a text such as `512M`, `1.5 GiB` or `8 GB`: a single letter stands for a
+/// power of 1024, as for dd(1).
 fn bytes_of(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
@@ -129,7 +129,7 @@ pub(super) fn disk_size(value: Value) -> Result<u64, String> {
     let bytes = nonzero_size(value)?;
     match bytes.is_multiple_of(MIB) {
         true => Ok(bytes),
-        false => Err(format!("{bytes} is not whole MiB, as {} would be", nearest_multiples(bytes, MIB))),
+        false => Err(format!("{bytes} is not a whole number of MiB; {} would be", nearest_multiples(bytes, MIB))),
     }
 }
 

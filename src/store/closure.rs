@@ -152,7 +152,7 @@ fn check_unique<'a>(
 mod tests {
     use super::*;
 
-    /// What stands before the name in all paths here.
+    /// The part before the name in all paths here.
     const PREFIX: &str = "/nix/store/0q43idch209zsdngl8yl79x0y79aajib-";
 
     fn path(name: &str) -> StorePath {

@@ -7,7 +7,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// Nix tells only whether the owner may execute a file.
+/// Nix only looks at whether the owner may execute a file.
 pub const OWNER_EXECUTES: u16 = 0o100;
 
 /// What is registered of a NAR.
@@ -172,7 +172,7 @@ mod tests {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// As `nix-hash --type sha256` has it of an empty file, which is known to everyone who ever made one by accident.
+    /// As `nix-hash --type sha256` has it of an empty file, which is well known.
     #[test]
     fn the_empty_file_has_its_hash() {
         let mut nar = NarHasher::new();

@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The store directory that the first line tells, if it is the path of something in a store.
+/// The store directory of the first line, if that is the path of something in a store.
 pub fn store_dir_of(registration: &[u8]) -> Option<StoreDir> {
     let line = registration.split(|&byte| byte == b'\n').next()?;
     let (directory, base_name) = str::from_utf8(line).ok()?.rsplit_once('/')?;

@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The one version that there is, called "v1" everywhere.
 pub const VERSION: u32 = 1;
-/// The last bytes of the first page. How long that is, only the magic tells: a kernel looks where its own pages end.
+/// The last bytes of the first page. Only the place of the magic shows how long that is: a kernel looks where its own
+/// pages end.
 pub const MAGIC: [u8; 10] = *b"SWAPSPACE2";
 /// The longest label in bytes; a zero ends it.
 pub const LABEL_MAX: usize = 15;

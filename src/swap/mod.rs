@@ -14,7 +14,7 @@ pub fn first_page(size: u64, page_size: PageSize, uuid: Uuid, label: &str) -> Ve
     let mut info = Info::new_zeroed();
     let pages = size / page_size.bytes();
     info.version.set(VERSION);
-    // With pages of 4 KiB beyond 16 TiB, the kernel has no numbers for them.
+    // With pages of 4 KiB, the kernel has no numbers for pages beyond 16 TiB.
     info.last_page.set(u32::try_from(pages.saturating_sub(1)).unwrap_or(u32::MAX));
     info.uuid = uuid.into_bytes();
     let bytes = label.bytes().take(LABEL_MAX);
@@ -37,12 +37,12 @@ pub struct Area {
     pub page_size: PageSize,
     /// Its size in bytes, which need not be that of what it lies in.
     pub size: u64,
-    /// That of its layout, which is [`VERSION`] unless it is damaged.
+    /// The version of its layout, which is [`VERSION`] unless it is damaged.
     pub version: u32,
 }
 
 impl Area {
-    /// What keeps a kernel from taking it in a partition of `size` bytes.
+    /// Why a kernel would refuse it in a partition of `size` bytes.
     pub fn faults(&self, size: u64) -> Vec<Fault> {
         let fault = |why| Fault { what: "swap area".to_owned(), why };
         let version = (self.version != VERSION)

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Lets threads do one step of their work in the order of their items, whoever comes first.
+/// Lets threads do one step of their work in the order of their items, whichever thread comes first.
 #[derive(Default)]
 pub(crate) struct Turns {
     state: Mutex<Turn>,
@@ -35,7 +35,7 @@ impl Turns {
         Some(done)
     }
 
-    /// What a thread holds while it has an item: it takes its turn, or all who wait for it are told that it never will.
+    /// What a thread holds while it has an item: it takes its turn, or all who wait for it learn that it never will.
     pub(crate) fn way_out(&self) -> WayOut<'_> {
         WayOut(self)
     }

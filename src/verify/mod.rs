@@ -16,6 +16,7 @@ use crate::read::{self, FileSystem, Format, ReadError};
 use crate::store::Registration;
 use crate::store::nar::NarHash;
 
+mod boot_code;
 mod partitions;
 mod registered;
 mod stores;
@@ -158,7 +159,8 @@ pub fn verify(image: &Image, options: Options<'_>) -> Result<Report, Cancelled> 
     if let Some(table) = image.table() {
         report.faults.extend(table.faults.iter().map(|fault| Fault::structure(Place::Table, fault.clone())));
     }
-    let checks = partitions::find(image, &mut report);
+    let started = boot_code::check(image, &mut report);
+    let checks = partitions::find(image, started, &mut report);
     let stores = stores::find(image, options.registration, &mut report);
     work::run(&checks, stores, options, &mut report)?;
     report.faults.sort();

@@ -29,8 +29,8 @@ fn promise(entry: MbrEntry) -> Option<&'static str> {
         .flatten()
 }
 
-/// The partitions whose filesystems can be checked.
-pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partition> {
+/// The partitions whose filesystems can be checked. Of the one that a BIOS starts from, `started`, that was checked.
+pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Report) -> Vec<&'a Partition> {
     let mut checks = Vec::new();
     for partition in image.partitions() {
         let number = partition.number;
@@ -48,6 +48,7 @@ pub(super) fn find<'a>(image: &'a Image, report: &mut Report) -> Vec<&'a Partiti
                 let fault = read::Fault { what: "filesystem".to_owned(), why };
                 report.faults.push(Fault::structure(Place::Partition(number), fault));
             }
+            (None, None) if Some(number) == started => {}
             (None, None) => match swap::find(&partition.bytes()) {
                 Some(area) => {
                     let faults = area.faults(partition.size).into_iter();

@@ -7,14 +7,14 @@ use crate::store::closure::Paths;
 use crate::store::path::{check_base_name, is_by_product};
 use crate::store::{Registration, StorePath};
 
-/// What is to be hashed, and what is wrong without.
+/// The paths to hash, and the faults that are found without hashing.
 #[derive(Debug)]
 pub(super) struct Compared {
     /// What is registered and there, each once, sorted by path.
     pub to_hash: Vec<Registration>,
     /// All else.
     pub faults: Vec<StoreFault>,
-    /// What is there, not registered, and no fault.
+    /// Paths that are there and not registered, without being a fault.
     pub unregistered: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn compare(
     registrations.dedup_by(|later, first| {
         let is_twice = later.path == first.path;
         let name = first.path.base_name();
-        // The list is sorted: what was told last is the only one that could be told again.
+        // The list is sorted: only the one that was reported last could be reported again.
         if is_twice && faults.last().is_none_or(|fault: &StoreFault| fault.name != name) {
             faults.push(StoreFault::new(name, "is registered twice"));
         }
@@ -91,7 +91,7 @@ pub(super) fn compare(
     Compared { to_hash: to_hash.cloned().collect(), faults, unregistered }
 }
 
-/// Who refers to each path that `is_known` does not tell to be all right, leaving out references to oneself.
+/// Which paths refer to each path for which `is_known` returns false, without references to itself.
 fn referrers(registrations: &[Registration], is_known: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<StorePath>> {
     let mut referrers: BTreeMap<String, Vec<StorePath>> = BTreeMap::new();
     for registration in registrations {

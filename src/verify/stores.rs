@@ -130,7 +130,7 @@ fn tell_known(
 ) {
     let place = Place::Partition(partition);
     if known.is_empty() && given.is_none() {
-        let why = "has no nix-path-registration beside it, and no database of Nix; give what is registered by \
+        let why = "has no nix-path-registration beside it, and no database of Nix; pass a registration with \
                    --registration";
         report.faults.push(fault(place, &location.store, why.to_owned()));
     }
@@ -159,7 +159,7 @@ fn tell_known(
     }
 }
 
-/// The files that tell what is registered, escaped.
+/// The files with the registration, escaped.
 fn sources(known: &Known, given: Option<&[Registration]>) -> Vec<String> {
     if given.is_some() {
         return vec!["--registration".to_owned()];

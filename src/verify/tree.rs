@@ -11,7 +11,7 @@ use crate::store::nar::{NarHash, NarHasher, OWNER_EXECUTES};
 
 /// Contents are read in pieces of this many bytes.
 const PIECE: usize = 1 << 20;
-/// Files of one store path that cannot be read, each told by itself; the rest are counted.
+/// Files of one store path that cannot be read, each reported by itself; the rest are counted.
 const MAX_FAULTS: usize = 20;
 
 /// What a store path is in the image.
@@ -54,7 +54,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// Counts `more` entries; tells whether the image can have so many.
+    /// Counts `more` entries; returns whether the image can have so many.
     fn count(&self, more: usize) -> bool {
         let more = more as u64;
         self.entries.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= self.fs.summary().max_entries
@@ -243,7 +243,7 @@ impl Reading<'_> {
     }
 }
 
-/// What about a file of the store is not as Nix makes it.
+/// The properties of a file of the store that are not as Nix makes them.
 fn uncanonical(metadata: Metadata) -> Option<String> {
     let Metadata { kind, permissions, uid, gid, mtime, .. } = metadata;
     let modes: &[u16] = match kind {

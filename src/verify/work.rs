@@ -125,11 +125,11 @@ impl Shared<'_> {
     }
 }
 
-/// Of a store that is larger than its image.
+/// The fault of a store that is larger than its image.
 fn overrun(store: &Store<'_>) -> Fault {
     let why = format!(
-        "its paths have more than {} entries together, which is all the image has room for: a directory stands in many \
-         places; no contents are judged",
+        "its paths have more than {} entries together, which is all the image has room for: a directory is in many \
+         places; no contents are checked",
         store.max_entries
     );
     let what = escape::path(&store.directory);
@@ -188,7 +188,7 @@ impl Report {
     }
 }
 
-/// What differs between a NAR and what is registered of it.
+/// The differences between a NAR and its registration.
 fn wrong_nar(nar: NarHash, registration: &Registration) -> Option<String> {
     let Registration { nar_hash, nar_size, .. } = registration;
     if nar.size != *nar_size {

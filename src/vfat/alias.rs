@@ -20,7 +20,7 @@ const CHECKSUM_NUMBERS: std::ops::RangeInclusive<u32> = 1..=9;
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     given: BTreeSet<Alias>,
-    /// Of what stands around a checksum: for a checksum whose numbers are all given, a later one that may have some left.
+    /// For a checksum whose numbers are all used: a later one that may have some left.
     full: BTreeMap<Alias, BTreeMap<u16, u16>>,
 }
 
@@ -61,7 +61,7 @@ fn skip_full(full: &mut BTreeMap<u16, u16>, sum: u16) -> u16 {
     end
 }
 
-/// What of a name fits into a short one.
+/// The part of a name that fits into a short one.
 struct Wish {
     base: Vec<u8>,
     extension: Vec<u8>,
@@ -92,7 +92,7 @@ impl Wish {
         whole.into_iter().chain(in_front.take(9999)).chain(long)
     }
 
-    /// What all its short names with a checksum have in common.
+    /// The part that all its short names with a checksum have in common.
     fn around_checksum(&self) -> Alias {
         padded(prefix(&self.base, 2), &self.extension)
     }

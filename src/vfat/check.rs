@@ -12,7 +12,7 @@ use crate::units::ByteOffset;
 const WINDOW: u64 = 1 << 16;
 /// The signatures of FSInfo, with their places.
 const FS_INFO_SIGNATURES: [(usize, u32); 3] = [(0, 0x4161_5252), (484, 0x6141_7272), (508, 0xaa55_0000)];
-/// In place of a number in FSInfo that is not known.
+/// The value in FSInfo for a number that is not known.
 const UNKNOWN: u32 = u32::MAX;
 /// The entry of the table that holds flags: no cluster has this number.
 const TABLE_FLAGS: u32 = 1;
@@ -40,7 +40,7 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     Ok(walk.into_faults())
 }
 
-/// Clusters that are in use, but by nothing; tells how many are free.
+/// Reports clusters that are marked in use, but that no file has; returns how many are free.
 fn check_clusters(shape: &Shape, walk: &mut Walk<'_>) -> Result<u32, ReadError> {
     let mut free = 0u32;
     let mut lost: Option<(u32, u32)> = None;
@@ -162,7 +162,7 @@ fn check_fs_info(bytes: &dyn Bytes, shape: &Shape, walk: &mut Walk<'_>, free: u3
         walk.tell(
             Weight::Light,
             "FSInfo",
-            format!("says that cluster {next} is the next free one, which there is not"),
+            format!("says that cluster {next} is the next free one, but it does not exist"),
         );
     }
     Ok(())

@@ -27,7 +27,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The last moment at or before `time` that FAT can tell, or its first one.
+    /// The last moment at or before `time` that FAT can store, or its first one.
     pub(super) fn at(time: Timestamp) -> Self {
         let (day, second) = (time.seconds.div_euclid(SECONDS_PER_DAY), time.seconds.rem_euclid(SECONDS_PER_DAY));
         let hundredths = (second % 2) * 100 + i64::from((time.nanoseconds / HUNDREDTH).min(99));

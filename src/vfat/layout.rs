@@ -24,7 +24,7 @@ const DOT_ENTRIES: u32 = 2;
 /// How many files a "does not fit" names.
 const LARGEST: usize = 10;
 
-/// What is asked of an ESP.
+/// The options of an ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VfatParams {
     /// The size of the filesystem in bytes: a multiple of the sector size.

@@ -15,7 +15,7 @@ pub fn map(layout: &VfatLayout, tree: &FileTree) -> MapBuilder {
         entries(FIRST_CLUSTER + layout.used_clusters()).into_iter().zip(entries(FIRST_CLUSTER + geometry.clusters));
     for (start, (free, past)) in entries(0).into_iter().zip(free) {
         map.add(start.0..free.0, Held::Metadata);
-        // That a cluster is free is what a FAT says with zeros.
+        // A FAT marks free clusters with zeros.
         map.add(free.0..past.0, Held::Zeros);
         // Entries of clusters that there are not say that.
         map.add(past.0..start.0 + geometry.fat_bytes, Held::Metadata);

@@ -60,7 +60,7 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
     Ok(Reader { bytes, shape, summary, way: RefCell::new(vec![(PathBuf::new(), Rc::new(root))]) })
 }
 
-/// Refuses what cannot be read whole; tells how many clusters are free.
+/// Refuses a filesystem that cannot be read completely; returns how many clusters are free.
 fn gate(bytes: &dyn Bytes, shape: &Shape) -> Result<u32, ReadError> {
     let mut walk = Walk::new(bytes, shape);
     walk.run()?;
@@ -80,8 +80,8 @@ pub struct Reader {
     pub(super) bytes: Arc<dyn Bytes>,
     pub(super) shape: Shape,
     pub(super) summary: Summary,
-    /// The directories on the way to the last path that was asked for, each with its path, the root first: whoever
-    /// goes through a tree reads each of them once.
+    /// The directories on the way to the last path that was asked for, each with its path, the root first. So a walk
+    /// through a tree reads each of them once.
     way: RefCell<Vec<(PathBuf, Rc<Directory>)>>,
 }
 

@@ -51,8 +51,8 @@ impl Reader {
         Ok(obstacles)
     }
 
-    /// Whether the boot sector has code that does more than to tell that there is none, or a sector before the tables
-    /// has anything.
+    /// Whether the boot sector has code that does more than to print that there is no system, or any other sector
+    /// before the tables is not empty.
     fn has_boot_code(&self) -> Result<bool, ReadError> {
         let shape = &self.shape;
         let is_fat32 = shape.bits == Bits::Fat32;
@@ -119,7 +119,7 @@ fn of_entry(entry: &Entry) -> Rest {
     Rest::new(Times { access, change: modification, modification, birth }, obstacles)
 }
 
-/// What our writer would not give back of a name.
+/// The part of a name that our writer would not write again.
 fn name_obstacle(entry: &Entry) -> Option<String> {
     let name = entry.name();
     if entry.problem.is_some() || entry.short_problem().is_some() {

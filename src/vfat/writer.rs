@@ -34,7 +34,7 @@ const LINKS: u32 = 1 << 16;
 enum FileContents {
     /// They are copied.
     Copied,
-    /// They are left to whoever reads their places.
+    /// A read of their places finds them.
     Left,
 }
 

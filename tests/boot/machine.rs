@@ -14,6 +14,8 @@ pub(crate) enum Firmware {
     /// EDK2: OVMF on x86_64, AAVMF on aarch64.
     Uefi,
     UBoot,
+    /// SeaBIOS, which QEMU has by itself.
+    Bios,
     /// None that matters: QEMU loads the kernel that its command line names.
     Skipped,
 }
@@ -120,7 +122,8 @@ impl Machine {
             (Firmware::Uefi, Arch::Aarch64) => Some("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
             (Firmware::UBoot, Arch::Aarch64) => Some("/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
             (Firmware::UBoot, Arch::X86_64) => unreachable!("it hands the kernel an initrd of no bytes"),
-            (Firmware::Skipped, _) => None,
+            (Firmware::Bios, Arch::Aarch64) => unreachable!("it never had one"),
+            (Firmware::Bios | Firmware::Skipped, _) => None,
         }
     }
 }

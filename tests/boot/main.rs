@@ -8,6 +8,7 @@
 
 mod agreement;
 mod archive;
+mod bios;
 mod console;
 mod damage;
 mod disk;

@@ -77,7 +77,7 @@ fn an_image_for_uefi_on_x86_64() {
     let bench = Bench { closure, temporary: tempfile::tempdir().unwrap() };
     let before = sum(&built.image);
     let run = bench.good("vm-x86_64-image", &mut bench.vm(&[&built.image]));
-    run.expect_said(&[WROTE, "a machine with x86_64, UEFI; what it writes is forgotten\n"]);
+    run.expect_said(&[WROTE, "a machine with x86_64, UEFI; what it writes is lost\n"]);
     assert_eq!(sum(&built.image), before, "the image was written to");
 
     // What is kept is another file, and goes on.
@@ -97,7 +97,7 @@ fn a_spec_for_uefi_on_aarch64() {
     let Some(closure) = closure.filter(|_| machine.need()) else { return };
     let bench = Bench::new(closure);
     let run = bench.good("vm-aarch64-spec", &mut bench.of_spec(&[]));
-    run.expect_said(&[WROTE, "a machine with aarch64, UEFI; what it writes is forgotten\n"]);
+    run.expect_said(&[WROTE, "a machine with aarch64, UEFI; what it writes is lost\n"]);
 }
 
 #[test]

@@ -394,7 +394,7 @@ fn what_is_in_the_way_is_named() {
             fs::write(top.join(&name), "").unwrap();
         })
     };
-    assert!(file(path[1..].to_owned()).contains("is in the store, which holds the closure alone"));
+    assert!(file(path[1..].to_owned()).contains("is in the store, which holds only the closure"));
     assert!(file(format!("{}/x", &STORE_DIR[1..])).contains("is in the store"));
     assert!(file("nix-path-registration".to_owned()).contains("is where every image has its registration"));
     assert!(file("nix".to_owned()).contains("leads to the store"));

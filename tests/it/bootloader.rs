@@ -323,9 +323,7 @@ fn errors_come_before_the_copy() {
     let vanish = "for file in \"$SANE_IMAGE_STORE_ROOT\"/nix/store/*-firmware/loader; do
         chmod +w \"${file%/*}\"; rm \"$file\"; done";
     let script = "printf x | dd of=$out/nixos.img bs=1 seek=2000 conv=notrunc status=none";
-    let spoilt = |script: &str| {
-        board(&[("loader", firmware(9, 2 * MIB))], &format!("{vanish}\n{script}"), |_| ())
-    };
+    let spoilt = |script: &str| board(&[("loader", firmware(9, 2 * MIB))], &format!("{vanish}\n{script}"), |_| ());
     refused(&spoilt(script), &["the entries of the partition table are"]);
     // And without that mistake, the copy of what is gone since the rehearsal does fail.
     let closure = spoilt("true");

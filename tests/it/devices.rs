@@ -147,7 +147,7 @@ fn mounted_as_a_whole() {
     let title = format!("{} ({}): is mounted", link.display(), device.path().file_name().unwrap().display());
     assert!(told[0].starts_with(&title), "{told:?}");
     let node = device.path().display();
-    refused(image.path(), &[format!("{node} shows it; first run `losetup -d {node}`, or name that")]);
+    refused(image.path(), &[format!("is attached to {node}; first run `losetup -d {node}`, or name that device")]);
     drop(mount);
     refused(device.path(), &[]);
 }
@@ -165,7 +165,7 @@ fn read_only_other_sectors_and_too_small() {
     assert_eq!(refusals(device.path(), DISK, 4096), Vec::<String>::new());
     let told = [
         format!(
-            "{node}: is too small: it has 67,108,864 bytes (67.1 MB), and 67,108,865 bytes (67.1 MB) are needed: 1 byte \
+            "{node}: is too small: it has 67,108,864 bytes (67.1 MB); 67,108,865 bytes (67.1 MB) are needed, so 1 byte \
              (1 B) are missing"
         ),
         format!(
@@ -356,9 +356,9 @@ fn what_is_no_disk() {
     let at = |name: &str| there.path().join(name);
     let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
     for (path, told) in [
-        (at(""), "is a directory, and no disk"),
-        (at("socket"), "is a socket, and no disk"),
-        ("/dev/null".into(), "is a character device, and no disk"),
+        (at(""), "is a directory, not a disk"),
+        (at("socket"), "is a socket, not a disk"),
+        ("/dev/null".into(), "is a character device, not a disk"),
         (at("nowhere/at/all"), "there is nothing of that name"),
         (at("socket/x"), "Not a directory"),
         ("/dev/sane-image-test".into(), "there is nothing of that name"),
@@ -425,7 +425,7 @@ fn without_a_terminal_nobody_is_asked() {
     let mut flash = sane_image();
     flash.arg("flash").args([&there.path().join("source.img"), &card]);
     let refused = run_ours(flash.stdin(Stdio::piped())).expect_failure(2);
-    assert!(refused.stderr.contains("there is no terminal to ask; say --yes"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("there is no terminal to ask on; pass --yes"), "{}", refused.stderr);
     assert!(is_untouched(&card));
     let mut list = sane_image();
     let listed = run_ours(list.arg("flash").arg(there.path().join("source.img"))).expect_failure(2);

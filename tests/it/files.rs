@@ -353,7 +353,7 @@ fn an_image_is_not_put_into_what_it_is_made_of() {
     for out in [top.path().join("new/out"), closure.root().join("link/out")] {
         let mut command = build_command(&closure.spec_path(), closure.root(), &out, &["--extra-files"]);
         let told = run(command.arg(top.path())).expect_failure(2).stderr;
-        assert!(told.contains("which --extra-files lays over the image; name another place"), "{told}");
+        assert!(told.contains("which --extra-files copies into the image; name another directory"), "{told}");
     }
     assert_eq!(fs::read_dir(top.path()).unwrap().count(), 0);
 }

@@ -340,7 +340,7 @@ fn what_cannot_be_written_to_is_told() {
         assert_refused(&mut flash_command(source, device, arguments), code, words);
     };
     refuse(&built.image, Path::new("/dev/null"), &[], 1, &["/dev/null: is a character device"]);
-    refuse(&built.image, built.scratch(), &[], 1, &["is a directory, and no disk; name a block device"]);
+    refuse(&built.image, built.scratch(), &[], 1, &["is a directory, not a disk; name a block device"]);
     refuse(
         &built.image,
         Path::new("/dev/sane-image-none"),
@@ -386,7 +386,7 @@ fn devices_that_will_not_do_are_left_alone() {
     assert!(fs::read(&card).unwrap() == before);
     let device = LoopDevice::of_disk(&built.image, 512, Access::ReadWrite).unwrap();
     assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is what is to be written"]);
-    assert_refused(&mut flash_command(device.path(), &built.image, &[]), 1, &["shows it"]);
+    assert_refused(&mut flash_command(device.path(), &built.image, &[]), 1, &["is attached to"]);
     drop(device);
     let other = built.scratch().join("other.img");
     fs::copy(&built.image, &other).unwrap();
@@ -422,7 +422,7 @@ fn a_write_error_is_told_with_its_place_and_state() {
     drop(device);
     // A file that is made for it goes again.
     fs::remove_file(&backing).unwrap();
-    let words = ["No space left on device", "make room", "nothing is left of "];
+    let words = ["No space left on device", "make room", "was removed; it did not exist before"];
     assert_refused(&mut flash_command(&built.image, &backing, &[]), 1, &words);
     assert!(!backing.exists());
 }

@@ -214,7 +214,8 @@ fn failures_are_one_clear_line() {
     fails(&["ls", image, "7"], 1, "no partition 7 (there are 1, 2)");
     fails(&["ls", image, "root"], 2, "not \"boot\", \"nix\" or the number of a partition");
     fails(&["cat", image, "nix", "nix"], 1, "not a regular file");
-    fails(&["cat", image, "nix", "nix/store/x/y"], 1, "no such file");
+    fails(&["cat", image, "nix", "nix/store/x/y"], 1, "partition nix: nix/store/x/y: nix/store/x: no such file");
+    fails(&["ls", image, "nix", "/no/such"], 1, "partition nix: /no/such: no: no such file");
     fails(&["cat", image, "nix"], 2, "PATH");
     fails(&["ls", broken.to_str().unwrap(), "1"], 1, "neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs");
     fails(&["ls", "/does/not/exist", "1"], 1, "/does/not/exist: cannot be opened: No such file");

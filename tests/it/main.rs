@@ -30,6 +30,8 @@ mod flash_spec;
 mod forms;
 mod free;
 mod growth;
+mod grub;
+mod grub_embedding;
 mod host_mounts;
 mod inspect;
 mod judge;

@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// Files that look outside, by design; every other one below these directories is pure.
-const EDGES: [&str; 11] = [
+const EDGES: [&str; 12] = [
     "btrfs/writer.rs",
     "btrfs/contents.rs",
     "btrfs/packs.rs",
     "btrfs/reader/compressed.rs",
     "ext4/writer.rs",
     "ext4/contents.rs",
+    "grub/mkimage.rs",
     "vfat/writer.rs",
     "vfat/cache.rs",
     "vfat/error.rs",
     "vfat/reader.rs",
     "vfat/tests.rs",
 ];
-const PURE: [&str; 33] = [
+const PURE: [&str; 34] = [
     "units.rs",
     "times.rs",
     "pe.rs",
@@ -32,6 +33,7 @@ const PURE: [&str; 33] = [
     "disk/resize/gpt.rs",
     "disk/resize/hybrid.rs",
     "disk/resize/record.rs",
+    "grub",
     "spec.rs",
     "spec",
     "plan.rs",

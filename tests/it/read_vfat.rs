@@ -259,7 +259,7 @@ fn damage_is_found_and_named() {
                 let at = Fat16::entry(b, CONF) - 32 + 13;
                 b[at] ^= 1;
             },
-            "has a long name of another short name",
+            "has a long name that belongs to another short name",
             false,
         ),
         (

@@ -78,7 +78,7 @@ fn no_more_threads_than_sense() {
 fn jobs_say_what_is_allowed() {
     for jobs in ["0", "-1", "x", "18446744073709551616"] {
         let told = run(sane_image().args(["verify", "x", &format!("--jobs={jobs}")])).expect_failure(2).stderr;
-        assert!(told.contains("'--jobs <N>'") && told.contains("a number from 1 on"), "{told}");
+        assert!(told.contains("'--jobs <N>'") && told.contains("a number, at least 1"), "{told}");
     }
 }
 

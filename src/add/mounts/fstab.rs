@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub(super) device: OsString,
     /// Where: an absolute path of plain components.
     pub(super) mount_point: PathBuf,
-    /// With what format; `auto` if it is left out.
+    /// The format; `auto` if it is left out.
     pub(super) fs_type: String,
     /// How, one by one.
     pub(super) options: Vec<String>,
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Line>, BadLine> {
     for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let bad = |problem| BadLine { line, problem };
         if lines.len() == MAX_LINES {
-            return Err(bad("is one more mount than any system has"));
+            return Err(bad("is one line more than sane-image reads"));
         }
         lines.extend(parse_line(text).map_err(bad)?);
     }

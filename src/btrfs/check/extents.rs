@@ -46,7 +46,7 @@ pub(super) fn check<B: Bytes>(disk: &Disk<B>, found: &Found, faults: &mut Faults
     let mut used = BTreeSet::new();
     check_nodes(found, &extents, is_whole, &mut used, faults);
     check_files(found, &extents, is_whole, &mut used, faults);
-    // What uses the rest may be in a part of a tree that cannot be read.
+    // The rest may be used by a part of a tree that cannot be read.
     if found.damaged.is_empty() {
         for (start, extent) in extents.iter().filter(|(start, _)| !used.contains(*start)) {
             let name = if extent.is_data { "file" } else { "tree" };
@@ -138,7 +138,7 @@ fn extent(key: Key, data: &[u8], node_size: u64) -> Option<Extent> {
             _ => return None,
         };
         let reference = after.get(..len)?;
-        // What counts for a shared leaf comes after the leaf's address.
+        // The count of a shared leaf comes after the leaf's address.
         let own = if kind == kind::SHARED_DATA_REF { reference.get(8..)? } else { reference };
         listed = listed.saturating_add(count_of(kind, own).unwrap_or(0));
         rest = after.get(len..)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::btrfs::reader::{Reader, escaped};
 use crate::read::{Bytes, Fault};
 
-/// More faults than this are not told one by one.
+/// At most this many faults are reported one by one.
 const MOST: usize = 1000;
 
 /// Faults, each once.
@@ -28,7 +28,7 @@ impl Faults {
         }
     }
 
-    /// Adds a fault of an inode, whose path is not known yet.
+    /// Adds a fault of an inode. Its path is not known yet.
     pub(super) fn add_inode(&mut self, tree: u64, inode: u64, why: impl Into<String>) {
         if self.inodes.len() < MOST {
             self.inodes.insert((tree, inode, why.into()));

@@ -25,7 +25,7 @@ pub(super) fn check<B: Bytes>(
         Ok(*budget > 0)
     })?;
     if *budget == 0 {
-        faults.add(format!("tree {tree}"), "is not checked: too many subvolumes share what they hold");
+        faults.add(format!("tree {tree}"), "is not checked: too many subvolumes share their contents");
         return Ok(());
     }
     volume.end_file();
@@ -45,7 +45,7 @@ struct Volume<'a> {
     faults: &'a mut Faults,
 }
 
-/// The file whose extents are coming.
+/// The file that the next extents belong to.
 struct File {
     inode: InodeItem,
     number: u64,
@@ -57,7 +57,7 @@ struct File {
 
 impl Volume<'_> {
     fn item(&mut self, key: Key, data: &[u8]) {
-        // Other items may stand between an inode's own and its extents, but none of another inode.
+        // Other items may be between an inode's own and its extents, but no items of another inode.
         if self.file.as_ref().is_some_and(|file| file.number != key.objectid) {
             self.end_file();
         }

@@ -56,7 +56,7 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
     extents::check(&disk, &found, &mut faults);
     groups::check(&disk, &found, &mut faults);
     let reader = Disk::open(bytes).and_then(Reader::open);
-    // Of damaged trees the nodes have told all there is to tell; leaves may be shared with any other subvolume.
+    // The faults of damaged trees were reported with their nodes; leaves may be shared with any other subvolume.
     let are_whole = !found.damaged.iter().any(|&tree| is_subvolume(tree));
     if let Some(reader) = reader.as_ref().ok().filter(|_| are_whole) {
         let mut budget = found.items.saturating_mul(MOST_SHARED);

@@ -87,7 +87,7 @@ impl Names {
     pub(super) fn add_item(&mut self, directory: u64, hash: u64, data: &[u8]) -> Option<()> {
         for name in names(data)? {
             if csum::of_name(name.name) != hash {
-                self.odd.push((directory, "a name under a hash that is not its own"));
+                self.odd.push((directory, "a name with a wrong hash"));
             }
             let child = child(name.location.kind, name.location.objectid)?;
             let len = name.name.len();
@@ -125,7 +125,7 @@ impl Names {
             faults.add_inode(tree, name.directory, "has a name that can be listed or looked up, but not both");
         }
         for link in differences(&self.links, &self.wanted) {
-            let why = format!("has another name than the directory {} has for it", link.directory);
+            let why = format!("has another name than in the directory {}", link.directory);
             faults.add_inode(tree, link.child, why);
         }
         let find = |number: u64| inodes.binary_search_by_key(&number, |inode| inode.number).ok();
@@ -183,7 +183,7 @@ fn child(location: u8, id: u64) -> Option<u64> {
     }
 }
 
-/// What is in one of two sorted lists only.
+/// The elements that are in only one of two sorted lists.
 fn differences<T: Ord + Copy>(a: &[T], b: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());

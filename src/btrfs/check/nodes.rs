@@ -84,7 +84,7 @@ impl<B: Bytes> Walker<'_, B> {
             if seen.level != expected.level {
                 self.faults.add(
                     format!("node {address} of tree {}", tree_name(expected.owner)),
-                    format!("is wanted at level {} and at level {}", seen.level, expected.level),
+                    format!("is expected both at level {} and at level {}", seen.level, expected.level),
                 );
             }
             return Ok(());

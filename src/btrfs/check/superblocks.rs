@@ -20,7 +20,7 @@ pub(super) fn check(bytes: &dyn Bytes, faults: &mut Faults) -> Result<(), ReadEr
             Ok(superblock) => match &first {
                 None => first = Some(superblock),
                 Some(first) if tells(first) != tells(&superblock) => {
-                    faults.add(format!("superblock at byte {at}"), "says something else than the first one");
+                    faults.add(format!("superblock at byte {at}"), "differs from the first one");
                 }
                 Some(_) => {}
             },
@@ -41,7 +41,7 @@ pub(super) fn check(bytes: &dyn Bytes, faults: &mut Faults) -> Result<(), ReadEr
     Ok(())
 }
 
-/// What all copies of a superblock say alike.
+/// The fields that are the same in all copies of a superblock.
 fn tells(superblock: &Superblock) -> Vec<u8> {
     let mut superblock = *superblock;
     superblock.csum = [0; 32];

@@ -60,15 +60,15 @@ pub(in crate::btrfs) fn part(offset: u64, data: &[u8]) -> Result<Part, &'static 
     }
     if head.kind == format::FILE_EXTENT_INLINE {
         if !is_compressed && rest.len() as u64 != ram_bytes {
-            return Err("has inline contents of another length than they say");
+            return Err("has inline contents of another length than it says");
         }
         return Ok(Part { offset, len: ram_bytes, compression, ram_bytes, stored: Stored::Inline(rest.into()) });
     }
     let place = ExtentPlace::read_from_bytes(rest).map_err(|_| CUT)?;
     let (address, len, within) = (place.disk_bytenr.get(), place.disk_num_bytes.get(), place.offset.get());
     let num_bytes = place.num_bytes.get();
-    offset.checked_add(num_bytes).ok_or("has an extent past the end of all files")?;
-    let end = within.checked_add(num_bytes).ok_or("has an extent past the end of all files")?;
+    offset.checked_add(num_bytes).ok_or("has an extent past the largest size of a file")?;
+    let end = within.checked_add(num_bytes).ok_or("has an extent past the largest size of a file")?;
     let stored = match head.kind {
         _ if address == 0 => Stored::Hole,
         format::FILE_EXTENT_REGULAR => Stored::Extent { address, len, within },
@@ -76,7 +76,7 @@ pub(in crate::btrfs) fn part(offset: u64, data: &[u8]) -> Result<Part, &'static 
         _ => return Err("has an extent of an unknown type"),
     };
     if stored != Stored::Hole && end > if is_compressed { ram_bytes } else { len } {
-        return Err("has a part that ends past its extent");
+        return Err("uses bytes past the end of an extent");
     }
     let is_whole = |bytes: u64| bytes.is_multiple_of(SECTOR_SIZE);
     if ![address, len, within, num_bytes, offset].into_iter().all(is_whole) || (is_compressed && len > COMPRESSED_MAX) {
@@ -125,7 +125,7 @@ impl<'a, B: Bytes> OpenFile<'a, B> {
         ReadError::corrupt(named(self.tree, self.inode, &self.path), why)
     }
 
-    /// Fills the start of `buf` with what the file has at `offset`, and tells how much that was: at least a byte.
+    /// Fills the start of `buf` with what the file has at `offset`, and returns how much that was: at least a byte.
     fn fill(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         let after = self.parts.partition_point(|part| part.offset <= offset);
         let here = after.checked_sub(1).and_then(|index| Some((index, self.parts.get(index)?.clone())));

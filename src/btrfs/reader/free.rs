@@ -63,7 +63,7 @@ impl<B: Bytes> Reader<B> {
         Ok(extents)
     }
 
-    /// That the block groups and the superblock say the same of how much is used.
+    /// Checks that the block groups and the superblock agree on how much is used.
     fn check_sums(&self, by_chunk: &BTreeMap<u64, u64>) -> Result<(), ReadError> {
         let mut all = 0_u64;
         for chunk in &self.disk.chunks {
@@ -74,7 +74,7 @@ impl<B: Bytes> Reader<B> {
             let item = item.and_then(|item| BlockGroupItem::read_from_bytes(&item).ok());
             let said = item.map(|item| item.used.get());
             if said != Some(found) {
-                let why = format!("does not say that {found} bytes are used, as extents do");
+                let why = format!("does not say that {found} bytes are used, but extents use them");
                 return Err(ReadError::corrupt(format!("block group {}", chunk.start), why));
             }
         }

@@ -69,7 +69,7 @@ pub(super) struct Root {
 
 /// Gets a node.
 type Nodes<'a> = dyn FnMut(u64, Expected) -> Result<Arc<Node>, ReadError> + 'a;
-/// Sees an item; tells whether to go on.
+/// Sees an item; returns whether to go on.
 type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<bool, ReadError> + 'a;
 
 impl Root {
@@ -132,7 +132,7 @@ pub(super) struct Subvolume {
 enum Place {
     /// An inode of a subvolume.
     Inode { tree: u64, inode: u64 },
-    /// What a snapshot shows where the original had another subvolume: a directory without entries.
+    /// The place in a snapshot where the original had another subvolume: a directory without entries.
     Empty,
 }
 
@@ -202,7 +202,7 @@ impl<B: Bytes> Reader<B> {
     fn inode(&self, tree: u64, inode: u64, path: &Path) -> Result<InodeItem, ReadError> {
         let item = self.item(tree, Key::new(inode, kind::INODE_ITEM, 0))?;
         let item = item.and_then(|item| InodeItem::read_from_bytes(&item).ok());
-        item.ok_or_else(|| ReadError::corrupt(named(tree, inode, path), "has no whole INODE_ITEM"))
+        item.ok_or_else(|| ReadError::corrupt(named(tree, inode, path), "has no complete INODE_ITEM"))
     }
 
     fn metadata_of(&self, place: Place, path: &Path) -> Result<Metadata, ReadError> {
@@ -324,7 +324,7 @@ fn is_expected(node: &Node, expected: Expected) -> bool {
         && expected.bound.is_none_or(|bound| last.is_none_or(|last| last < bound))
 }
 
-/// All trees that the root tree names. Of a tree that it names twice, the later counts.
+/// All trees that the root tree names. If it names a tree twice, the later one counts.
 pub(super) fn trees<B: Bytes>(disk: &Disk<B>) -> Result<BTreeMap<u64, Subvolume>, ReadError> {
     let (address, level) = (disk.superblock.root.get(), disk.superblock.root_level);
     let root = Root { owner: object::ROOT_TREE, address, level };

@@ -66,7 +66,7 @@ impl Node {
         }
     }
 
-    /// What is known of the node that the pointer at an index leads to, this being what was known of this node.
+    /// What is known of the node that the pointer at an index leads to. `self` is what was known of this node.
     pub(in crate::btrfs) fn expected(&self, index: usize, own: Expected) -> Option<Expected> {
         Some(Expected {
             owner: own.owner,
@@ -143,7 +143,7 @@ pub(super) fn problem(bytes: &[u8], address: u64, uuid: &[u8; 16], expected: Exp
         return Some("starts with another key than its parent says".to_owned());
     }
     if expected.bound.is_some_and(|bound| keys.last().is_some_and(|last| *last >= bound)) {
-        return Some("reaches into the keys of the next node".to_owned());
+        return Some("has keys that belong into the next node".to_owned());
     }
     if header.level == 0 { items_problem(items(bytes, len), body.len()) } else { None }
 }

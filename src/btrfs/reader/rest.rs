@@ -24,7 +24,7 @@ const FLAGS: [(u64, &str); 4] =
 /// Flags that stay: not to be compressed (the kernel sets this where compressing did not pay), synchronous, immutable,
 /// append-only, nodump, noatime, synchronous of a directory, and to be compressed.
 const KEPT: u32 = 0x8 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800;
-/// That room was reserved (`PREALLOC`): contents get all that they need.
+/// Reserved room (`PREALLOC`): contents always get the room that they need.
 const RESERVED: u32 = 0x10;
 /// `BTRFS_ROOT_SUBVOL_RDONLY`.
 const ROOT_READ_ONLY: u64 = 1;
@@ -34,8 +34,8 @@ const ROOT_DEAD: u64 = 1 << 48;
 const SUPERBLOCK_FLAGS: [(u64, &str); 9] = [
     (1 << 2, "error"),
     (1 << 32, "seed device"),
-    (1 << 33, "copy of metadata alone"),
-    (1 << 34, "copy of metadata alone"),
+    (1 << 33, "copy of the metadata only"),
+    (1 << 34, "copy of the metadata only"),
     (1 << 35, "unfinished change of the UUID"),
     (1 << 36, "unfinished change of the UUID"),
     (1 << 38, "unfinished change of the block group tree"),

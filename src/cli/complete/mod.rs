@@ -20,7 +20,7 @@ const VARIABLE: &str = "SANE_IMAGE_COMPLETE";
 const PROGRAM: &str = "sane-image";
 const SHELLS: Shells<'_> = Shells(&[&Bash, &Elvish, &Fish, &Powershell, &Zsh]);
 
-/// Answers a shell that asks for completions, and tells whether one did.
+/// Answers a shell that asks for completions, and returns whether one did.
 pub(super) fn answer() -> clap::error::Result<bool> {
     let directory = std::env::current_dir().ok();
     let completer = CompleteEnv::with_factory(Cli::command).var(VARIABLE).shells(SHELLS);

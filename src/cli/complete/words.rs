@@ -37,8 +37,8 @@ fn value<T: Clone + Send + Sync + 'static>(said: &ArgMatches, name: &str) -> Opt
     said.try_get_one(name).ok().flatten().cloned()
 }
 
-/// A word without its quotes, as the shell would give it to a command: also one whose quote is still open. What
-/// stands for something else, such as `$IMAGE`, stays as it is: nothing is run, and nothing is looked up but `~`.
+/// A word without its quotes, as the shell would give it to a command: also one whose quote is still open. Variables
+/// such as `$IMAGE` stay as they are: nothing is run, and only `~` is looked up.
 pub(super) fn unquote(word: &OsStr) -> OsString {
     let Some(text) = word.to_str() else { return word.to_owned() };
     let closed = ["", "'", "\""].iter().find_map(|quote| shlex::split(&format!("{text}{quote}")));

@@ -45,8 +45,8 @@ pub(super) enum Input {
 #[error("{0}")]
 struct NotConfirmed(String);
 
-/// Looks at what the user named and refuses it for all reasons that there are. Called again with what is known later:
-/// the size of what is to be written.
+/// Looks at the device that the user named, and refuses it with all reasons that there are. It is called again when
+/// more is known: the size of the disk that will be written.
 pub(in crate::cli) fn look(path: &Path, demands: &Demands) -> Result<Found> {
     let found = device::look(&Host::default(), path).map_err(|refusal| Refused(vec![refusal]))?;
     Refused::unless_empty(match &found {
@@ -106,7 +106,7 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
     terminal.write_all(format!("Everything on it will be lost. Type {name} to go on: ").as_bytes())?;
     let answer = terminal.read_line(cancel);
     if !answer.as_ref().is_ok_and(|answer| answer.ends_with('\n')) {
-        // What follows begins a line, whatever ended this one.
+        // The next output begins a new line, however this one ended.
         terminal.write_all(b"\n")?;
     }
     let answer = answer?;
@@ -123,7 +123,7 @@ fn ask(found: &Found, text: &str, input: Input, cancel: &Cancel) -> Result<()> {
 }
 
 fn nobody(found: &Found) -> anyhow::Error {
-    let why = "everything on it would be lost, and there is no terminal to ask; say --yes if it is the right one";
+    let why = "everything on it would be lost, and there is no terminal to ask on; pass --yes if it is the right one";
     BadInput(format!("{}: {why}", title(found))).into()
 }
 
@@ -143,7 +143,7 @@ fn short_name(found: &Found) -> String {
 }
 
 fn describe_file(file: &RegularFile) -> Vec<String> {
-    let size = format!("  a regular file of {} ({}), taken for a disk", human(file.size), device::exact(file.size));
+    let size = format!("  a regular file of {} ({}), used as a disk", human(file.size), device::exact(file.size));
     vec![escape::path(&file.path), size]
 }
 
@@ -206,7 +206,7 @@ pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     let candidates = device::candidates(&Host::default(), demands);
     let mut out = io::stdout().lock();
     if candidates.is_empty() {
-        writeln!(out, "There is no disk that could be written: no card, no stick, no disk. Is it plugged in?")?;
+        writeln!(out, "There is no card, stick or disk that could be written. Is it plugged in?")?;
         return Ok(());
     }
     let head = ["DEVICE", "SIZE", "ATTACHED", "MODEL", "HOLDS"].map(str::to_owned);
@@ -215,7 +215,7 @@ pub(in crate::cli) fn list(source: &Path, demands: &Demands) -> Result<()> {
     writeln!(out, "{}", lines.next().unwrap_or_default())?;
     for (line, candidate) in lines.zip(&candidates) {
         writeln!(out, "{line}")?;
-        // That only root may is said once, by the command.
+        // The command that is shown has sudo already, so this reason is left out.
         for refusal in candidate.refusals.iter().filter(|refusal| refusal.reason() != Some(Reason::Forbidden)) {
             writeln!(out, "    refused: {}", refusal.why())?;
         }

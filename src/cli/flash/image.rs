@@ -38,24 +38,24 @@ pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()
 /// Refuses what goes with a spec only.
 fn check(args: &FlashArgs) -> Result<()> {
     let problem = if args.own.extra_files.is_some() {
-        "--extra-files: goes with a spec; lay files over an image by `sane-image add`, and flash that"
+        "--extra-files: is only for a spec; add files to the image with `sane-image add`, then flash it"
     } else if args.store_root.is_some() {
-        "--store-root: goes with a spec; an image has its store in it"
+        "--store-root: is only for a spec; an image has its store in it"
     } else if args.no_bootloader {
-        "--no-bootloader: goes with a spec; what is in an image is written as it is"
+        "--no-bootloader: is only for a spec; an image is written as it is"
     } else {
         return Ok(());
     };
     Err(BadInput(problem.to_owned()).into())
 }
 
-/// What will be on the device, a line each.
+/// What will be on the device, one line for each partition.
 fn to_come(args: &FlashArgs, source: &ImageSource, fitted: &Fitted<'_>) -> Vec<String> {
     let mut lines = vec![format!("{}, a disk of {}", escape::path(&args.source), BinaryBytes(source.size()))];
     lines.extend(source.partitions());
     lines.extend(fitted.grown().map(|grown| {
         let more = BinaryBytes(grown.to.saturating_sub(grown.from));
-        format!("partition {} gets {more} more, which its filesystem takes when the system boots first", grown.number)
+        format!("partition {} grows by {more}; its filesystem grows at the first boot", grown.number)
     }));
     lines.extend(fitted.note().map(str::to_owned));
     lines

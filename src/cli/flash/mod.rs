@@ -29,11 +29,11 @@ mod spec;
 /// From a spec, the disk is laid out for the device: its nix filesystem fills the room that is left, and no image is
 /// made (for a btrfs there is a temporary one, in TMPDIR). From an image, the backup of the partition table goes to the
 /// device's end, and the last partition gets the room that is left if its filesystem is ext4 or btrfs; the filesystem
-/// grows when the system boots first.
+/// grows at the first boot.
 ///
-/// Everything that will be read is written, zeros included. Free space is discarded if the device can do that,
-/// otherwise left as it is. The partition table is wiped first and written last, so that nobody takes a device for a
-/// good one that was pulled out half-way. At the end everything is read back from the device and compared.
+/// Everything in use is written, zeros included. Free space is discarded if the device can do that, otherwise left as
+/// it is. The partition table is wiped first and written last, so that a device that was pulled out half-way does not
+/// look complete. At the end everything is read back from the device and compared.
 ///
 /// DEVICE may be a regular file; it is made as large as the image if it does not exist. Ctrl-C stops within a second
 /// and says what state the device is in.
@@ -48,7 +48,7 @@ Examples:
     sudo sane-image flash spec.json /dev/sdX --extra-files secrets
   To a card, without a question:
     sane-image flash nixos.img.zst /dev/disk/by-id/usb-Generic_SD_MMC-0:0 --yes
-  To a disk of 1 TB of which half stays without partitions, for its own use:
+  To a disk of 1 TB; half of it stays without partitions:
     sane-image flash nixos.img /dev/nvme1n1 --fixed-disk --size 500000000000
   To see what a card of 32 GB would have on it:
     truncate -s 32000000000 card.img && sane-image flash nixos.img card.img --yes && sane-image inspect card.img
@@ -106,7 +106,7 @@ pub(super) fn run(args: &FlashArgs, cancel: &Cancel) -> Result<()> {
     }
 }
 
-/// What is known to be needed of a device before there is anything to be written.
+/// What is needed of a device, as far as it is known before the disk is made.
 fn demands(args: &FlashArgs) -> Demands {
     let fixed_disk = if args.fixed_disk { FixedDisk::Allowed } else { FixedDisk::Refused };
     Demands { size: 0, sector_size: None, fixed_disk }
@@ -127,7 +127,7 @@ impl FlashArgs {
     }
 }
 
-/// Opens what is to be written, has it written, leaves no file behind that was not there before, and tells what was done.
+/// Opens the device, has `write` write to it, removes a new file after an error, and reports what was done.
 fn write<E: Into<anyhow::Error>>(
     place: &Place,
     source: Option<&Path>,
@@ -148,7 +148,7 @@ fn write<E: Into<anyhow::Error>>(
     drop(progress);
     let name = escape::path(place.path());
     if !flashed.is_reread {
-        let remedy = "the kernel still has its old partitions; unplug it and plug it in again, or start anew";
+        let remedy = "the kernel still uses the old partition table; unplug the device and plug it in again, or reboot";
         progress::note(&format!("{name}: {remedy}"));
     }
     report::flashed(&name, &flashed, started.elapsed())

@@ -16,7 +16,7 @@ const MOST_TRAILING: u64 = MIB;
 /// or with what was behind it, if that is less than 1 MiB.
 ///
 /// # Errors
-/// If the table is damaged, the partition is not there, a logical one, or not the last, or the size cannot be.
+/// If the table is damaged, the partition is not there, a logical one, or not the last, or the size is impossible.
 pub fn resize_last_mbr(disk: &dyn Bytes, table: &MbrTable, number: u32, size: u64) -> Result<Resized, ResizeError> {
     if !table.faults.is_empty() {
         return Err(ResizeError::Damaged(table.faults.clone()));
@@ -44,8 +44,8 @@ pub fn resize_last_mbr(disk: &dyn Bytes, table: &MbrTable, number: u32, size: u6
     Ok(Resized { disk_size, writes })
 }
 
-/// The table of `disk`, which is `table`, for a disk of `room.size` bytes. The primary partition `grow`, which must be the
-/// last, gets all whole MiB up to `room.end`, as far as 32 bits can tell them.
+/// The table of `disk`, which is `table`, for a disk of `room.size` bytes. The primary partition `grow`, which must be
+/// the last, gets all whole MiB up to `room.end`, as far as 32 bits can express them.
 ///
 /// # Errors
 /// If the table is damaged, the partition is not there, a logical one, or not the last, or the disk is too small.
@@ -90,7 +90,7 @@ fn find(table: &MbrTable, records: &[Record], number: u32) -> Result<usize, Resi
     Ok(index)
 }
 
-/// What is behind the partition, which ended at `end`, if it is short.
+/// The bytes behind the partition, which ended at `end`, if they are few.
 fn trailing(disk: &dyn Bytes, end: ByteOffset) -> Result<Vec<u8>, ResizeError> {
     let len = disk.len().saturating_sub(end.0);
     if len < MOST_TRAILING { read(disk, end, len) } else { Ok(Vec::new()) }

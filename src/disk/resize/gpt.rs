@@ -14,11 +14,12 @@ const MOST_GAP: u64 = MIB;
 
 /// The table of `disk`, which is `table`, with `size` bytes for the partition `number`.
 ///
-/// The partition must be the last on the disk, and `size` a multiple of the sector size. The backup comes as far behind it
-/// as it was; from 2 MiB on as near as can be so that the disk ends on a whole MiB. The disk ends with the backup.
+/// The partition must be the last on the disk, and `size` a multiple of the sector size. The backup stays as far behind
+/// it as it was. If that is 2 MiB or more, it comes as near as possible, so that the disk ends on a whole MiB. The disk
+/// ends with the backup.
 ///
 /// # Errors
-/// If the table is damaged or not whole, the partition is not there or not the last, or the size cannot be.
+/// If the table is damaged or not whole, the partition is not there or not the last, or the size is impossible.
 pub fn resize_last(disk: &dyn Bytes, table: &Table, number: u32, size: u64) -> Result<Resized, ResizeError> {
     let (primary, backup) = both(table)?;
     let entry = last(primary, number)?;
@@ -38,8 +39,9 @@ pub fn resize_last(disk: &dyn Bytes, table: &Table, number: u32, size: u64) -> R
     Ok(Resized { disk_size, writes })
 }
 
-/// The table of `disk`, which is `table`, for a disk of `room.size` bytes: the backup comes to its end. The partition `grow`,
-/// which must be the last, gets all whole MiB up to `room.end`; if that cannot be told by a hybrid MBR, it stays as it is.
+/// The table of `disk`, which is `table`, for a disk of `room.size` bytes: the backup comes to its end. The partition
+/// `grow`, which must be the last, gets all whole MiB up to `room.end`; if a hybrid MBR cannot express that, it stays
+/// as it is.
 ///
 /// # Errors
 /// If the table is damaged or not whole, or the disk is too small for the partitions and the backup.
@@ -231,7 +233,7 @@ impl Change<'_> {
         Ok((self.bytes(at)?, sector))
     }
 
-    /// What lies between the partition and the backup, if it stays and is not zeros.
+    /// The bytes between the partition and the backup, if they are kept and are not zeros.
     fn distance(&self, entry: &TableEntry, backup: &Header) -> Result<Option<(ByteOffset, Vec<u8>)>, ResizeError> {
         if !self.places.is_distance_kept {
             return Ok(None);

@@ -6,7 +6,7 @@ use crate::disk::table::{Table, TableEntry};
 use crate::read::Bytes;
 use crate::units::{ByteOffset, Lba};
 
-/// The most sectors that an entry can tell.
+/// The most sectors that an entry can express.
 const MOST: u64 = u32::MAX as u64;
 
 /// The bytes of the MBR's entries that change, if any do.
@@ -47,7 +47,7 @@ fn resize(record: Record, table: &Table, entry: &TableEntry, places: &Places) ->
     let (number, first) = (entry.number, record.first());
     let old_end = entry.last.0.saturating_add(1);
     if record.end() <= entry.first.0 {
-        // It is before the partition: another one, or what stands for the table alone in a hybrid.
+        // It is before the partition: another partition, or the entry that only protects the table in a hybrid.
         return Ok(record);
     }
     if record.is_protective() && first < entry.first {
@@ -65,7 +65,7 @@ fn resize(record: Record, table: &Table, entry: &TableEntry, places: &Places) ->
     Err(ResizeError::Hybrid { first, last: Lba(record.end().saturating_sub(1)), number })
 }
 
-/// The entry that stands for the whole disk, or for as much of it as it can tell.
+/// The entry that stands for the whole disk, or for as much of it as an entry can express.
 fn protective(record: Record, table: &Table, places: &Places) -> Record {
     let is_any_size = record.sectors() == MOST && table.disk_size / table.sector_size.bytes() <= MOST;
     if is_any_size {

@@ -6,12 +6,12 @@ use crate::units::{ByteOffset, Lba};
 
 use super::{ResizeError, read};
 
-/// What fills a track and a cylinder in the geometry that all tools take for granted.
+/// The sectors of a track and the heads of a cylinder in the geometry that all tools assume.
 const SECTORS: u64 = 63;
 const HEADS: u64 = 255;
 /// A cylinder has 10 bits.
 const CYLINDERS: u64 = 1024;
-/// "Beyond what cylinder, head and sector can tell", of a partition and of what stands for a GPT.
+/// "Beyond what cylinder, head and sector can express", for a partition and for the entry that stands for a GPT.
 const BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
 const BEYOND_PROTECTIVE: [u8; 3] = [0xff; 3];
 
@@ -63,7 +63,7 @@ impl Record {
         self.first().0 + self.sectors()
     }
 
-    /// The same from `first` on with `sectors` sectors, or `None` if 32 bits cannot tell where it ends.
+    /// The same from `first` on with `sectors` sectors, or `None` if 32 bits cannot express its end.
     pub(super) fn placed(self, first: u64, sectors: u64) -> Option<Self> {
         let (first_bytes, sector_bytes) = (u32::try_from(first).ok()?, u32::try_from(sectors).ok()?);
         let end = first.checked_add(sectors).filter(|&end| end <= 1 << 32)?;
@@ -80,11 +80,11 @@ impl Record {
         Some(placed)
     }
 
-    /// What stands for the sector `to` as head, sector and cylinder, where `bytes` stand for the sector `from`: told in
-    /// the same way, which is a marker where the tool that made the entry writes nothing else.
+    /// What stands for the sector `to` as head, sector and cylinder, where `bytes` stand for the sector `from`: written
+    /// in the same way. It is a marker if the tool that made the entry writes only markers.
     fn moved(self, bytes: [u8; 3], from: u64, to: u64) -> [u8; 3] {
         let beyond = if self.is_protective() { BEYOND_PROTECTIVE } else { BEYOND };
-        // One that has been beyond need not stay there; of its tool, the other end tells.
+        // An end that was beyond need not stay there. The other end shows how its tool writes it.
         let counts = [self.0[1], self.0[2], self.0[3]] == chs(self.first().0).unwrap_or(BEYOND);
         match chs(from) {
             Some(usual) if usual == bytes => chs(to).unwrap_or(beyond),

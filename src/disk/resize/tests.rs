@@ -322,8 +322,8 @@ fn what_cannot_be_is_told() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     partition 1 is not the last one: partition 2 ends after it; only the last one can be resized
     there is no partition 3; name one that sane-image inspect shows
-    0 bytes are not a size for partition 2; use a multiple of 512 bytes, more than none
-    1000 bytes are not a size for partition 2; use a multiple of 512 bytes, more than none
+    0 bytes are not a size for partition 2; use a multiple of 512 bytes, more than 0
+    1000 bytes are not a size for partition 2; use a multiple of 512 bytes, more than 0
     the disk would be larger than 9223372036854775807 bytes; use a smaller size
     the disk would be larger than 9223372036854775807 bytes; use a smaller size
     partition 2 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
@@ -399,7 +399,7 @@ fn what_an_mbr_cannot_be_is_told() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     partition 2 is not the last one: partition 3 ends after it; only the last one can be resized
     there is no partition 1; name one that sane-image inspect shows
-    100 bytes are not a size for partition 3; use a multiple of 512 bytes, more than none
+    100 bytes are not a size for partition 3; use a multiple of 512 bytes, more than 0
     partition 3 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
     partition 3 would end past the 2199023255552 bytes that an MBR can describe; use a smaller size or a GPT
     partition 5 is a logical one, whose size cannot be changed; use a disk with primary partitions or a GPT

@@ -70,7 +70,7 @@ fn entry_text(header: &Header, number: u32) -> String {
     })
 }
 
-/// That headers, entries and usable sectors do not lie upon each other.
+/// Checks that headers, entries and usable sectors do not overlap.
 fn check_places(table: &Table, found: &mut Findings) {
     let Some(header) = table.header() else { return };
     let sector = table.sector_size.bytes();
@@ -84,7 +84,7 @@ fn check_places(table: &Table, found: &mut Findings) {
     if let Some(primary) = &table.primary {
         let at = primary.entries_lba;
         if at.0 < 2 {
-            found.fault(primary.name(), format!("its entries start at LBA {at}, upon the header"));
+            found.fault(primary.name(), format!("its entries start at LBA {at}, inside the header"));
         } else if at.0 > 2 {
             let padding = at.0.saturating_sub(2).saturating_mul(sector);
             found.note(format!("{padding} bytes between the header and the entries are left to firmware"));
@@ -100,7 +100,7 @@ fn check_places(table: &Table, found: &mut Findings) {
     }
 }
 
-/// That partitions are on the disk and not upon each other, and that no two have one GUID.
+/// Checks that partitions are on the disk and do not overlap, and that no two have the same GUID.
 fn check_partitions(table: &Table, found: &mut Findings) {
     let Some(header) = table.header() else { return };
     let end = Lba(sectors(table));
@@ -120,7 +120,7 @@ fn check_partitions(table: &Table, found: &mut Findings) {
         let earlier = header.partitions.get(..i).unwrap_or_default();
         for other in earlier {
             if first <= other.last && other.first <= last {
-                found.fault(entry.describe(), format!("lies upon {}", other.describe()));
+                found.fault(entry.describe(), format!("overlaps {}", other.describe()));
             }
             if entry.guid == other.guid && !entry.guid.is_nil() {
                 found.fault(entry.describe(), format!("has the GUID of {}", other.describe()));

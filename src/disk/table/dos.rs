@@ -24,7 +24,7 @@ const SIGNATURE: std::ops::Range<usize> = 440..444;
 /// A disk's MBR and what hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MbrTable {
-    /// The unit of every [`Lba`] here. Nothing in an MBR tells it.
+    /// The unit of every [`Lba`] here. Nothing in an MBR says it.
     pub sector_size: SectorSize,
     /// The size of the disk in bytes.
     pub disk_size: u64,
@@ -34,7 +34,7 @@ pub struct MbrTable {
     pub partitions: Vec<MbrEntry>,
     /// The sectors of the extended partitions' records.
     pub records: Vec<Lba>,
-    /// What cannot be so.
+    /// The faults.
     pub faults: Vec<Fault>,
     /// What is right but unusual, each a sentence.
     pub notes: Vec<String>,
@@ -101,8 +101,8 @@ fn read_record(disk: &dyn Bytes, at: Lba, sector_size: SectorSize) -> Result<Opt
 }
 
 impl MbrTable {
-    /// The table of a disk, taken for one of this sector size, or `None` if nothing looks like one: there is no entry,
-    /// one of them starts past the end or upon the MBR, or one stands for a GPT.
+    /// The table of a disk with this sector size, or `None` if it has none: there is no entry, one of them starts past
+    /// the end or in the MBR, or one stands for a GPT.
     ///
     /// # Errors
     /// If the disk cannot be read; never for what is on it.
@@ -147,7 +147,7 @@ impl MbrTable {
                 break;
             }
             if met.len() > MAX_RECORDS {
-                self.fault(at, "is one of more records than there can be partitions");
+                self.fault(at, "is one record more than there can be partitions");
                 break;
             }
             let Some(entries) = read_record(disk, at, self.sector_size)? else {
@@ -159,7 +159,7 @@ impl MbrTable {
             for entry in logical {
                 let number = self.partitions.iter().map(|entry| entry.number).max().unwrap_or(0).max(4) + 1;
                 if number > MAX_NUMBER {
-                    self.fault(at, "has one partition more than Linux gives numbers to");
+                    self.fault(at, "has more partitions than Linux gives numbers to");
                     return Ok(());
                 }
                 let logical = MbrEntry { number, first: Lba(at.0.saturating_add(entry.first.0)), ..entry };
@@ -178,7 +178,7 @@ impl MbrTable {
         self.faults.push(Fault { what: format!("extended boot record at LBA {at}"), why: why.to_owned() });
     }
 
-    /// That partitions are on the disk and not upon each other.
+    /// Checks that partitions are on the disk and do not overlap.
     fn check(&mut self, end: u64) {
         for (i, entry) in self.partitions.iter().enumerate() {
             let mut fault = |why: String| self.faults.push(Fault { what: format!("partition {}", entry.number), why });
@@ -187,18 +187,18 @@ impl MbrTable {
             }
             for other in self.partitions.iter().take(i) {
                 if entry.first.0 < other.end() && other.first.0 < entry.end() {
-                    fault(format!("lies upon partition {}", other.number));
+                    fault(format!("overlaps partition {}", other.number));
                 }
             }
         }
         let active: Vec<_> = self.partitions.iter().filter(|entry| entry.is_active).collect();
         if let [_, second, ..] = active.as_slice() {
-            let why = "is active, as another one is; old firmware starts neither".to_owned();
+            let why = "is active, and another one is, too; with two active entries a BIOS boots neither".to_owned();
             self.faults.push(Fault { what: format!("partition {}", second.number), why });
         }
     }
 
-    /// What a type is for, in words, of those that people meet.
+    /// What a common type is for, in words.
     pub fn type_name(kind: u8) -> Option<&'static str> {
         Some(match kind {
             0x01 => "FAT12",
@@ -281,9 +281,9 @@ mod tests {
             [
                 "partition 6: does not lie in the extended partition 3",
                 "partition 2: ends at LBA 1009, past the end of the disk at LBA 1000",
-                "partition 5: lies upon partition 1",
+                "partition 5: overlaps partition 1",
                 "partition 6: ends at LBA 1219, past the end of the disk at LBA 1000",
-                "partition 6: lies upon partition 2",
+                "partition 6: overlaps partition 2",
             ]
         );
     }

@@ -44,7 +44,7 @@ pub(super) fn check(table: &Table, disk: &dyn Bytes, found: &mut Findings) -> Re
     let entries = sector.get(ENTRIES).unwrap_or_default().chunks_exact(ENTRY).filter_map(Entry::read);
     let (protective, others): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.kind == PROTECTIVE);
     let Some(protective) = protective.first() else {
-        found.fault(WHAT, "has no entry of type EE, so that old tools take the disk for empty");
+        found.fault(WHAT, "has no entry of type EE, so that old tools see an empty disk");
         return Ok(());
     };
     if protective.first != Lba(1) {
@@ -70,13 +70,7 @@ fn note(entry: &Entry, table: &Table, found: &mut Findings) {
         .iter()
         .find(|partition| partition.first == entry.first && partition.last.0.checked_add(1) == Some(entry.end()));
     let what = same.map_or_else(
-        || {
-            format!(
-                "LBA {} to {}, which is none of the table's partitions,",
-                entry.first,
-                entry.end().saturating_sub(1)
-            )
-        },
+        || format!("LBA {} to {}, which is no partition of the table,", entry.first, entry.end().saturating_sub(1)),
         |partition| format!("partition {}", partition.number),
     );
     let active = if entry.is_active { ", active" } else { "" };

@@ -158,7 +158,7 @@ fn partitions_have_to_be_apart_and_on_the_disk() {
     };
     assert_eq!(
         made(&|layout| layout.partitions[1].first = Lba(6000)),
-        "partition 2 (\"Größe\\n\"): lies upon partition 1 (\"EFI System\")"
+        "partition 2 (\"Größe\\n\"): overlaps partition 1 (\"EFI System\")"
     );
     assert_eq!(
         made(&|layout| layout.partitions[1].guid = Uuid::from_u128(1)),
@@ -185,7 +185,7 @@ fn a_hybrid_names_partitions() {
     };
     let note = "the MBR is a hybrid: it names partition 2 as type 83";
     assert_eq!(hybrid(named), (String::new(), note.to_owned()));
-    let note = "the MBR is a hybrid: it names LBA 9 to 17, which is none of the table's partitions, as type 0c, active";
+    let note = "the MBR is a hybrid: it names LBA 9 to 17, which is no partition of the table, as type 0c, active";
     assert_eq!(
         hybrid(MbrPartition { kind: 0x0c, activity: Activity::Active, first: 9, sectors: 9, ..named }),
         (String::new(), note.to_owned())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::faults::MOST;
 
-/// No more owners of a block are told.
+/// At most this many owners of a block are reported.
 const MOST_OWNERS: usize = 8;
 
 /// Who claims a block.
@@ -42,7 +42,7 @@ impl Claims {
         Self { bits: vec![0; words], twice: BTreeMap::new(), looking: false }
     }
 
-    /// Claims blocks for `owner`; tells whether they were all free.
+    /// Claims blocks for `owner`; returns whether they were all free.
     pub(super) fn claim(&mut self, first: u64, blocks: u64, owner: Owner) -> bool {
         let end = first.saturating_add(blocks);
         if self.looking {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// More faults than this are not told one by one.
+/// At most this many faults are reported one by one.
 pub(super) const MOST: usize = 1000;
 
 /// What a fault is about.

@@ -7,7 +7,7 @@ use crate::read::ReadError;
 
 /// `s_state`: errors were met.
 const STATE_ERRORS: u16 = 2;
-/// Features that a kernel turns on in the primary superblock alone.
+/// Features that a kernel turns on only in the primary superblock.
 const LATE_INCOMPAT: u32 = incompat::RECOVER | incompat::EXTENTS | incompat::EA_INODE;
 /// As [`LATE_INCOMPAT`].
 const LATE_RO_COMPAT: u32 = ro_compat::LARGE_FILE | ro_compat::DIR_NLINK | ro_compat::ORPHAN_PRESENT;
@@ -21,9 +21,9 @@ impl Checker<'_> {
         if self.needs_recovery() {
             let waiting = self.disk.volume.overlay.len();
             let rest = if self.disk.volume.fast_commits {
-                "fast commits besides, and what they change is not checked; mount it once, or run e2fsck"
+                "it has fast commits, too, and what they change is not checked; mount it once, or run e2fsck"
             } else {
-                "all else is checked as if they were"
+                "everything else is checked as if they were replayed"
             };
             self.tell(Subject::Journal, format!("was not emptied: {waiting} blocks wait to be replayed; {rest}"));
         }

@@ -46,7 +46,7 @@ enum Signedness {
 }
 
 impl Htree {
-    /// What is wrong with a block being of this kind.
+    /// What is wrong with a block if it should be of this kind.
     pub(super) fn block_problem(&self, logical: u64, kind: BlockKind) -> Option<&'static str> {
         if !self.whole {
             return None;
@@ -60,7 +60,7 @@ impl Htree {
         }
     }
 
-    /// What is wrong with a name standing in a leaf.
+    /// What is wrong with a name in this leaf.
     pub(super) fn name_problem(&self, logical: u64, name: &[u8]) -> Option<String> {
         let bounds = self.leaves.get(&logical)?;
         let (seed, signedness) = self.seed?;
@@ -99,7 +99,7 @@ impl Checker<'_> {
         Ok(htree)
     }
 
-    /// Reads the whole tree; tells what ends that early.
+    /// Reads the whole tree; returns what stopped that early.
     fn read_htree_root(
         &self,
         inode: &Inode,
@@ -133,7 +133,7 @@ impl Checker<'_> {
 
     fn htree_node(&self, todo: &Todo, block: &[u8], htree: &mut Htree, stack: &mut Vec<Todo>) -> Result<(), String> {
         let at = if todo.logical == 0 { ROOT_COUNTS } else { NODE_COUNTS };
-        let (limit, count) = htree_counts(block, at).ok_or("has counts that cannot be")?;
+        let (limit, count) = htree_counts(block, at).ok_or("has impossible counts")?;
         let tail = if self.shape().sums == Sums::Crc32c { 8 } else { 0 };
         let room = block.len().saturating_sub(at).saturating_sub(tail) / 8;
         if limit != room {

@@ -86,7 +86,7 @@ impl Checker<'_> {
             return self.check_map(inode).map(|_| ());
         }
         let Some(kind) = inode.entry_type() else {
-            self.tell(subject, format!("has the mode {mode:#o}, which is of no type"));
+            self.tell(subject, format!("has the mode {mode:#o}, which is no type of file"));
             return Ok(());
         };
         if links == 0 && !inode.has(format::INODE_EA) && !self.needs_recovery() {
@@ -99,7 +99,7 @@ impl Checker<'_> {
         self.check_attributes(inode)
     }
 
-    /// What an inode's kind demands of its map and size.
+    /// Checks that an inode's map and size fit its kind.
     fn check_contents(&mut self, inode: &Inode) -> Result<(), ReadError> {
         let subject = Subject::Inode(inode.number);
         match inode.kind() {
@@ -114,7 +114,7 @@ impl Checker<'_> {
             }
         }
         if inode.has(format::INODE_INLINE_DATA) {
-            self.tell(subject, "says that its contents are inline, but the filesystem has none of that");
+            self.tell(subject, "says that its contents are inline, but the filesystem has no inline contents");
             return Ok(());
         }
         let mapping = self.check_map(inode)?;

@@ -18,7 +18,7 @@ impl Checker<'_> {
                 self.check_parent(number);
             }
             let named = seen.parent != 0 || number == INODE_ROOT;
-            // Without links it waits to be freed, which was told.
+            // Without links it waits to be freed. That was reported already.
             if !named && seen.links > 0 && seen.kind != TYPE_DIRECTORY && !self.is_attribute(number) {
                 self.tell(Subject::Inode(number), "is in use, but no directory names it");
             } else if named && u32::from(seen.links) != seen.names && !self.is_uncounted(seen) {
@@ -43,7 +43,7 @@ impl Checker<'_> {
         let seen = self.seen(number);
         let parent = if number == INODE_ROOT { INODE_ROOT } else { seen.parent };
         if parent == 0 {
-            self.tell(Subject::Inode(number), "is a directory that no other names");
+            self.tell(Subject::Inode(number), "is a directory that no other directory names");
         } else if seen.dot_dot != parent && !seen.tangled {
             self.tell(Subject::Inode(number), format!("its .. leads to inode {}, not to its parent", seen.dot_dot));
         }
@@ -60,12 +60,12 @@ impl Checker<'_> {
                 at = if at == INODE_ROOT { 0 } else { self.seen(at).parent };
             }
             if way.contains(&at) {
-                self.tell(Subject::Inode(at), "is a directory within itself, out of reach from the root");
+                self.tell(Subject::Inode(at), "is a directory within itself, which cannot be reached from the root");
             }
         }
     }
 
-    /// Finds and tells who claims the blocks that were claimed twice.
+    /// Finds and reports the owners of the blocks that were claimed twice.
     pub(super) fn blame(&mut self) -> Result<(), ReadError> {
         if self.claims.look_for_owners() {
             self.claim_again()?;

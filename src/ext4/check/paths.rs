@@ -8,7 +8,7 @@ use super::{Checker, Subject};
 use crate::ext4::format::INODE_ROOT;
 use crate::read::{Fault, ReadError};
 
-/// No path is told that is deeper.
+/// Deeper paths are not reported.
 const DEEPEST: usize = 128;
 
 impl Checker<'_> {
@@ -31,8 +31,8 @@ impl Checker<'_> {
         more |= faults.len() > MOST;
         faults.truncate(MOST);
         if more {
-            faults
-                .push(Fault { what: "ext4".to_owned(), why: format!("more than {MOST} faults; the rest is not told") });
+            let why = format!("more than {MOST} faults; the rest is not shown");
+            faults.push(Fault { what: "ext4".to_owned(), why });
         }
         Ok(faults)
     }
@@ -43,7 +43,7 @@ fn grouped(twice: BTreeMap<u64, Vec<Owner>>) -> Vec<(String, Vec<Owner>)> {
     let mut groups: Vec<(std::ops::RangeInclusive<u64>, Vec<Owner>)> = Vec::new();
     for (block, mut owners) in twice {
         owners.sort_unstable();
-        // An owner that claims a block twice is told twice, but no more often.
+        // An owner that claims a block twice or more is reported twice.
         let claims = owners.len();
         owners.dedup();
         if let (1, Some(&owner)) = (owners.len(), owners.first().filter(|_| claims > 1)) {
@@ -66,7 +66,7 @@ fn grouped(twice: BTreeMap<u64, Vec<Owner>>) -> Vec<(String, Vec<Owner>)> {
 /// Paths of inodes. Each directory on the way to one is read once.
 struct Paths<'a> {
     checker: &'a Checker<'a>,
-    /// The inodes whose names are to be known: those that are told, and the directories above them.
+    /// The inodes whose names are needed: those that are reported, and the directories above them.
     wanted: BTreeSet<u32>,
     names: BTreeMap<u32, String>,
     read: BTreeSet<u32>,

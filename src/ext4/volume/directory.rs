@@ -145,7 +145,7 @@ impl<'a> Entries<'a> {
             return Err(format!("the entry at byte {at} is {len} bytes long for a name of {name_len}"));
         }
         if inode > self.inodes {
-            return Err(format!("the entry at byte {at} leads to inode {inode}, which there is not"));
+            return Err(format!("the entry at byte {at} leads to inode {inode}, which does not exist"));
         }
         self.at = at.saturating_add(len);
         let name = if inode == 0 { &[] } else { rest.get(HEAD..needed).unwrap_or_default() };

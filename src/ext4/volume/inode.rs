@@ -140,7 +140,7 @@ impl Inode {
         self.on_disk.block.get(..len).filter(|target| (1..60).contains(&target.len()))
     }
 
-    /// What a [`FileSystem`](crate::read::FileSystem) tells of it, or `None` if it is of no type that there is.
+    /// What a [`FileSystem`](crate::read::FileSystem) says of it, or `None` if its type does not exist.
     pub(in crate::ext4) fn metadata(&self) -> Option<Metadata> {
         let inode = &self.on_disk;
         let kind = match self.entry_type()? {

@@ -45,7 +45,7 @@ pub(in crate::ext4) struct Mapping {
     pub(in crate::ext4) runs: Vec<Run>,
     /// The blocks of the map itself.
     pub(in crate::ext4) nodes: Vec<u64>,
-    /// What is wrong with it. It ends where it makes no sense any more.
+    /// What is wrong with it. Reading stops where the map makes no sense.
     pub(in crate::ext4) problems: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ impl Mapping {
     }
 }
 
-/// Why a walk ends early: told among the problems, or the image cannot be read.
+/// Why a walk ends early: a problem that was reported, or the image cannot be read.
 enum Stop {
     Told,
     Read(ReadError),
@@ -95,10 +95,10 @@ impl From<ReadError> for Stop {
 }
 
 impl Disk<'_> {
-    /// Reads the map of a file; `enter` tells, for each block of the map itself, whether to go on into it.
+    /// Reads the map of a file; `enter` says for each block of the map itself whether to read it.
     ///
     /// # Errors
-    /// Only if the image cannot be read. What is wrong with the map stands in it.
+    /// Only if the image cannot be read. Faults of the map are in the result.
     pub(in crate::ext4) fn map(&self, inode: &Inode, enter: &mut dyn FnMut(u64) -> bool) -> Result<Mapping, ReadError> {
         let owner = self.shape().owner(inode.number, inode.on_disk.generation.get());
         let mut walk = Walk { disk: *self, owner, enter, mapping: Mapping::default(), next: 0, total: 0 };
@@ -154,7 +154,7 @@ impl Walk<'_> {
         }
         // Only the root may be empty. It is the one that has room for four.
         if entries > max || usize::from(max) > room || (entries == 0 && (depth > 0 || room > ROOT_ENTRIES)) {
-            return Err(self.tell(format!("{what} has {entries} entries, at most {max}, in the room of {room}")));
+            return Err(self.tell(format!("{what} has {entries} of at most {max} entries, but has room for {room}")));
         }
         for raw in node.chunks_exact(ENTRY).skip(1).take(entries.into()) {
             if depth == 0 { self.extent(raw)? } else { self.extent_index(raw, depth)? }

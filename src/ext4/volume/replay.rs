@@ -1,4 +1,4 @@
-//! What a journal holds that was not emptied. A filesystem that was not cleanly unmounted is read as its next mount
+//! The blocks of a journal that was not emptied. A filesystem that was not cleanly unmounted is read as its next mount
 //! would leave it.
 //!
 //! Source: the kernel's `Documentation/filesystems/ext4/journal.rst`. Blocks are replayed up to the last transaction
@@ -161,7 +161,8 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Reads the transaction that starts at `block`, and tells where the next does; `None` if it is not whole.
+    /// Reads the transaction that starts at `block`, and returns where the next one starts; `None` if it is not
+    /// complete.
     fn transaction(&mut self, mut block: u32, sequence: u32) -> Result<Option<u32>, ReadError> {
         loop {
             let log = &self.journal.log;

@@ -10,7 +10,7 @@ use super::super::format::{
 };
 use crate::read::ReadError;
 
-/// What descriptors and all other metadata are guarded with.
+/// The checksums of descriptors and of all other metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ext4) enum Sums {
     /// Nothing.

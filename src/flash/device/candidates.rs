@@ -15,7 +15,7 @@ const LIKENESS: f64 = 0.9;
 /// A disk that could be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// By the path that stays with it wherever it is attached, if it has one.
+    /// The device, by the path that stays the same wherever it is attached, if it has one.
     pub device: Device,
     /// Why it would not be written.
     pub refusals: Vec<Refusal>,

@@ -17,7 +17,7 @@ pub struct Filesystem {
     pub label: String,
 }
 
-/// A partition as the device itself tells of it.
+/// A partition as the device's table describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) number: u32,

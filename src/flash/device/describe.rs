@@ -61,9 +61,9 @@ fn holds(device: &Device) -> String {
         (Some(table), _) => format!("{table} with {partitions}"),
         // The kernel may know partitions of a table that is no more.
         (None, Some(filesystem)) if device.partitions.is_empty() => filesystem,
-        (None, Some(filesystem)) => format!("{filesystem}, and {partitions} by what the kernel says"),
+        (None, Some(filesystem)) => format!("{filesystem}, and {partitions} according to the kernel"),
         (None, None) if !device.partitions.is_empty() => partitions,
-        (None, None) if device.is_known => "nothing that is known here".to_owned(),
+        (None, None) if device.is_known => "nothing that sane-image knows".to_owned(),
         (None, None) => "not known: it cannot be read".to_owned(),
     };
     format!("{what}{mounted}")

@@ -41,8 +41,8 @@ impl std::fmt::Display for Number {
     }
 }
 
-/// How often, and how long each time, somebody is waited for who has a device for a moment: whoever looks for filesystems
-/// on what was just plugged in.
+/// How often, and how long each time, to wait for a program that has a device open for a moment: one that looks for
+/// filesystems on a device that was just plugged in.
 const TURNS: u32 = 20;
 const TURN: Duration = Duration::from_millis(50);
 

@@ -62,7 +62,7 @@ impl Bus {
         }
     }
 
-    /// By the name of the device and by what it hangs on, outermost first.
+    /// Decides by the name of the device and by what it is attached to, outermost first.
     pub(super) fn find(host: &Host, block: &Block) -> Self {
         let by_name = [
             ("loop", Self::Loop),
@@ -143,8 +143,8 @@ impl Attachment {
         }
     }
 
-    /// The kernel's `removable` means a medium that leaves its drive, which a USB stick has none of; a port that is
-    /// outside tells so itself, as those of Thunderbolt do.
+    /// The kernel's `removable` means a medium that leaves its drive. A USB stick has no such medium. A port on the
+    /// outside says so itself, such as Thunderbolt's.
     pub(super) fn find(host: &Host, block: &Block, bus: Bus) -> Self {
         match bus {
             Bus::Loop => Self::File,

@@ -36,7 +36,7 @@ pub struct RegularFile {
     pub is_permitted: bool,
 }
 
-/// What stands in /dev where a program wrote to a device that was not there.
+/// The file that a program left in /dev when it wrote to a device that was not there.
 const LEFT_OVER: &str = "regular file in memory, left by a program that found no device there (`rm` removes it)";
 
 /// All that is read once for all devices of a machine.
@@ -46,7 +46,7 @@ pub(super) struct Machine<'a> {
     pub(super) system: System,
 }
 
-/// Who is asked first what is on a device.
+/// Which source is asked first what is on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// The device itself.
@@ -115,7 +115,7 @@ pub fn look_again(host: &Host, before: &Device, demands: &Demands) -> Result<(),
 }
 
 impl Device {
-    /// What tells a device from the one that was there before, if it is another one.
+    /// What differs from the device that was there before, if it is another one.
     fn difference(&self, now: &Self) -> Option<&'static str> {
         if (self.number, &self.name, &self.kind) != (now.number, &now.name, &now.kind) {
             Some("is another device now")
@@ -196,7 +196,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What is on a device, and its partitions with all that is known of them by anybody.
+    /// What is on a device, and its partitions with all that is known about them from any source.
     fn contents(&self, block: &Block, udev: &Properties, size: u64, ask: Ask) -> (Contents, Vec<Partition>) {
         let host = self.host;
         let told = block.partitions(host).into_iter().map(|(number, part)| {

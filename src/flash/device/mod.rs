@@ -48,9 +48,9 @@ pub struct Device {
     pub number: Number,
     /// Whether it is a whole disk.
     pub kind: Kind,
-    /// By what people know it.
+    /// Its model and serial number.
     pub identity: Identity,
-    /// By what it is attached.
+    /// How it is attached.
     pub bus: Bus,
     /// Whether it can be taken out.
     pub attachment: Attachment,

@@ -11,7 +11,7 @@ use super::{Attachment, Bus, Device, Kind};
 use crate::read::escape;
 use crate::units::SectorSize;
 
-/// What is to be written needs this of a device.
+/// What a device must have for this disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands {
     /// In bytes; 0 if it is not known yet.
@@ -94,9 +94,9 @@ pub enum Reason {
     SectorSize,
     /// It is built in.
     Fixed,
-    /// Only others may write to it.
+    /// This user may not write to it.
     Forbidden,
-    /// It is another one than before.
+    /// It is another device than before.
     Changed,
 }
 
@@ -124,19 +124,19 @@ impl Refusal {
         }
     }
 
-    /// What is so, and what to do, without the name of the device.
+    /// The reason, and what to do, without the name of the device.
     pub fn why(&self) -> String {
         match self {
             Self::Missing { near, .. } if near.is_empty() => {
-                "there is nothing of that name; leave the device out to see which there are".to_owned()
+                "there is no such device; leave DEVICE out to list those that there are".to_owned()
             }
             Self::Missing { near, .. } => {
                 let near: Vec<_> = near.iter().map(|path| escape::path(path)).collect();
-                format!("there is nothing of that name; did you mean {}?", near.join(" or "))
+                format!("there is no such device; did you mean {}?", near.join(" or "))
             }
             Self::NotADevice { kind, .. } => {
                 let remedy = "name a block device such as /dev/sdb, or a regular file";
-                format!("is a {kind}, and no disk; {remedy}")
+                format!("is a {kind}, not a disk; {remedy}")
             }
             Self::Unreadable { why, .. } | Self::Unfit { why, .. } => why.clone(),
         }
@@ -185,7 +185,7 @@ impl Device {
         let is_refused = self.attachment == Attachment::Fixed && demands.fixed_disk == FixedDisk::Refused;
         let is_other = self.kind != Kind::Disk || !self.system.is_empty();
         if is_refused && !is_other {
-            let why = "is no card or stick but a disk that is built in; if you do mean it, say --fixed-disk";
+            let why = "is a built-in disk, not a card or stick; pass --fixed-disk if you do mean it";
             all.push(self.unfit(Reason::Fixed, why));
         }
         all.extend((!self.is_permitted).then(|| self.unfit(Reason::Forbidden, FORBIDDEN)));
@@ -205,7 +205,7 @@ impl Device {
             }
             Kind::BootArea { disk } => {
                 let disk = escape::path(disk);
-                format!("is an area of the eMMC {disk} for its firmware alone; name {disk}")
+                format!("is an area of the eMMC {disk} that only firmware uses; name {disk}")
             }
         };
         Some(self.unfit(Reason::NotWhole, why))
@@ -214,12 +214,12 @@ impl Device {
     fn no_medium(&self) -> &'static str {
         match self.bus {
             Bus::Usb | Bus::Sd => "has no medium: the reader is empty, or the card is not all the way in; put one in",
-            Bus::Loop => "shows no file; attach one by `losetup`",
+            Bus::Loop => "has no file attached; attach one with `losetup`",
             _ => "has a size of 0: there is no medium in it, or it does not answer; look at `dmesg`",
         }
     }
 
-    /// The running system comes alone: what of it is mounted where is not to be unmounted.
+    /// The running system is the only reason then: its mounts must not be unmounted.
     fn in_use(&self) -> Vec<Refusal> {
         if !self.system.is_empty() {
             let what = self.system.join(" and ");
@@ -253,7 +253,7 @@ impl Device {
                 mounts => format!(", which is mounted at {}", places(mounts)),
             };
             let remedy = match &holder.kind {
-                HolderKind::Multipath(_) => format!("it is one of several ways to one disk: name {name}"),
+                HolderKind::Multipath(_) => format!("it is one of several paths to the same disk; name {name}"),
                 kind => then(&release(kind, &holder.node, &holder.uses)),
             };
             all.push(self.unfit(Reason::Held, format!("{subject}is held by {name} ({kind}){at}; {remedy}")));
@@ -280,11 +280,11 @@ impl Device {
         match self.bus {
             Bus::Usb | Bus::Sd => {
                 "is write-protected: slide the lock switch of the card or its adapter away from \"Lock\"; a card without \
-                 one that says so is worn out"
+                 a switch is worn out"
                     .to_owned()
             }
             Bus::Loop => format!("is read-only: attach the file again without --read-only (`losetup -d {node}` first)"),
-            _ => format!("is read-only; `blockdev --setrw {node}` makes it writable if it is so by mistake"),
+            _ => format!("is read-only; `blockdev --setrw {node}` makes it writable, if that was not on purpose"),
         }
     }
 
@@ -292,7 +292,7 @@ impl Device {
         let missing = demands.size.checked_sub(self.size).filter(|&missing| missing > 0);
         let too_small = missing.map(|missing| {
             let (has, needs) = (both(self.size), both(demands.size));
-            let why = format!("is too small: it has {has}, and {needs} are needed: {} are missing", both(missing));
+            let why = format!("is too small: it has {has}; {needs} are needed, so {} are missing", both(missing));
             self.unfit(Reason::TooSmall, why)
         });
         let wanted = demands.sector_size.map(SectorSize::bytes).filter(|&wanted| wanted != self.sector_size);
@@ -307,7 +307,7 @@ impl RegularFile {
         let unfit = |reason, why| Refusal::Unfit { name: escape::path(&self.path), reason, why };
         let loops = self.loops.iter().map(|device| {
             let remedy = then(&[format!("losetup -d {}", quote(device))]);
-            unfit(Reason::Held, format!("{} shows it; {remedy}, or name that", escape::path(device)))
+            unfit(Reason::Held, format!("is attached to {}; {remedy}, or name that device", escape::path(device)))
         });
         let swap = self.is_swap.then(|| {
             let remedy = then(&[format!("swapoff {}", quote(&self.path))]);
@@ -334,7 +334,7 @@ fn both(bytes: u64) -> String {
     format!("{} ({})", exact(bytes), human(bytes))
 }
 
-/// What ends the use of a device by a holder: whoever is on top goes first.
+/// The commands that end the use of a device by a holder: what is on top goes first.
 fn release(kind: &HolderKind, node: &Path, uses: &Uses) -> Vec<String> {
     let mut commands = unmount(&uses.mounts);
     commands.extend(uses.is_swap.then(|| format!("swapoff {}", quote(node))));

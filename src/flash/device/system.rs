@@ -29,7 +29,7 @@ fn is_mount_point(in_use: &InUse, path: &str) -> bool {
     in_use.own_mounts().any(|(mount, _)| mount.point == Path::new(path))
 }
 
-/// All block devices without which a path would not be.
+/// All block devices that a path depends on.
 fn below(host: &Host, in_use: &InUse, path: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut seen = BTreeSet::from([path.to_owned()]);

@@ -73,7 +73,7 @@ fn a_good_device_is_refused_for_nothing() {
             "  size       31.9 GB (31,914,983,424 bytes)",
             "  sectors    512 bytes",
             "  attached   USB, removable",
-            "  holds      nothing that is known here",
+            "  holds      nothing that sane-image knows",
         ]
     );
 }
@@ -113,9 +113,9 @@ fn everything_that_is_wrong_is_said_at_once() {
              then `vgchange -an my-vg`, then `cryptsetup close luks`",
             "its partition 5 is held by /dev/md127 (software RAID); first run `mdadm --stop /dev/md127`",
             "its partition 6 is held by /dev/loop3 (a loop device); first run `losetup -d /dev/loop3`",
-            "is write-protected: slide the lock switch of the card or its adapter away from \"Lock\"; a card without one \
-             that says so is worn out",
-            "is too small: it has 31,914,983,424 bytes (31.9 GB), and 32,000,000,000 bytes (32.0 GB) are needed: \
+            "is write-protected: slide the lock switch of the card or its adapter away from \"Lock\"; a card without a \
+             switch is worn out",
+            "is too small: it has 31,914,983,424 bytes (31.9 GB); 32,000,000,000 bytes (32.0 GB) are needed, so \
              85,016,576 bytes (85.0 MB) are missing",
             "has sectors of 4096 bytes, and the image is laid out for 512; build an image with `sectorSize = 4096`",
         ]
@@ -221,8 +221,7 @@ fn several_ways_to_one_disk() {
     machine.disk("sdc", "8:32", san, 100 * GB, &[]);
     machine.mapping("dm-0", "253:0", "mpatha", "mpath-3600", &["sdc"]);
     machine.mapping("dm-1", "253:1", "mpatha1", "part1-mpath-3600", &["dm-0"]);
-    let told =
-        "is held by /dev/mapper/mpatha (multipath); it is one of several ways to one disk: name /dev/mapper/mpatha";
+    let told = "is held by /dev/mapper/mpatha (multipath); it is one of several paths to the same disk; name /dev/mapper/mpatha";
     assert_eq!(machine.refusals("/dev/sdc").1[0], told);
     let told = "is partition 1 of /dev/mapper/mpatha, and an image has partitions itself; name /dev/mapper/mpatha";
     assert_eq!(machine.refusals("/dev/mapper/mpatha1").1, [told]);
@@ -301,9 +300,9 @@ fn what_is_no_device() {
     let refused = |path: &str| look(&host, Path::new(path)).unwrap_err().to_string();
     for (path, told) in [
         ("/dev/sdo", "is a regular file in memory, left by a program that found no device there (`rm` removes it)"),
-        ("/dev", "is a directory, and no disk"),
+        ("/dev", "is a directory, not a disk"),
         ("/home/u/disk.img/x", "Not a directory"),
-        ("sdb", "there is nothing of that name; did you mean /dev/sdb?"),
+        ("sdb", "there is no such device; did you mean /dev/sdb?"),
         (
             "/dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001",
             "did you mean /dev/disk/by-id/usb-SanDisk_Ultra_Fit_4C530001-0:0",
@@ -324,7 +323,7 @@ fn what_is_no_device() {
     machine.swap("/home/u/disk.img");
     let Ok(Found::File(file)) = look(&host, Path::new("/home/u/disk.img")) else { panic!("no file") };
     let said: Vec<_> = file.refusals().iter().map(Refusal::why).collect();
-    assert_eq!(said[0], "/dev/loop0 shows it; first run `losetup -d /dev/loop0`, or name that");
+    assert_eq!(said[0], "is attached to /dev/loop0; first run `losetup -d /dev/loop0`, or name that device");
     assert_eq!(said[1], "is used as swap; first run `swapoff /home/u/disk.img`");
 }
 

@@ -16,11 +16,11 @@ pub(super) mod plain;
 
 /// The exponent of the length of a cluster.
 const CLUSTER_BITS: u32 = 16;
-/// The bytes of a cluster: what `qemu-img` makes unless told otherwise.
+/// The bytes of a cluster: what `qemu-img` makes by default.
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
 /// The entries of a cluster of 64-bit numbers: of an L2 table.
 const ENTRIES: u64 = CLUSTER / 8;
-/// The bytes of the disk that an L2 table tells of.
+/// The bytes of the disk that an L2 table describes.
 const TABLE_BYTES: u64 = ENTRIES * CLUSTER;
 /// The counts in a block: of 16 bits each.
 const COUNTS: u64 = CLUSTER / 2;

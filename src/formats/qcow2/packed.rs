@@ -18,7 +18,7 @@ use crate::units::ByteOffset;
 
 /// The bytes of the disk that a thread takes at once: whole clusters.
 const UNIT: usize = 4 << 20;
-/// The unit in which an entry tells the length of a compressed cluster.
+/// The unit of the length of a compressed cluster in an entry.
 const SECTOR: u64 = 512;
 /// The bits of an entry below the number of sectors.
 const OFFSET_BITS: u32 = 62 - (CLUSTER_BITS - 8);

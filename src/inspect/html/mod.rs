@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{depthcharge, first_names, knowledge, outside, percent};
+use super::text::{boot_code, depthcharge, first_names, knowledge, outside, percent};
 
 mod map;
 
@@ -105,9 +105,10 @@ fn write_head(out: &mut String, report: &Report, name: &str) -> fmt::Result {
             let class = if missing == 0 { "good" } else { "bad" };
             card("Boots", entry.title.as_deref().unwrap_or(&entry.id), &more, class)?;
         }
-        None => match report.started_by_depthcharge() {
-            Some(number) => card("Boots", &format!("partition {number}"), "by depthcharge", "good")?,
-            None => card("Boots", "nothing", "no boot entry was found", "warn")?,
+        None => match (report.started_by_depthcharge(), &report.boot_code) {
+            (Some(number), _) => card("Boots", &format!("partition {number}"), "by depthcharge", "good")?,
+            (None, Some(code)) => card("Boots", code.name, "by BIOS", "")?,
+            (None, None) => card("Boots", "nothing", "no boot entry was found", "warn")?,
         },
     }
     let (state, class) = if report.problems.is_empty() { ("none", "good") } else { ("found", "bad") };
@@ -264,12 +265,15 @@ fn write_store(out: &mut String, store: &StoreReport) -> fmt::Result {
 
 fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "<section>\n<h2>What boots</h2>")?;
+    if let Some(code) = &report.boot_code {
+        writeln!(out, "<p>A BIOS starts {}.</p>", esc(&boot_code(code)))?;
+    }
     let started = report.started_by_depthcharge();
     if let Some(number) = started {
         writeln!(out, "<p>On a Chromebook: partition {number}, by depthcharge.</p>")?;
     }
     let Some(boot) = &report.boot else {
-        if started.is_some() {
+        if started.is_some() || report.boot_code.is_some() {
             return writeln!(out, "</section>");
         }
         return writeln!(

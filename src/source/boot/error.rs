@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::grub::error::GrubError;
 use super::systemd_boot::error::SystemdBootError;
 use crate::progress::Cancelled;
 use crate::source::command::CommandError;
@@ -104,6 +105,9 @@ pub enum PopulateError {
     /// systemd-boot could not be added.
     #[error("systemdBoot: {0}")]
     SystemdBoot(#[from] SystemdBootError),
+    /// GRUB could not be added.
+    #[error("grub: {0}")]
+    Grub(#[from] GrubError),
     /// The files make no tree.
     #[error("boot files: {0}")]
     Tree(#[from] TreeError),

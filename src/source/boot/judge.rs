@@ -19,7 +19,7 @@ const U_BOOT_MAX: usize = 1023;
 /// The same for boards that set it to 512, such as QEMU's arm64 and those of i.MX.
 const SMALL_U_BOOT_MAX: usize = 511;
 /// The most bytes of a command line that Linux takes on x86 and arm64 (COMMAND_LINE_SIZE); it drops the rest.
-const LINUX_MAX: usize = 2047;
+pub(super) const LINUX_MAX: usize = 2047;
 /// Longer files are nobody's configuration.
 const CONF_MAX: u64 = 1 << 20;
 

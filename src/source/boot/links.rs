@@ -35,6 +35,16 @@ impl Store<'_> {
         }
     }
 
+    /// Whether a path leads to anything.
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        self.find(path).is_ok_and(|found| found.symlink_metadata().is_ok())
+    }
+
+    /// The store directory's own path in the running system.
+    pub(super) fn directory(&self) -> &Path {
+        self.0.store_dir()
+    }
+
     /// The path from the store directory to a place that was found.
     pub(super) fn in_store<'p>(&self, found: &'p Path) -> Option<&'p Path> {
         found.strip_prefix(self.0.locate(self.0.store_dir())).ok()

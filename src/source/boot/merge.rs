@@ -64,24 +64,36 @@ impl<'a> Merge<'a> {
 
     /// Adds a file of `size` bytes at `path`, and the directories above it.
     pub(super) fn add_file(&mut self, path: &Path, source: PathBuf, size: u64) -> Result<(), PopulateError> {
-        let above: Vec<_> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-        for directory in above.into_iter().rev() {
-            self.insert(directory.to_owned(), Slot::Directory { source: source.clone() })?;
-        }
+        self.add_directories(path.parent().unwrap_or(Path::new("")), &source)?;
         self.insert(path.to_owned(), Slot::File { source, size })
+    }
+
+    /// Adds a directory that `source` asks for, and those above it.
+    fn add_directories(&mut self, path: &Path, source: &Path) -> Result<(), PopulateError> {
+        let all: Vec<_> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        for directory in all.into_iter().rev() {
+            self.insert(directory.to_owned(), Slot::Directory { source: source.to_owned() })?;
+        }
+        Ok(())
     }
 
     /// Adds the contents of a directory, whose path is free of symbolic links.
     pub(super) fn add(&mut self, directory: &Path, cancel: &Cancel) -> Result<(), PopulateError> {
+        self.add_below(Path::new(""), directory, cancel)
+    }
+
+    /// Adds the contents of a directory, whose path is free of symbolic links, below `prefix`, and what is above.
+    pub(super) fn add_below(&mut self, prefix: &Path, directory: &Path, cancel: &Cancel) -> Result<(), PopulateError> {
+        self.add_directories(prefix, directory)?;
         for entry in WalkDir::new(directory).min_depth(1).sort_by_file_name() {
             cancel.check()?;
             let entry = entry.map_err(|error| {
                 let path = error.path().unwrap_or(directory).to_owned();
                 PopulateError::Io { path, source: error.into() }
             })?;
-            let path = entry.path().strip_prefix(directory).unwrap_or(entry.path()).to_owned();
+            let path = entry.path().strip_prefix(directory).unwrap_or(entry.path());
             let slot = self.examine(entry.path(), entry.file_type())?;
-            self.insert(path, slot)?;
+            self.insert(prefix.join(path), slot)?;
         }
         Ok(())
     }

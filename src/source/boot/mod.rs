@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
+pub use self::grub::{GrubError, Place};
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -24,6 +25,8 @@ use crate::store::StoreRoot;
 
 mod directory;
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "boot_tree does not call it yet"))]
+mod grub;
 mod judge;
 mod links;
 mod merge;

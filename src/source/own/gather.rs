@@ -101,7 +101,7 @@ impl<'a> Gather<'a> {
         }
         if !found {
             let path = chown.path.display();
-            self.note(format!("--chown {path}: is none of the host's own files; name one that --extra-files has"));
+            self.note(format!("--chown {path}: names no file of --extra-files or files; name one that is there"));
         }
     }
 
@@ -111,7 +111,8 @@ impl<'a> Gather<'a> {
         let owned = self.entries.iter().filter(|(at, entry)| matches!(at, Location::Boot(_)) && !is_roots(entry));
         let owned = owned.map(|(_, entry)| {
             let Attributes { uid, gid, .. } = entry.attributes;
-            format!("{}: cannot be {uid}:{gid}'s, for FAT has no owners; leave it to root", entry.target.display())
+            let target = entry.target.display();
+            format!("{target}: cannot belong to {uid}:{gid}, because FAT has no owners; leave it to root")
         });
         let mut problems = std::mem::take(&mut self.problems);
         problems.extend(on_the_way.into_iter().chain(owned));
@@ -125,7 +126,7 @@ impl<'a> Gather<'a> {
         Ok(OwnFiles { boot: entries(boot), nix: entries(nix), warnings, _scratch: scratch })
     }
 
-    /// What may be wrong with files on FAT that nobody but root should read: it has no modes.
+    /// The warning about files on FAT that only root should read: FAT has no modes.
     fn exposed(&self) -> Option<String> {
         if granted(self.places.boot_options) == 0 {
             return None;
@@ -141,12 +142,12 @@ impl<'a> Gather<'a> {
         };
         let (target, mode, mount) = (target.display(), attributes.mode, self.places.boot_mount_point.display());
         Some(format!(
-            "{target}{more}: FAT has no modes, so that everybody on the machine can read it, not {mode:04o}; \
-             add \"umask=0077\" to fileSystems.\"{mount}\".options"
+            "{target}{more}: FAT has no modes, so everybody on the machine can read it, in spite of its mode \
+             {mode:04o}; add \"umask=0077\" to fileSystems.\"{mount}\".options"
         ))
     }
 
-    /// What is wrong if something that is no directory is on the way to a place.
+    /// The problem if something on the way to a place is not a directory.
     fn blocked(&self, location: &Location, entry: &OwnEntry) -> Option<String> {
         let (path, wrap): (_, fn(PathBuf) -> Location) = match location {
             Location::Boot(path) => (path, Location::Boot),
@@ -175,7 +176,7 @@ fn is_roots(entry: &OwnEntry) -> bool {
     (entry.attributes.uid, entry.attributes.gid) == (0, 0)
 }
 
-/// What may be wrong with a directory: umask and mktemp make some that only their owner may enter.
+/// The warning about a directory: umask and mktemp make some that only their owner may enter.
 fn warning(entry: &OwnEntry) -> Option<String> {
     let mode = entry.attributes.mode;
     let closed = entry.kind == OwnKind::Directory && mode & OTHERS_ENTER == 0;

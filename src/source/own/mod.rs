@@ -43,7 +43,7 @@ pub enum OwnError {
 pub struct ExtraFiles {
     /// It stands for `/`. Absolute, and no symbolic link.
     pub directory: PathBuf,
-    /// Who owns what; of several that hold for a file, the last one counts.
+    /// The owners. If several match a file, the last one counts.
     pub chown: Vec<Chown>,
 }
 
@@ -85,7 +85,7 @@ pub struct OwnEntry {
     pub kind: OwnKind,
     /// Who owns it, and its permissions.
     pub attributes: Attributes,
-    /// Who wants it: a JSON path, or a path on the host.
+    /// Where it comes from: a JSON path, or a path on the host.
     pub origin: String,
 }
 
@@ -124,7 +124,7 @@ pub struct OwnFiles {
     pub boot: Vec<OwnEntry>,
     /// Those of the filesystem of the store, likewise.
     pub nix: Vec<OwnEntry>,
-    /// What the user may not have meant, a line each.
+    /// Warnings about what the user may not have meant, one line each.
     pub warnings: Vec<String>,
     /// Holds the texts of the spec.
     _scratch: Option<Scratch>,

@@ -104,10 +104,10 @@ fn all_that_is_wrong_is_told_at_once() {
             "{}: /nix/nix-path-registration is where every image has its registration",
             at("nix/nix-path-registration")
         ),
-        format!("{}: /nix/store/x is in the store, which holds the closure alone", at("nix/store/x")),
+        format!("{}: /nix/store/x is in the store, which holds only the closure", at("nix/store/x")),
         format!("{}: is a socket; an image holds only files, directories and symbolic links", at("persist/socket")),
-        "--chown /persist/nobody: is none of the host's own files; name one that --extra-files has".to_owned(),
-        "/boot/file: cannot be 1:0's, for FAT has no owners; leave it to root".to_owned(),
+        "--chown /persist/nobody: names no file of --extra-files or files; name one that is there".to_owned(),
+        "/boot/file: cannot belong to 1:0, because FAT has no owners; leave it to root".to_owned(),
     ];
     assert_eq!(told.to_string(), expected.join("\n"));
 }
@@ -125,8 +125,8 @@ fn who_can_read_files_on_fat_is_told() {
         spec.esp.as_mut().unwrap().options = options.iter().map(|&option| option.to_owned()).collect();
         gathered(&spec, top.path(), &[]).unwrap().warnings
     };
-    let told = "/boot/a.cred (and 1 more): FAT has no modes, so that everybody on the machine can read it, not 0600; \
-                add \"umask=0077\" to fileSystems.\"/boot\".options";
+    let told = "/boot/a.cred (and 1 more): FAT has no modes, so everybody on the machine can read it, in spite of its mode \
+                0600; add \"umask=0077\" to fileSystems.\"/boot\".options";
     for options in [&[][..], &["umask=0022"], &["umask=0077", "fmask=0133"], &["dmask=0077"]] {
         assert_eq!(warnings(options), [told], "{options:?}");
     }

@@ -24,7 +24,7 @@ pub(super) enum Takes {
     MaybeText,
     /// A way of compression.
     Compression,
-    /// What is judged elsewhere, or depends on the machine.
+    /// It is judged elsewhere, or depends on the machine.
     Unjudged,
     /// It is refused whatever its value, for this reason.
     Never(&'static str),
@@ -50,7 +50,7 @@ pub(super) fn rules(fs_type: FsType) -> &'static [Rule] {
     }
 }
 
-/// What mount(8), fstab(5) and systemd take before the filesystem sees it. Their values are not judged.
+/// The options that mount(8), fstab(5) and systemd use before the filesystem sees them. Their values are not judged.
 pub(super) const FOR_ALL: &str = "\
     defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount bind rbind move atime noatime diratime \
     nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime mand nomand silent loud iversion \
@@ -93,7 +93,7 @@ const EXT4: &[Rule] = &[
     rule("jqfmt", Takes::OneOf(&["vfsold", "vfsv0", "vfsv1"])),
     rule("check", Takes::OneOf(&["none"])),
     rule("usrjquota grpjquota", Takes::MaybeText),
-    // DAX is up to the device, and what helps against faults to whoever looks for them.
+    // DAX depends on the device. The others are for people who debug a filesystem.
     rule("dax sb fc_debug_force fc_debug_max_replay journal", Takes::Unjudged),
     rule(
         "nouser_xattr noacl",

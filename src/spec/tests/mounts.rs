@@ -47,12 +47,12 @@ fn bad_subvolumes() {
         told(json!([]), json!(["subvol=nix-path-registration"])),
     ];
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    fileSystems."/".options[0]: "subvolid=256" names a subvolume by a number that only the finished filesystem can give; set fileSystems."/".options[0] to "subvol=NAME", or remove it
+    fileSystems."/".options[0]: "subvolid=256" names a subvolume by a number that is known only when the filesystem is finished; set fileSystems."/".options[0] to "subvol=NAME", or remove it
     fileSystems."/home".options[1]: "subvol=a/../b" has a "." or ".." component; set fileSystems."/home".options[1] to "subvol=NAME", or remove it
     fileSystems."/home".options[0]: "subvol" has no value; set fileSystems."/home".options[0] to "subvol=NAME", or remove it
     fileSystems."/".options[1]: names a second subvolume; set fileSystems."/".options[1] to "subvol=NAME", or remove it
-    fileSystems."/home".options: the subvolume "nix" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
-    fileSystems."/home".options: the subvolume "@/nix/store/x" would lie on the way to the store or in it; set fileSystems."/home".options to mount another subvolume
+    fileSystems."/home".options: the subvolume "nix" would lie above the store or inside it; set fileSystems."/home".options to mount another subvolume
+    fileSystems."/home".options: the subvolume "@/nix/store/x" would lie above the store or inside it; set fileSystems."/home".options to mount another subvolume
     fileSystems."/home".options: the subvolume "nix-path-registration" collides with "nix-path-registration", which every image has there; set fileSystems."/home".options to mount another subvolume
     "#);
     let mut spec = btrfs(json!([]), json!(["subvol=home"]));
@@ -177,16 +177,16 @@ fn mount_options() {
         of("ext4", "frobnicate=3"),
     ];
     insta::assert_snapshot!(wrong.join("\n"), @r#"
-    fileSystems."/".options[0]: "space_cache" does not go with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
-    fileSystems."/".options[0]: "space_cache=v1" does not go with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
-    fileSystems."/".options[0]: "nospace_cache" does not go with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
-    fileSystems."/".options[0]: "inode_cache" does not go: the option was removed from the kernel; remove it from fileSystems."/".options[0]
-    fileSystems."/".options[0]: "rescue" goes with "ro" alone; remove it from fileSystems."/".options[0]
-    fileSystems."/".options[0]: "thread_pool=0" has a value that btrfs does not take; set fileSystems."/".options[0] to "thread_pool=N", N being a number that btrfs allows there
-    fileSystems."/".options[0]: "errors" is an option of ext4, with which no btrfs is mounted; remove it from fileSystems."/".options[0]
-    fileSystems."/".options[0]: "umask" is an option of vfat, with which no ext4 is mounted; remove it from fileSystems."/".options[0]
-    fileSystems."/".options[0]: "journal_async_commit" does not go with data=ordered, which is the default; remove it from fileSystems."/".options[0]
-    fileSystems."/".options[0]: "delalloc" does not go with data=journal; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "space_cache" cannot be used with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
+    fileSystems."/".options[0]: "space_cache=v1" cannot be used with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
+    fileSystems."/".options[0]: "nospace_cache" cannot be used with the free space tree, which every btrfs of an image has; set fileSystems."/".options[0] to "space_cache=v2", or remove it
+    fileSystems."/".options[0]: "inode_cache" cannot be used: the option was removed from the kernel; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "rescue" can be used only with "ro"; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "thread_pool=0" has a value that btrfs does not take; set fileSystems."/".options[0] to "thread_pool=N", where N is a number that btrfs allows there
+    fileSystems."/".options[0]: "errors" is an option of ext4, not of btrfs; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "umask" is an option of vfat, not of ext4; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "journal_async_commit" cannot be used with data=ordered, which is the default; remove it from fileSystems."/".options[0]
+    fileSystems."/".options[0]: "delalloc" cannot be used with data=journal; remove it from fileSystems."/".options[0]
     fileSystems."/".options[0]: "usrjquota" needs the format of the quotas, too; set fileSystems."/".options[0] to "usrjquota=aquota.user,jqfmt=vfsv1"
     fileSystems."/".options[0]: "errors=remount-rw" has a value that ext4 does not take; set fileSystems."/".options[0] to "errors=…" with one of continue, panic, remount-ro
     fileSystems."/".options[0]: "discard=async" has a value that ext4 does not take; set fileSystems."/".options[0] to "discard"
@@ -200,8 +200,8 @@ fn mount_options() {
         parse(&spec.to_string()).map_or_else(|errors| errors.to_string(), |spec| spec.warnings.join("\n"))
     });
     insta::assert_snapshot!(boot.join("\n"), @r#"
-    fileSystems."/boot".options[0]: "umask=0o77" has a value that vfat does not take; set fileSystems."/boot".options[0] to "umask=N", N being octal, such as 0077
-    fileSystems."/boot".options[0]: "umask" has no value; set fileSystems."/boot".options[0] to "umask=N", N being octal, such as 0077
+    fileSystems."/boot".options[0]: "umask=0o77" has a value that vfat does not take; set fileSystems."/boot".options[0] to "umask=N", where N is octal, such as 0077
+    fileSystems."/boot".options[0]: "umask" has no value; set fileSystems."/boot".options[0] to "umask=N", where N is octal, such as 0077
     fileSystems."/boot".options[0]: "dots" is not a known mount option of vfat; the system does not start if its kernel does not know it either
     "#);
     // Only the first mount of a filesystem decides on its space cache.

@@ -55,7 +55,8 @@ impl<'a> Clusters<'a> {
         if self.shape.is_cluster(self.at.0) { Ok(()) } else { Err(self.broken("starts nowhere")) }
     }
 
-    /// Goes over clusters that lie one after another, up to `most` bytes or a little more; tells how many bytes they are.
+    /// Goes over clusters that lie one after another, up to `most` bytes or a little more; returns how many bytes they
+    /// are.
     fn run(&mut self, most: u64) -> Result<u64, ReadError> {
         let mut len = u64::from(self.shape.cluster);
         while len < most {
@@ -84,7 +85,7 @@ impl<'a> Clusters<'a> {
     }
 }
 
-/// All bytes of the directory that starts at a cluster; of the root if at none.
+/// All bytes of the directory that starts at a cluster; of the root if there is none.
 ///
 /// # Errors
 /// Whatever is wrong with the image.

@@ -96,7 +96,7 @@ impl Entry {
         }
     }
 
-    /// What makes its name unfit to be shown as a file's.
+    /// Why its name cannot be shown as a file's name.
     pub(in crate::vfat) fn name_problem(&self) -> Option<&'static str> {
         let name = self.name();
         match name.as_str() {
@@ -154,7 +154,7 @@ impl Entries {
     }
 }
 
-/// Takes in a part of a long name; tells whether what was there before is broken off.
+/// Takes a part of a long name; returns whether the parts before it were incomplete.
 fn part(before: Option<Parts>, raw: &[u8; 32]) -> (Option<Parts>, bool) {
     let (order, checksum) = (u8_at(raw, 0), u8_at(raw, 13));
     let places = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
@@ -197,16 +197,16 @@ fn short(shape: &Shape, raw: &[u8; 32], parts: Option<Parts>) -> Entry {
     }
 }
 
-/// A long name, and what is wrong with it though it is one.
+/// A long name, and what is wrong with it, if it can still be used.
 type LongName = (Vec<u16>, Option<&'static str>);
 
 /// Joins the parts of a long name, which ends at a zero and is padded with ones. An error is that there is none.
 fn long_name(parts: &Parts, short: &[u8; 11]) -> Result<LongName, &'static str> {
     if parts.next != 0 {
-        return Err("has a long name that is not whole");
+        return Err("has a long name that is not complete");
     }
     if parts.checksum != short_checksum(short) {
-        return Err("has a long name of another short name");
+        return Err("has a long name that belongs to another short name");
     }
     let units: Vec<u16> = parts.units.iter().rev().flatten().copied().collect();
     let end = units.iter().position(|&unit| unit == 0).unwrap_or(units.len());

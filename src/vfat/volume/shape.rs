@@ -55,7 +55,7 @@ pub(in crate::vfat) fn boot_sector(bytes: &dyn Bytes) -> Result<[u8; BOOT_BYTES]
     Ok(boot)
 }
 
-/// Whether a boot sector is one of FAT's, as far as constants tell.
+/// Whether a boot sector is one of FAT's, as far as constants show.
 pub(in crate::vfat) fn is_fat(boot: &[u8; BOOT_BYTES]) -> bool {
     let sector = u16_at(boot, 11);
     boot.ends_with(&[0x55, 0xaa])
@@ -72,7 +72,8 @@ impl Shape {
     pub(in crate::vfat) fn new(bytes: &dyn Bytes) -> Result<Self, ReadError> {
         let boot = boot_sector(bytes)?;
         if !is_fat(&boot) {
-            return Err(corrupt("is none of FAT's: its signature, sector size, clusters or media byte cannot be"));
+            let why = "is no boot sector of FAT: its signature, sector size, clusters or media byte is impossible";
+            return Err(corrupt(why));
         }
         let sector = u32::from(u16_at(&boot, 11));
         let cluster = sector.saturating_mul(u8_at(&boot, 13).into());
@@ -127,7 +128,7 @@ impl Shape {
             return Err(corrupt(format!("its table has {entries} entries for {} clusters", self.clusters)));
         }
         if self.active.is_some_and(|active| active >= self.fats) {
-            return Err(corrupt(format!("table {} of {} is to count", self.active.unwrap_or(0), self.fats)));
+            return Err(corrupt(format!("it says that table {} of {} is in use", self.active.unwrap_or(0), self.fats)));
         }
         if self.bits == Bits::Fat32 {
             if u16_at(&self.boot, 42) != 0 {
@@ -229,8 +230,8 @@ pub(in crate::vfat) fn shown(text: &[u8]) -> String {
 /// The fewest clusters of FAT32.
 const FAT32_CLUSTERS: u32 = 65_525;
 
-/// The number of clusters alone decides the width of entries; what the boot sector has where must agree. Only of too few
-/// clusters for FAT32 do kernels say that the layout decides, and firmware that the number does.
+/// Only the number of clusters decides the width of entries; the layout of the boot sector must agree. They differ
+/// about FAT32 with too few clusters: for kernels the layout decides, for firmware the number.
 fn bits(clusters: u32, is_fat32: bool) -> Result<Bits, ReadError> {
     match clusters {
         ..4085 if !is_fat32 => Ok(Bits::Fat12),

@@ -10,20 +10,20 @@ use crate::read::{Bytes, Fault, ReadError};
 
 /// The largest directory that there can be, in bytes.
 const LARGEST_DIRECTORY: u64 = 65_536 * ENTRY_BYTES as u64;
-/// More faults, and more clusters with two owners, are not told.
+/// At most this many faults, and clusters with two owners, are reported.
 const MOST: usize = 1000;
 /// The deepest directory that is gone into.
 const DEEPEST: usize = 64;
 
-/// The most bytes of a path that are told.
+/// The most bytes of a path that are reported.
 const LONGEST_PATH: usize = 2048;
-/// No more owners of a cluster are told.
+/// At most this many owners of a cluster are reported.
 const MOST_OWNERS: usize = 8;
 
 /// How much a fault matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::vfat) enum Weight {
-    /// What is there cannot be read, or leads a reader astray.
+    /// Something cannot be read, or would mislead a reader.
     Fatal,
     /// Not as it should be, but readable.
     Light,
@@ -43,7 +43,7 @@ pub(in crate::vfat) struct Walk<'a> {
     more: bool,
 }
 
-/// A directory to be read. It knows the one above it, so that a path takes no memory until it is told.
+/// A directory to be read. It knows the one above it, so that a path takes no memory until it is reported.
 struct Todo {
     above: Option<Rc<Todo>>,
     /// Escaped.
@@ -72,7 +72,7 @@ impl Todo {
     }
 }
 
-/// What a chain of clusters turned out to be.
+/// The result of following a chain of clusters.
 struct Chain {
     clusters: Vec<u32>,
     /// Why it ends before its end.
@@ -113,14 +113,14 @@ impl<'a> Walk<'a> {
         self.faults.first().filter(|(weight, _)| *weight == Weight::Fatal).map(|(_, fault)| fault)
     }
 
-    /// All faults, sorted, at most 1,000 and one that there are more.
+    /// All faults, sorted: at most 1,000, and one more that says that there are more.
     pub(in crate::vfat) fn into_faults(self) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.faults.into_iter().map(|(_, fault)| fault).collect();
         faults.sort();
         faults.dedup();
         if self.more {
-            faults
-                .push(Fault { what: "FAT".to_owned(), why: format!("more than {MOST} faults; the rest is not told") });
+            let why = format!("more than {MOST} faults; the rest is not shown");
+            faults.push(Fault { what: "FAT".to_owned(), why });
         }
         faults
     }
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Walks again to find who else has the clusters that two have, and tells.
+    /// Walks again to find and report the other owners of clusters that two files have.
     pub(in crate::vfat) fn blame(&mut self) -> Result<(), ReadError> {
         if self.twice.is_empty() {
             return Ok(());
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         &mut self.table
     }
 
-    /// Claims a cluster; tells whether it was free.
+    /// Claims a cluster; returns whether it was free.
     fn claim(&mut self, cluster: u32, owner: &str) -> bool {
         if self.looking
             && let Some(owners) = self.twice.get_mut(&cluster).filter(|owners| owners.len() < MOST_OWNERS)
@@ -185,7 +185,7 @@ impl<'a> Walk<'a> {
         let mut at = first;
         loop {
             if !self.shape.is_cluster(at) {
-                chain.broken = Some(format!("leads to cluster {at}, which there is not"));
+                chain.broken = Some(format!("leads to cluster {at}, which does not exist"));
             } else if !self.claim(at, owner) {
                 chain.broken = Some(format!("leads to cluster {at}, which is claimed already"));
             }
@@ -204,7 +204,7 @@ impl<'a> Walk<'a> {
                 Next::End => return Ok(chain),
                 Next::Free => "free".to_owned(),
                 Next::Bad => "bad".to_owned(),
-                Next::Invalid(number) => format!("followed by {number}, which there is not"),
+                Next::Invalid(number) => format!("followed by {number}, which does not exist"),
             };
             chain.broken = Some(format!("goes over cluster {at}, which is {wrong}"));
         }
@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
         let what = format!("directory {}", directory.path(&name));
         self.names(entry, &what);
         if entry.size != 0 {
-            self.tell(Weight::Light, &*what, format!("says that it has {} bytes, as no directory does", entry.size));
+            self.tell(Weight::Light, &*what, format!("is a directory, but says that it has {} bytes", entry.size));
         }
         let depth = directory.depth.saturating_add(1);
         if depth > DEEPEST {
@@ -286,7 +286,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The bytes of a directory, or `None` if they cannot be had, which is told.
+    /// The bytes of a directory, or `None` if they cannot be read, which is reported.
     fn directory_bytes(&mut self, directory: &Todo, what: &str) -> Result<Option<Vec<u8>>, ReadError> {
         let is_root = directory.depth == 0;
         if is_root && self.shape.bits != Bits::Fat32 {
@@ -319,7 +319,7 @@ impl<'a> Walk<'a> {
         let dots: Vec<&Entry> = entries.iter().filter(|entry| entry.is_dots()).collect();
         if is_root {
             if !dots.is_empty() {
-                self.tell(Weight::Light, what, "has a . or .., as the root does not");
+                self.tell(Weight::Light, what, "is the root, but has a . or ..");
             }
             return;
         }

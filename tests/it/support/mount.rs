@@ -73,7 +73,10 @@ impl LoopDevice {
     fn wait(&self) {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(OFlags::EXCL.bits().cast_signed());
-        let is_held = || options.open(&self.0).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy);
+        // Its partitions, too: mkfs.btrfs, in another test, looks into every device for a moment.
+        let nodes = || std::iter::once(self.0.clone()).chain((1..=4).map(|number| self.partition(number)));
+        let is_busy = |node: PathBuf| options.open(node).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy);
+        let is_held = || nodes().any(is_busy);
         (0..TURNS).take_while(|_| is_held()).for_each(|_| thread::sleep(TURN));
     }
 }
