@@ -51,11 +51,15 @@ let
       ];
 
   isBind = fs: lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
+  nixTypes = [
+    "ext4"
+    "btrfs"
+  ];
   # Whether a mount shows the filesystem that holds the store. Where a bind mount leads is for sane-image to see.
   isOnNixFs =
     fs:
-    nixFs == null
-    || fs != null
+    nixFs != null
+    && fs != null
     && (
       fs.mountPoint == nixFs.mountPoint
       || isBind fs
@@ -169,7 +173,8 @@ let
     else if espMountPoint == "/boot" || isOnNixFs (if bootFs != null then bootFs else root) then
       [ ]
     else if bootFs == null then
-      lib.optional bootLoaders.fillsBoot (
+      # Of a store that is nowhere in the image, enough is said.
+      lib.optional (bootLoaders.fillsBoot && lib.elem nixFs.fsType or null nixTypes) (
         "${option "/boot"} is missing, and ${option "/"} is not in the image, so that /boot would be empty; set "
         + ''${option "/boot"}.fsType to "vfat", and its device''
       )
@@ -197,10 +202,7 @@ in
 
   # Why the host cannot have an image. The store comes first: it is the most work to change.
   errors =
-    mistakesOf nixFs "/" [
-      "ext4"
-      "btrfs"
-    ]
+    mistakesOf nixFs "/" nixTypes
     ++ (
       if espFs != null then
         mistakesOf espFs espMountPoint [ "vfat" ]
