@@ -34,6 +34,7 @@ mod error;
 mod esp;
 mod extra;
 mod forms;
+mod grub;
 mod map;
 pub(crate) mod nix;
 mod outputs;

@@ -14,6 +14,7 @@ use crate::btrfs;
 use crate::disk::gpt::{GptError, GptLayout, PartitionPlan, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
+use crate::grub::{self, BootCode, EmbedError};
 use crate::identity::{BIOS_BOOT, Identities, Identity};
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
@@ -41,6 +42,9 @@ pub enum PlanError {
     /// There is no such partition table.
     #[error(transparent)]
     Gpt(#[from] GptError),
+    /// What a BIOS is to start cannot be put in its place.
+    #[error("grub: {0}")]
+    Embed(#[from] EmbedError),
     /// The disk has no room for what is to be on it.
     #[error(
         "diskSize: {disk_size} bytes are too few: the partitions need {needed} with nixFreeSpace free in the last, so \
@@ -266,8 +270,19 @@ impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
     }
 }
 
+/// What a BIOS starts, before it has its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Bios<'a> {
+    /// GRUB's boot sector.
+    pub boot_img: &'a [u8],
+    /// GRUB's core image.
+    pub core: &'a [u8],
+}
+
 /// What is to be put onto a disk.
 pub struct Contents<'a> {
+    /// What a BIOS starts, if there is a partition for that.
+    pub bios: Option<Bios<'a>>,
     /// The ESP, if there is one.
     pub esp: Option<Laid<'a, VfatLayout>>,
     /// The filesystem of the store.
@@ -285,6 +300,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
     let roles = roles(spec);
     let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
     let gpt = with_hybrid(gpt, spec, &roles)?;
+    let (gpt, bios_boot) = with_bios(gpt, &roles, contents.bios)?;
     let planned = roles.iter().zip(&gpt.partitions);
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
@@ -306,7 +322,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
         partitions,
         store_paths,
         gpt,
-        bios_boot: Vec::new(),
+        bios_boot,
     })
 }
 
@@ -329,6 +345,14 @@ fn roles(spec: &Spec) -> Vec<Role> {
     };
     let boot = spec.boots_by_bios().then_some(Role::BiosBoot).into_iter().chain(spec.esp.as_ref().map(|_| Role::Boot));
     extra(Place::BeforeBoot).chain(boot).chain(extra(Place::AfterBoot)).chain([Role::Nix]).collect()
+}
+
+/// The table with GRUB's boot code, and what is to be in the BIOS boot partition.
+fn with_bios(gpt: GptLayout, roles: &[Role], bios: Option<Bios<'_>>) -> Result<(GptLayout, Vec<u8>), EmbedError> {
+    let planned = roles.iter().zip(&gpt.partitions).find(|(role, _)| **role == Role::BiosBoot);
+    let Some(((_, planned), Bios { boot_img, core })) = planned.zip(bios) else { return Ok((gpt, Vec::new())) };
+    let BootCode { mbr, partition } = grub::embed(boot_img, core, planned.first)?;
+    Ok((gpt.with_boot_code(mbr), partition))
 }
 
 fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result<GptLayout, GptError> {

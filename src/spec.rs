@@ -165,7 +165,13 @@ impl Spec {
 
     /// Whether a BIOS is to start the image, so that it has boot code and a partition for what that loads.
     pub fn boots_by_bios(&self) -> bool {
-        false
+        self.grub.as_ref().is_some_and(|grub| grub.bios.is_some())
+    }
+
+    /// GRUB, where in the image `/boot` is for it, and where the store.
+    pub fn grub_places(&self) -> Option<(&Grub, Location, Location)> {
+        let grub = self.grub.as_ref()?;
+        Some((grub, self.boot.clone()?, self.mounts.locate(&grub.store_path).ok()?))
     }
 
     /// Checks what only the closure can tell: that it holds the system to boot.
@@ -244,12 +250,16 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
-    let fills_boot =
-        populate_cmd.iter().flatten().next().is_some() || extra_boot_files.iter().flatten().next().is_some();
-    let boot = boot::find(&mounts, fills_boot, &mut top);
-    let wants_esp =
-        boot::Wants { systemd_boot: systemd_boot.iter().flatten().next().is_some(), hybrid: hybrid_mbr.as_deref() };
-    boot::check_esp(esp_mount_point.as_ref(), &wants_esp, &mut top);
+    let asked_for = boot::AskedFor {
+        populate_cmd: populate_cmd.iter().flatten().next().is_some(),
+        extra_boot_files: extra_boot_files.iter().flatten().next().is_some(),
+        systemd_boot: systemd_boot.iter().flatten().next().is_some(),
+        grub: grub.as_ref().and_then(Option::as_ref),
+        hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
+    };
+    let boot = boot::find(&mounts, &asked_for, &mut top);
+    boot::check_esp(esp_mount_point.as_ref(), &asked_for, &mut top);
+    boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
 
     let (_, store) = place?;

@@ -37,8 +37,8 @@ pub enum LayoutError {
     },
     /// Too many names in one directory have the same hash, so that no leaf holds them. That happens only on purpose.
     #[error(
-        "{path}: too many names in it have the same hash (CRC-32C): they take {len} bytes, more than btrfs can hold; rename \
-         some"
+        "{path}: too many names in it have the same hash (CRC-32C): they take {len} bytes, more than btrfs can hold; \
+         rename some"
     )]
     Names {
         /// The directory, from the filesystem's root.

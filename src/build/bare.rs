@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::esp::EspPart;
 use super::extra::ExtraParts;
+use super::grub::GrubPart;
 use super::nix::NixPart;
 use super::outputs::OutputFile;
 use super::prepared::{boot_files, identify, own_files};
@@ -35,7 +36,8 @@ pub fn build_partition(
     let own = own_files(spec, context)?;
     let start = ByteOffset(0);
     let mut copied = None;
-    let mut boot = boot_files(spec, &own, context)?;
+    let grub = GrubPart::prepare(spec, &identities, context)?;
+    let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     match which {
         BareFilesystem::Boot => {
             let part = EspPart::prepare(spec, &identities, boot.esp.take().ok_or(BuildError::NoEsp)?)?;

@@ -9,6 +9,7 @@ use super::bootloader::BootloaderError;
 use crate::copy::CopyError;
 use crate::disk::gpt::GptError;
 use crate::formats::FormatError;
+use crate::grub::CoreError;
 use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::progress::Cancelled;
@@ -51,6 +52,17 @@ pub enum BuildError {
     /// There is no boot tree.
     #[error(transparent)]
     Populate(#[from] PopulateError),
+    /// GRUB's boot sector is not there.
+    #[error("{}: cannot be read: {source}; set grub.bios to the directory lib/grub/i386-pc of GRUB's package", path.display())]
+    BootImg {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// GRUB's core image cannot be made.
+    #[error("grub: {0}")]
+    Core(#[from] CoreError),
     /// A filesystem is asked for that the image does not have.
     #[error("the image has no ESP; leave out --only, or set efiSysMountPoint to the mount point of one")]
     NoEsp,

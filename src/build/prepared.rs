@@ -2,6 +2,7 @@
 
 use super::esp::EspPart;
 use super::extra::ExtraParts;
+use super::grub::GrubPart;
 use super::nix::NixPart;
 use super::{BuildError, Context};
 use crate::identity::Identities;
@@ -17,6 +18,7 @@ pub struct Prepared {
     pub(super) esp: Option<EspPart>,
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
+    grub: Option<GrubPart>,
     /// Hold files that were made for the image.
     _made: (OwnFiles, BootFiles),
     /// The plan of the image. Until it is built, its size is the largest possible, if contents are compressed.
@@ -33,8 +35,8 @@ impl Prepared {
 
     /// Plans it again, now that it is known how long compressed contents are.
     pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, esp, extra, nix, .. } = &*self;
-        self.plan = plan(spec, identities, esp.as_ref(), extra, nix, context)?;
+        let Self { spec, identities, esp, extra, nix, grub, .. } = &*self;
+        self.plan = plan(spec, identities, &Parts { esp: esp.as_ref(), extra, nix, grub: grub.as_ref() }, context)?;
         Ok(())
     }
 }
@@ -45,14 +47,16 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let own = own_files(spec, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
     let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
-    let mut boot = boot_files(spec, &own, context)?;
+    let grub = GrubPart::prepare(spec, &identities, context)?;
+    let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let esp = boot.esp.take().map(|tree| EspPart::prepare(spec, &identities, tree)).transpose()?;
-    let plan = plan(spec, &identities, esp.as_ref(), &extra, &nix, context)?;
+    let parts = Parts { esp: esp.as_ref(), extra: &extra, nix: &nix, grub: grub.as_ref() };
+    let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, esp, extra, nix, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, esp, extra, nix, grub, plan, _made: (own, boot) })
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -64,12 +68,18 @@ pub(super) fn own_files(spec: &Spec, context: Context<'_>) -> Result<OwnFiles, B
 }
 
 /// The files of boot loaders, and the host's own ones on the ESP.
-pub(super) fn boot_files(spec: &Spec, own: &OwnFiles, context: Context<'_>) -> Result<BootFiles, BuildError> {
+pub(super) fn boot_files(
+    spec: &Spec,
+    grub: Option<&GrubPart>,
+    own: &OwnFiles,
+    context: Context<'_>,
+) -> Result<BootFiles, BuildError> {
     let Context { options, progress, cancel } = context;
     let request = BootRequest {
         own: &own.boot,
         populate_cmd: spec.populate_cmd.as_deref(),
         systemd_boot: spec.systemd_boot.as_ref(),
+        grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),
@@ -85,16 +95,19 @@ pub(super) fn identify(spec: &Spec, context: Context<'_>) -> Result<Identities, 
     Ok(Identities::new(spec)?)
 }
 
-fn plan(
-    spec: &Spec,
-    identities: &Identities,
-    esp: Option<&EspPart>,
-    extra: &ExtraParts,
-    nix: &NixPart,
-    context: Context<'_>,
-) -> Result<ImagePlan, PlanError> {
+/// What is to be on the disk.
+struct Parts<'a> {
+    esp: Option<&'a EspPart>,
+    extra: &'a ExtraParts,
+    nix: &'a NixPart,
+    grub: Option<&'a GrubPart>,
+}
+
+fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
+    let Parts { esp, extra, nix, grub } = *parts;
+    let bios = grub.and_then(GrubPart::outside);
     let esp = esp.map(|esp| Laid { tree: &esp.tree, layout: &esp.layout });
     let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
     let private_files = context.options.extra_files.is_some();
-    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { esp, nix, nix_size, extra, private_files }))
+    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { bios, esp, nix, nix_size, extra, private_files }))
 }

@@ -72,8 +72,8 @@ impl Opened {
     }
 }
 
-/// Whether an error has the path that the user gave. If only a directory on the way or the target of a link is missing, it
-/// names that instead.
+/// Whether an error has the path that the user gave. If only a directory on the way or the target of a link is missing,
+/// it names that instead.
 fn names(error: &ReadError, path: &Path) -> bool {
     let path = escape::path(path.strip_prefix("/").unwrap_or(path));
     match error {

@@ -39,11 +39,11 @@ impl Side {
         }
     }
 
-    /// What can be booted, or `None` if there is no boot partition.
+    /// What can be booted, or `None` if there is neither a boot partition to tell nor an entry elsewhere.
     pub(super) fn boot(&self) -> Option<Vec<EntryFacts>> {
         let Self::Image(image) = self else { return None };
-        image.find(&PartName::Boot).ok()?;
-        Some(inspect::boot(image).map(|boot| boot.entries.iter().map(entry).collect()).unwrap_or_default())
+        let found = inspect::boot(image).map(|boot| boot.entries.iter().map(entry).collect());
+        found.or_else(|| image.find(&PartName::Boot).ok().map(|_| Vec::new()))
     }
 
     /// The store, or `None` if there is none.

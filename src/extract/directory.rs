@@ -29,8 +29,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// Extracts `plan` into the directory `out`, which is made if need be.
 ///
 /// # Errors
-/// If a file with one of the names is there already (directories are no error); if `out` cannot be written or the image cannot
-/// be read. What was extracted before that stays.
+/// If a file with one of the names is there already (directories are no error); if `out` cannot be written or the image
+/// cannot be read. What was extracted before that stays.
 pub fn to_directory(
     fs: &dyn FileSystem,
     plan: &Plan,

@@ -72,8 +72,8 @@ pub enum FitError {
     },
     /// A partition ends after the bytes that partitions may use.
     #[error(
-        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; raise `--size` to \
-         {end}"
+        "partitions may take the first {limit} bytes of the device, but they end at byte {end} already; raise `--size` \
+         to {end}"
     )]
     Limit {
         /// In bytes.

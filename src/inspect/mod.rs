@@ -66,39 +66,43 @@ pub fn inspect(image: &Image, name: &str) -> Report {
         report.partitions.push(partition_report);
     }
     depthcharge::choose(&mut report.partitions);
-    let nix = image.find(&PartName::Nix).map(|partition| partition.number).ok();
-    let nix = opened.iter().find(|(number, _)| Some(*number) == nix).map(|(number, fs)| boot::NixFs {
-        partition: *number,
-        fs: fs.as_ref(),
-        location: store::locate(fs.as_ref()).ok().flatten(),
-    });
-    let boot = image.find(&PartName::Boot).map(|partition| partition.number).ok();
-    let open = |wanted: Option<u32>| opened.iter().find(|(number, _)| Some(*number) == wanted);
-    let extended = extended_boot(image).map(|partition| partition.number);
-    let extended = open(extended).map(|(number, fs)| (*number, fs.as_ref()));
-    report.boot = open(boot)
-        .and_then(|(number, fs)| boot::examine(*number, fs.as_ref(), extended, nix.as_ref(), &mut report.problems))
-        .or_else(|| {
-            nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, None, Some(nix), &mut report.problems))
-        });
+    report.boot = boot::examine(&parts(image, &opened), &mut report.problems);
     warn(&mut report);
     report
 }
 
 /// What a booting system finds, or `None` if there is nothing, or nothing that can be read.
 pub fn boot(image: &Image) -> Option<BootReport> {
-    let open = |part| image.find(&part).ok().and_then(|partition| Some((partition.number, partition.open().ok()?)));
-    let (boot, nix) = (open(PartName::Boot), open(PartName::Nix));
-    let extended = extended_boot(image).and_then(|partition| Some((partition.number, partition.open().ok()?)));
-    let extended = extended.as_ref().map(|(number, fs)| (*number, fs.as_ref()));
-    let nix = nix.as_ref().map(|(number, fs)| boot::NixFs {
+    let open = |partition: &Partition| Some((partition.number, partition.open().ok()?));
+    let opened: Vec<_> = image.partitions().iter().filter_map(open).collect();
+    boot::examine(&parts(image, &opened), &mut Vec::new())
+}
+
+/// What boot loaders can read of the filesystems that were opened.
+fn parts<'a>(image: &Image, opened: &'a [(u32, Box<dyn FileSystem>)]) -> boot::Parts<'a> {
+    let number = |part| image.find(&part).ok().map(|partition| partition.number);
+    let nix = number(PartName::Nix);
+    let nix = opened.iter().find(|(number, _)| Some(*number) == nix).map(|(number, fs)| boot::NixFs {
         partition: *number,
         fs: fs.as_ref(),
         location: store::locate(fs.as_ref()).ok().flatten(),
     });
-    let mut problems = Vec::new();
-    let found = boot.and_then(|(number, fs)| boot::examine(number, fs.as_ref(), extended, nix.as_ref(), &mut problems));
-    found.or_else(|| nix.as_ref().and_then(|nix| boot::examine(nix.partition, nix.fs, None, Some(nix), &mut problems)))
+    let volume = |(number, fs): &'a (u32, Box<dyn FileSystem>)| {
+        let partition = image.partitions().iter().find(|partition| partition.number == *number);
+        let guid = partition.map_or(Uuid::nil(), |partition| partition.guid);
+        boot::Volume { number: *number, guid, fs: fs.as_ref() }
+    };
+    boot::Parts {
+        numbering: match (image.table(), image.mbr()) {
+            (Some(_), _) => boot::Numbering::Gpt,
+            (None, Some(_)) => boot::Numbering::Mbr,
+            (None, None) => boot::Numbering::None,
+        },
+        volumes: opened.iter().map(volume).collect(),
+        boot: number(PartName::Boot),
+        extended: extended_boot(image).map(|partition| partition.number),
+        nix,
+    }
 }
 
 /// The partition with further entries for the boot loader on the ESP.
@@ -111,13 +115,15 @@ fn extended_boot(image: &Image) -> Option<&Partition> {
 /// What a booting system finds on `fs`, and what of it cannot be read.
 pub(crate) fn boot_on(fs: &dyn FileSystem) -> (Option<BootReport>, Vec<String>) {
     let mut problems = Vec::new();
-    let found = boot::examine(1, fs, None, None, &mut problems);
+    let volumes = vec![boot::Volume { number: 1, guid: Uuid::nil(), fs }];
+    let parts = boot::Parts { numbering: boot::Numbering::Gpt, volumes, boot: Some(1), extended: None, nix: None };
+    let found = boot::examine(&parts, &mut problems);
     (found, problems)
 }
 
 /// What is hardly meant.
 fn warn(report: &mut Report) {
-    let mut warnings = Vec::new();
+    let mut warnings = report.boot.as_mut().map(|boot| std::mem::take(&mut boot.warnings)).unwrap_or_default();
     for entry in report.boot.iter().flat_map(|boot| &boot.entries) {
         let missing = entry.files().filter(|(_, file)| file.found.is_none());
         warnings

@@ -384,13 +384,19 @@ pub struct BootReport {
     pub extended: Option<u32>,
     /// What UEFI starts from a disk that it does not know: EFI/BOOT/BOOT*.EFI.
     pub firmware: Vec<EfiProgram>,
-    /// loader/loader.conf or extlinux/extlinux.conf.
+    /// loader/loader.conf, extlinux/extlinux.conf, grub/grub.cfg, limine/limine.conf.
     pub configurations: Vec<Configuration>,
     /// What can be booted, in the order of the menu.
     pub entries: Vec<BootEntry>,
     /// What systemd-stub hands to the system that it starts: loader/credentials/*.cred.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Place>,
+    /// What a configuration says that is not followed here: one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What in a configuration is hardly meant: one line each, to become [`Report::warnings`].
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// A program for UEFI.
@@ -411,13 +417,16 @@ pub struct EfiProgram {
 pub struct Configuration {
     /// Who reads it.
     pub loader: Loader,
+    /// The partition that has it, if it is not the one that firmware looks at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
     /// Its place.
     pub path: String,
-    /// The entry to boot, as it is written there.
+    /// The entry to boot, as it is written there; of GRUB, `saved` where that is the one that was chosen last.
     pub default: Option<String>,
     /// The entry to boot unless its tries are used up, as it is written there.
     pub preferred: Option<String>,
-    /// Seconds (systemd-boot) or tenths of them (extlinux) until then, as it is written there.
+    /// Seconds, or tenths of them (extlinux), until then, as it is written there.
     pub timeout: Option<String>,
 }
 
@@ -433,6 +442,12 @@ pub enum Loader {
     /// A unified kernel image, which systemd-boot or firmware starts.
     #[serde(rename = "uki")]
     Uki,
+    /// GRUB, by grub.cfg.
+    #[serde(rename = "grub")]
+    Grub,
+    /// Limine, by limine.conf.
+    #[serde(rename = "limine")]
+    Limine,
 }
 
 impl Loader {
@@ -442,6 +457,8 @@ impl Loader {
             Self::SystemdBoot => "systemd-boot",
             Self::Extlinux => "extlinux",
             Self::Uki => "uki",
+            Self::Grub => "grub",
+            Self::Limine => "limine",
         }
     }
 }
@@ -452,7 +469,7 @@ impl Loader {
 pub struct BootEntry {
     /// Who boots it.
     pub loader: Loader,
-    /// Its file's name, or its label.
+    /// Its file's name, its label, or its title behind those of the menus that lead to it, with `>` between them.
     pub id: String,
     /// As the menu shows it.
     pub title: Option<String>,

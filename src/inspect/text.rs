@@ -51,7 +51,7 @@ fn write_report(out: &mut String, report: &Report, style: Style) -> fmt::Result 
     match &report.boot {
         Some(boot) => write_boot(out, boot)?,
         None if started.is_some() || report.boot_code.is_some() => {}
-        None => writeln!(out, "What boots: nothing that systemd-boot, extlinux or UEFI would find")?,
+        None => writeln!(out, "What boots: nothing that systemd-boot, extlinux, GRUB, Limine or UEFI would find")?,
     }
     for partition in &report.partitions {
         write_largest(out, partition)?;
@@ -251,15 +251,20 @@ fn write_boot(out: &mut String, boot: &BootReport) -> fmt::Result {
     for configuration in &boot.configurations {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
         let (default, timeout) = (value(&configuration.default), value(&configuration.timeout));
-        writeln!(out, "  {}: default {default}, timeout {timeout}", configuration.path)?;
+        let partition = configuration.partition.map_or(String::new(), |number| format!("partition {number}, "));
+        writeln!(out, "  {partition}{}: default {default}, timeout {timeout}", configuration.path)?;
     }
+    boot.notes.iter().try_for_each(|note| writeln!(out, "  note: {note}"))?;
     boot.entries.iter().try_for_each(|entry| write_entry(out, entry))?;
     boot.credentials.iter().try_for_each(|one| writeln!(out, "  credential {} ({})", one.path, human(one.size)))
 }
 
 fn write_entry(out: &mut String, entry: &BootEntry) -> fmt::Result {
     let mark = if entry.default { "*" } else { " " };
-    let title = entry.title.as_ref().map_or(String::new(), |title| format!(": {title}"));
+    // Of a menu's line, the id ends with the title.
+    let is_in_id = |title: &String| entry.id == *title || entry.id.ends_with(&format!(">{title}"));
+    let title = entry.title.as_ref().filter(|title| !is_in_id(title));
+    let title = title.map_or(String::new(), |title| format!(": {title}"));
     let version = entry.version.as_ref().map_or(String::new(), |version| format!(" ({version})"));
     writeln!(out, "{mark} {} {}{title}{version}", entry.loader.name(), entry.id)?;
     for (what, file) in entry.files() {

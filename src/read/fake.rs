@@ -79,6 +79,13 @@ impl Fake {
         self.directory(path)
     }
 
+    /// Makes it a FAT with this label.
+    pub(crate) fn vfat(mut self, label: &str) -> Self {
+        self.summary =
+            Summary { format: Format::Vfat, label: label.to_owned(), uuid: "1234-ABCD".to_owned(), ..self.summary };
+        self
+    }
+
     pub(crate) fn max_entries(mut self, max_entries: u64) -> Self {
         self.summary.max_entries = max_entries;
         self

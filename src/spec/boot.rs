@@ -4,19 +4,32 @@ use std::path::{Path, PathBuf};
 
 use super::fields::{Object, member_path};
 use super::file_system::{BOOT, Mounts};
+use super::grub::Grub;
 use super::partitions::{HybridEntry, PartitionName};
 use crate::mounts::Location;
+use crate::units::SectorSize;
 
-/// What needs an ESP.
-pub(super) struct Wants<'a> {
+/// What a spec asks for of that which boots a machine, as far as it could be read.
+pub(super) struct AskedFor<'a> {
+    pub(super) populate_cmd: bool,
+    pub(super) extra_boot_files: bool,
     pub(super) systemd_boot: bool,
-    pub(super) hybrid: Option<&'a [HybridEntry]>,
+    pub(super) grub: Option<&'a Grub>,
+    pub(super) hybrid_mbr: &'a [HybridEntry],
 }
 
 /// Where `/boot` lies in the image. If files are to be there, it has to.
-pub(super) fn find(mounts: &Mounts, has_files: bool, top: &mut Object<'_>) -> Option<Location> {
+pub(super) fn find(mounts: &Mounts, asked_for: &AskedFor<'_>, top: &mut Object<'_>) -> Option<Location> {
     // Without these two, not all mounts are known. That was noted already.
     let (Some(_), Some(_)) = (&mounts.esp, &mounts.nix) else { return None };
+    if let Some(grub) = asked_for.grub
+        && let Err(problem) = mounts.table.locate(&grub.store_path)
+    {
+        let path = "grub.storePath".to_owned();
+        let remedy = format!("set {path} to the store directory");
+        top.note(path, format!("{} {problem}", grub.store_path.display()), remedy);
+    }
+    let has_files = asked_for.populate_cmd || asked_for.extra_boot_files || asked_for.grub.is_some();
     match mounts.table.locate(Path::new(BOOT)) {
         Ok(Location::Boot(path)) if path.components().next().is_some() => {
             let path = member_path(&top.member("fileSystems"), BOOT);
@@ -37,14 +50,26 @@ pub(super) fn find(mounts: &Mounts, has_files: bool, top: &mut Object<'_>) -> Op
 }
 
 /// Notes what needs an ESP, if there is none. `esp` is where it is mounted, as far as that could be read.
-pub(super) fn check_esp(esp: Option<&Option<PathBuf>>, wants: &Wants<'_>, top: &mut Object<'_>) {
+pub(super) fn check_esp(esp: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
     let Some(None) = esp else { return };
     let path = top.member("efiSysMountPoint");
     let remedy = format!("set {path} to the mount point of a vfat filesystem");
-    if wants.systemd_boot {
-        top.note(path.clone(), "is null, but systemdBoot needs an ESP", remedy.clone());
+    let names_esp = |entry: &HybridEntry| entry.partition == PartitionName::Boot;
+    let problems = [
+        (asked_for.systemd_boot, "is null, but systemdBoot needs an ESP"),
+        (asked_for.grub.is_some_and(|grub| grub.efi.is_some()), "is null, but grub.efi needs an ESP"),
+        (asked_for.hybrid_mbr.iter().any(names_esp), "is null, but hybridMbr names the partition \"boot\""),
+    ];
+    for (_, problem) in problems.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+        top.note(path.clone(), problem, remedy.clone());
     }
-    if wants.hybrid.unwrap_or_default().iter().any(|entry| entry.partition == PartitionName::Boot) {
-        top.note(path, "is null, but hybridMbr names the partition \"boot\"", remedy);
+}
+
+/// Notes disks that no BIOS starts from: it knows sectors of 512 bytes only.
+pub(super) fn check_sectors(sector_size: Option<SectorSize>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
+    if sector_size == Some(SectorSize::B4096) && asked_for.grub.is_some_and(|grub| grub.bios.is_some()) {
+        let path = top.member("sectorSize");
+        let remedy = format!("set {path} to 512, or grub.bios to null for a machine that starts by UEFI");
+        top.note(path, "is 4096, but no BIOS starts from such a disk", remedy);
     }
 }

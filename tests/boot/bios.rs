@@ -1,127 +1,122 @@
-//! A BIOS starts GRUB from sector 0 and the BIOS boot partition; GRUB finds its menu in an ext4, a btrfs or a FAT.
-//!
-//! Put together by hand: the core image and its place are the library's, the rest of the disk is an image with the
-//! partitions that it takes.
+//! GRUB, the boot loader of PCs: started by a BIOS from sector 0 and the BIOS boot partition, by UEFI from the ESP, and by
+//! either from one image. It finds its menu in an ext4, a btrfs or a FAT, and kernels there or in the store.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use sane_image::grub::{Boot, BootCode, Request, bios_core, embed};
-use sane_image::spec::FsType;
-use sane_image::units::Lba;
 use serde_json::json;
 
-use crate::console::watch;
-use crate::guest::{Arch, INITRD, KERNEL, Root, SYSTEM, closure};
+use crate::console::{watch, watch_and_type};
+use crate::guest::{Arch, Esp, Root, SPECIALISATION, Variant, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::build;
-use crate::support::closure::ClosureBuilder;
+use crate::support::closure::{Closure, ClosureBuilder};
+use crate::support::image::{Built, run, sane_image};
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, run, tool};
-use crate::support::tree::Entry;
+use crate::support::tool::{need, run as run_tool, tool};
 
-const MODULES: &str = "/usr/lib/grub/i386-pc";
-const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
-/// The first sector of the first partition.
-const FIRST: Lba = Lba(2048);
+const BIOS: &str = "/usr/lib/grub/i386-pc";
+const EFI: &str = "/usr/lib/grub/x86_64-efi";
+/// So that the menu is on the serial line, as a host's `boot.loader.grub.extraConfig`.
+const ON_SERIAL: &str = "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n";
+/// What a terminal sends for the arrow that goes down.
+const DOWN: &str = "\x1b[B";
 
-/// What holds GRUB's directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
-    Esp,
-    Nix,
-}
-
-/// GRUB's modules and lists, as `grub-install` has them in /boot/grub.
-fn modules() -> Entry {
-    let files = fs::read_dir(MODULES).unwrap().map(|entry| entry.unwrap().path());
-    let is_meant = |path: &PathBuf| path.extension().is_some_and(|end| end == "mod" || end == "lst");
-    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    Entry::dir(files.filter(is_meant).map(|path| (name(&path), Entry::file(fs::read(&path).unwrap()))))
-}
-
-/// A menu of one entry, on the serial line. `find` tells where GRUB finds a file of the store.
-fn menu(closure: &ClosureBuilder, find: impl Fn(&str) -> String) -> String {
-    let system = closure.store_path(SYSTEM);
-    let kernel = find(&format!("{}/bzImage", closure.store_path(KERNEL)));
-    let initrd = find(&format!("{}/initrd", closure.store_path(INITRD)));
-    let console = Arch::X86_64.console();
-    // The partition is found by a file: the menu may be in another.
-    format!(
-        "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\nset timeout=1\n\
-         menuentry 'NixOS' {{\n  search --no-floppy --set=root --file {kernel}\n  \
-         linux {kernel} init={system}/init console={console} panic=-1 loglevel=4 calm=0\n  initrd {initrd}\n}}\n"
-    )
-}
-
-/// The closure with GRUB's files in `holder`, and where they are: partition, filesystem, directory.
-fn with_grub(closure: ClosureBuilder, root: Root, holder: Holder) -> (ClosureBuilder, (u32, FsType, String)) {
-    let (fs, top) = match root {
-        Root::Ext4 => (FsType::Ext4, "/nix"),
-        // The subvolume that is mounted at /nix.
-        Root::Btrfs => (FsType::Btrfs, "/@nix"),
-    };
-    let find = |path: &str| path.replacen("/nix", top, 1);
-    let grub = Entry::dir([("grub.cfg", Entry::file(menu(&closure, find))), ("i386-pc", modules())]);
-    let closure = closure.path("grub", Entry::dir([("grub", grub)]));
-    let path = closure.store_path("grub").to_owned();
-    let place = match holder {
-        Holder::Nix => (3, fs, find(&path)),
-        Holder::Esp => (2, FsType::Vfat, String::new()),
-    };
-    let is_in_esp = holder == Holder::Esp;
-    let closure = closure.spec(move |spec| {
-        if is_in_esp {
-            spec["extraBootFiles"] = json!([path]);
-        }
-    });
-    (closure, place)
-}
-
-fn boot_code(boot: Boot<'_>) -> BootCode {
-    let found = run(tool("sh").args(["-c", "command -v grub-mkimage"]));
-    let mkimage = PathBuf::from(String::from_utf8(found).unwrap().trim_end());
-    let request = Request { mkimage: &mkimage, modules: Path::new(MODULES), boot, extra: &[] };
-    let core = bios_core(request).unwrap();
-    embed(&fs::read(Path::new(MODULES).join("boot.img")).unwrap(), &core.bytes, FIRST).unwrap()
-}
-
-fn boots(root: Root, holder: Holder) {
-    let machine = Machine::new(Arch::X86_64, Firmware::Bios);
-    let is_here = need("grub-mkimage") && (Path::new(MODULES).exists() || skip(Lack::other("no grub-pc-bin")));
-    if !is_here || !machine.need() {
-        return;
+/// The closure with GRUB for these firmwares, or `None` where GRUB is not here, which has been told.
+fn with_grub(root: Root, esp: Esp, firmwares: &[Firmware], timeout: u32) -> Option<ClosureBuilder> {
+    let modules = |firmware, path| firmwares.contains(&firmware).then_some(path);
+    let (bios, efi) = (modules(Firmware::Bios, BIOS), modules(Firmware::Uefi, EFI));
+    let missing = bios.iter().chain(&efi).find(|path| !Path::new(path).exists());
+    let is_here = missing.is_none_or(|path| skip(Lack::Other(format!("no {path} (grub-pc-bin, grub-efi-amd64-bin)"))));
+    if !need("grub-mkimage") || !is_here {
+        return None;
     }
-    let Some(closure) = closure(machine.arch, root) else { return };
-    let (closure, (number, fs, path)) = with_grub(closure, root, holder);
-    let code = boot_code(Boot { number, fs, path: &path });
-    let scratch = tempfile::tempdir().unwrap();
-    let partition = scratch.path().join("partition");
-    fs::write(&partition, &code.partition).unwrap();
-    let partition = json!([{
-        "name": "bios", "typeGuid": BIOS_BOOT, "size": 1 << 20, "contents": partition, "place": "beforeBoot",
-    }]);
-    let (closure, built) = build(closure.spec(|spec| spec["extraPartitions"] = partition));
-    assert_eq!(built.layout["partitions"][0]["offset"], FIRST.0 * 512);
-    File::options().write(true).open(&built.image).unwrap().write_all_at(&code.mbr, 0).unwrap();
-    let row = format!("bios-grub-{}-{holder:?}", root.name());
-    let run = watch(&row, &mut machine.command(&built.image, Writes::Forgotten));
+    let found = run_tool(tool("sh").args(["-c", "command -v grub-mkimage"]));
+    let mkimage = PathBuf::from(String::from_utf8(found).unwrap().trim_end());
+    let closure = closure_with(Arch::X86_64, root, Variant { esp, ..Variant::default() }, |closure| closure)?;
+    Some(closure.spec(move |spec| {
+        spec["grub"] = json!({
+            "mkimage": mkimage, "bios": bios, "efi": efi, "timeout": timeout, "extraConfig": ON_SERIAL,
+            "efiSysMountPoint": esp.mount_point().unwrap_or("/boot"), "devices": ["/dev/vda"],
+        });
+    }))
+}
+
+/// Has a machine boot the image by way of GRUB's menu.
+fn boots_by(firmware: Firmware, row: &str, (closure, built): &(Closure, Built)) {
+    let machine = Machine::new(Arch::X86_64, firmware);
+    if machine.need() {
+        let run = watch(&format!("{row}-{firmware:?}"), &mut machine.command(&built.image, Writes::Forgotten));
+        run.expect_good(closure.paths.len());
+        run.expect_said(&["GNU GRUB", &format!("stage 1: {}/init\n", closure.toplevel)]);
+    }
+}
+
+/// Each of the firmwares boots one image.
+fn boots(root: Root, esp: Esp, firmwares: &[Firmware]) {
+    let Some(closure) = with_grub(root, esp, firmwares, 1) else { return };
+    let row = format!("grub-{}-{esp:?}", root.name());
+    let built = build(closure);
+    run(sane_image().arg("verify").arg(&built.1.image)).expect_success();
+    firmwares.iter().for_each(|firmware| boots_by(*firmware, &row, &built));
+}
+
+/// `/boot/grub` and the store lie on one filesystem, which GRUB takes kernels from.
+#[test]
+fn bios_without_an_esp_ext4() {
+    boots(Root::Ext4, Esp::Nowhere, &[Firmware::Bios]);
+}
+
+/// `/boot` and the store are in two subvolumes, so that kernels are copied.
+#[test]
+fn bios_without_an_esp_subvolumes() {
+    boots(Root::Subvolumes, Esp::Nowhere, &[Firmware::Bios]);
+}
+
+#[test]
+fn bios_and_uefi_from_one_esp_ext4() {
+    boots(Root::Ext4, Esp::Boot, &[Firmware::Bios, Firmware::Uefi]);
+}
+
+#[test]
+fn bios_and_uefi_from_one_esp_btrfs() {
+    boots(Root::Btrfs, Esp::Boot, &[Firmware::Bios, Firmware::Uefi]);
+}
+
+#[test]
+fn bios_and_uefi_with_boot_beside_the_store_ext4() {
+    boots(Root::Ext4, Esp::BootEfi, &[Firmware::Bios, Firmware::Uefi]);
+}
+
+#[test]
+fn bios_and_uefi_with_boot_beside_the_store_subvolumes() {
+    boots(Root::Subvolumes, Esp::BootEfi, &[Firmware::Bios, Firmware::Uefi]);
+}
+
+/// The second entry of the menu.
+#[test]
+fn a_specialisation_is_chosen_in_the_menu() {
+    let machine = Machine::new(Arch::X86_64, Firmware::Bios);
+    let Some(closure) = with_grub(Root::Ext4, Esp::Nowhere, &[Firmware::Bios], 60).filter(|_| machine.need()) else {
+        return;
+    };
+    let (closure, built) = build(closure);
+    let mut command = machine.command(&built.image, Writes::Forgotten);
+    let run = watch_and_type("grub-specialisation", &mut command, &[(&format!("({SPECIALISATION}"), DOWN)]);
+    run.expect_said(&[&format!("-{SPECIALISATION}/init\n"), " calm=1"]);
     run.expect_good(closure.paths.len());
-    run.expect_said(&["GNU GRUB", &format!("stage 1: {}/init\n", closure.toplevel)]);
 }
 
+/// Boot code is in no filesystem; verify finds what is wrong with it all the same.
 #[test]
-fn grub_bios_from_ext4() {
-    boots(Root::Ext4, Holder::Nix);
-}
-
-#[test]
-fn grub_bios_from_btrfs() {
-    boots(Root::Btrfs, Holder::Nix);
-}
-
-#[test]
-fn grub_bios_from_fat() {
-    boots(Root::Ext4, Holder::Esp);
+fn a_damaged_core_image_is_found() {
+    let Some(closure) = with_grub(Root::Ext4, Esp::Nowhere, &[Firmware::Bios], 1) else { return };
+    let (_, built) = build(closure);
+    let partition = &built.layout["partitions"][0];
+    assert_eq!(partition["role"], "biosBoot");
+    let disk = File::options().write(true).open(&built.image).unwrap();
+    disk.write_all_at(&[0; 4096], partition["offset"].as_u64().unwrap() + 8192).unwrap();
+    let verified = run(sane_image().arg("verify").arg(&built.image)).expect_failure(1);
+    assert!(verified.stdout.contains("GRUB's core image differs from core.img at byte 8192"), "{}", verified.stdout);
 }

@@ -81,7 +81,9 @@ fn judge(closure: &Closure, root: Root, image: &Path, before: Partition) {
     let expected = Expected::empty().store("", paths);
     let (store, mount) = match root {
         Root::Ext4 => ("nix/store", Mount::new(image, after, "ext4", Access::ReadOnly)),
-        Root::Btrfs => ("store", Mount::with_options(image, after, "btrfs", Access::ReadOnly, "subvol=@nix")),
+        Root::Btrfs | Root::Subvolumes => {
+            ("store", Mount::with_options(image, after, "btrfs", Access::ReadOnly, "subvol=@nix"))
+        }
     };
     if let Some(mount) = mount {
         expected.assert_equals(&mount.path().join(store));
@@ -109,7 +111,7 @@ pub(crate) fn judge_growth(root: Root, image: &Path, before: Partition, more: u6
     assert!(filesystem > after.size - MIB, "{filesystem} of {} bytes are the file system's", after.size);
     match root {
         Root::Ext4 => e2fsck(image, after).expect_clean(),
-        Root::Btrfs => btrfs_check(image, after).expect_clean(),
+        Root::Btrfs | Root::Subvolumes => btrfs_check(image, after).expect_clean(),
     };
     after
 }

@@ -97,6 +97,28 @@ pub(crate) enum Root {
     Ext4,
     /// The subvolume @nix of a compressed btrfs, on /nix; `/` is a tmpfs.
     Btrfs,
+    /// The same btrfs; `/` is another of its subvolumes.
+    Subvolumes,
+}
+
+/// Where the ESP is mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Esp {
+    #[default]
+    Boot,
+    BootEfi,
+    /// There is none.
+    Nowhere,
+}
+
+impl Esp {
+    pub(crate) fn mount_point(self) -> Option<&'static str> {
+        match self {
+            Self::Boot => Some("/boot"),
+            Self::BootEfi => Some("/boot/efi"),
+            Self::Nowhere => None,
+        }
+    }
 }
 
 impl Root {
@@ -104,11 +126,17 @@ impl Root {
         match self {
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
+            Self::Subvolumes => "subvolumes",
         }
     }
 
-    /// As in `config.fileSystems`.
+    /// As in `config.fileSystems`, with the ESP at /boot.
     pub(crate) fn file_systems(self) -> Value {
+        self.file_systems_with(Esp::Boot)
+    }
+
+    /// The same with the ESP elsewhere.
+    pub(crate) fn file_systems_with(self, esp: Esp) -> Value {
         let nix = format!("/dev/disk/by-uuid/{NIX_UUID}");
         let mut systems = match self {
             Self::Ext4 => json!({ "/": { "device": nix, "fsType": "ext4", "options": ["noatime"] } }),
@@ -116,10 +144,16 @@ impl Root {
                 "/": { "device": "none", "fsType": "tmpfs", "options": ["size=64M", "mode=755"] },
                 "/nix": { "device": nix, "fsType": "btrfs", "options": ["subvol=@nix", "compress=zstd"] },
             }),
+            Self::Subvolumes => json!({
+                "/": { "device": nix, "fsType": "btrfs", "options": ["subvol=@", "compress=zstd"] },
+                "/nix": { "device": nix, "fsType": "btrfs", "options": ["subvol=@nix", "compress=zstd"] },
+            }),
         };
-        systems["/boot"] = json!({
-            "device": format!("/dev/disk/by-uuid/{BOOT_ID}"), "fsType": "vfat", "options": ["umask=0077"],
-        });
+        if let Some(mount_point) = esp.mount_point() {
+            systems[mount_point] = json!({
+                "device": format!("/dev/disk/by-uuid/{BOOT_ID}"), "fsType": "vfat", "options": ["umask=0077"],
+            });
+        }
         systems
     }
 }
@@ -140,6 +174,8 @@ pub(crate) struct Variant<'a> {
     pub(crate) first_boot: Option<&'a str>,
     /// Makes its unified kernel image, nixos.efi.
     pub(crate) unify: Option<Unify>,
+    /// Where the ESP is mounted.
+    pub(crate) esp: Esp,
 }
 
 /// The same of another variant, with more store paths.
@@ -151,7 +187,8 @@ pub(crate) fn closure_with(
 ) -> Option<ClosureBuilder> {
     let (kernel, modules, busybox) = arch.parts()?;
     let (busybox, kernel) = (fs::read(busybox).unwrap(), fs::read(kernel).unwrap());
-    let file_systems = root.file_systems();
+    let file_systems = root.file_systems_with(variant.esp);
+    let esp = variant.esp.mount_point();
     let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
         .path("busybox", Entry::dir([("bin", busybox_files(&busybox, &APPLETS))]))
@@ -161,6 +198,7 @@ pub(crate) fn closure_with(
     let unified = |line: &str| variant.unify.map(|unify| unify(&kernel, &initrd, line));
     Some(systems(more(packages(builder)), arch, variant.first_boot, unified).spec(move |spec| {
         spec["fileSystems"] = file_systems;
+        spec["efiSysMountPoint"] = esp.into();
         spec["bootPartSize"] = BOOT_SIZE.into();
     }))
 }

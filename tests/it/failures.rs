@@ -18,16 +18,22 @@ use crate::support::tree::{Contents, Entry};
 
 const MIB: u64 = 1 << 20;
 
-/// A closure with one file of 2 MiB, `data/file`, and a populateCmd. The closure is scanned before the command runs
-/// and copied after it.
+/// A closure with one file of 2 MiB, `data/file`, and a populateCmd.
 fn closure(populate: &str) -> Closure {
     // The program appends `-c <toplevel> -d .`, which a function swallows.
     let command = format!("f() {{ {populate}\n}}; f");
+    builder().spec(move |spec| spec["populateCmd"] = json!(command)).write()
+}
+
+/// The closure with a command that runs when all of it is planned, and before it is copied.
+fn closure_that_changes(command: &str) -> Closure {
+    let script = format!("if [ -n \"$SANE_IMAGE_REHEARSAL\" ]; then {command}; fi");
+    builder().spec(move |spec| spec["installBootloader"] = json!(script)).write()
+}
+
+fn builder() -> ClosureBuilder {
     let contents = Contents::Pattern { seed: 1, len: 2 * MIB };
-    ClosureBuilder::new()
-        .path("data", Entry::dir([("file", Entry::of(contents))]))
-        .spec(move |spec| spec["populateCmd"] = json!(command))
-        .write()
+    ClosureBuilder::new().path("data", Entry::dir([("file", Entry::of(contents))]))
 }
 
 /// Where a build is to put its image: a directory that does not exist yet, in one that is otherwise empty.
@@ -77,19 +83,19 @@ fn for_the_file(command: &str) -> String {
 
 #[test]
 fn a_store_file_that_vanishes() {
-    let closure = closure(&for_the_file("chmod +w \"${file%/*}\"; rm \"$file\""));
+    let closure = closure_that_changes(&for_the_file("chmod +w \"${file%/*}\"; rm \"$file\""));
     assert_fails(&closure, 1, &[&in_store(&closure), "No such file"]);
 }
 
 #[test]
 fn a_store_file_that_shrinks() {
-    let closure = closure(&for_the_file("truncate -s 1M \"$file\""));
+    let closure = closure_that_changes(&for_the_file("truncate -s 1M \"$file\""));
     assert_fails(&closure, 1, &[&in_store(&closure), "changed", "1048576"]);
 }
 
 #[test]
 fn a_store_file_that_grows() {
-    let closure = closure(&for_the_file("echo more >> \"$file\""));
+    let closure = closure_that_changes(&for_the_file("echo more >> \"$file\""));
     assert_fails(&closure, 1, &[&in_store(&closure), "changed"]);
 }
 

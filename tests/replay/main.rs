@@ -63,4 +63,4 @@ macro_rules! replays {
     };
 }
 
-replays!(registration extlinux entries loader_conf bootspec pe spec versions names ext4 btrfs vfat disk database container);
+replays!(registration extlinux entries loader_conf grub_cfg limine_conf bootspec pe spec versions names ext4 btrfs vfat disk database container);

@@ -7,16 +7,19 @@ use crate::units::ByteOffset;
 
 impl Embedded {
     /// How the core image on the disk differs from `core`, the contents of core.img, if it does. What an installation
-    /// fills in is no difference: the block list and the length of the redundancy.
+    /// fills in is no difference: the block list and the length of the redundancy. None is told where there are faults.
     ///
     /// # Errors
     /// If the disk cannot be read.
     pub fn differs_from_core(&self, disk: &dyn Bytes, core: &[u8]) -> Result<Option<Fault>, ReadError> {
-        let Some(stage) = &self.stage else { return Ok(None) };
+        // Where the block list leads nowhere, there is nothing to compare.
+        let Some(stage) = self.stage.as_ref().filter(|_| self.faults.is_empty()) else { return Ok(None) };
         let fault = |why: String| Some(Fault { what: WHAT.to_owned(), why });
         let sectors = |bytes: u64| bytes.div_ceil(SECTOR as u64);
         let (found, wanted) = (sectors(stage.size()), sectors(stage.redundancy.saturating_add(core.len() as u64)));
-        if found != wanted || core.len() < REDUNDANCY.end {
+        // The redundancy that grub-install makes is as long as the image.
+        let is_odd = stage.redundancy > 0 && stage.redundancy < core.len() as u64;
+        if found != wanted || is_odd || core.len() < REDUNDANCY.end {
             let why = format!("GRUB's core image takes {found} sectors, but core.img with what belongs to it {wanted}");
             return Ok(fault(why));
         }

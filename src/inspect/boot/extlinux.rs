@@ -73,7 +73,7 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
     found.entries.extend(entries);
     let [default, timeout] = [default, timeout].map(|value| value.map(escape::text));
     let (loader, path) = (Loader::Extlinux, shown(place));
-    found.configurations.push(Configuration { loader, path, default, preferred: None, timeout });
+    found.configurations.push(Configuration { loader, partition: None, path, default, preferred: None, timeout });
 }
 
 /// A path that is relative is so from the configuration's directory.
@@ -160,7 +160,7 @@ label nixos-2
         let store_path = "store/0q43idch209zsdngl8yl79x0y79aajib-s";
         let nix = Fake::new().link(format!("{store_path}/init"), "/nix/store/x").file("store/x", "#!");
         let nix = NixFs { partition: 2, fs: &nix, location: locate(&nix).unwrap() };
-        let found = super::super::examine(1, &boot, None, Some(&nix), &mut Vec::new()).unwrap();
+        let found = super::super::examine_alone(1, &boot, None, Some(&nix), &mut Vec::new()).unwrap();
         assert_eq!(
             (found.configurations[0].default.as_deref(), found.configurations[0].timeout.as_deref()),
             (Some("nixos-2"), Some("50"))
@@ -189,7 +189,7 @@ label nixos-2
         #[test]
         fn no_text_panics(text in "((label|linux|INITRD|append|menu label|default|fdt) .{0,40}\n|.{0,40}\n){0,20}") {
             let fs = Fake::new().file("extlinux/extlinux.conf", &text);
-            let found = super::super::examine(1, &fs, None, None, &mut Vec::new()).unwrap();
+            let found = super::super::examine_alone(1, &fs, None, None, &mut Vec::new()).unwrap();
             prop_assert!(found.entries.len() <= text.lines().count());
             prop_assert_eq!(found.entries.iter().filter(|entry| entry.default).count(), found.entries.len().min(1));
         }

@@ -141,7 +141,14 @@ fn value(text: &str, wanted: &str) -> Option<String> {
 fn configuration(boot: &BootFs<'_>) -> Result<Option<Configuration>, ReadError> {
     let Some((place, text)) = boot.text(CONFIGURATION)? else { return Ok(None) };
     let [default, preferred, timeout] = ["default", "preferred", "timeout"].map(|key| value(&text, key));
-    Ok(Some(Configuration { loader: Loader::SystemdBoot, path: shown(&place), default, preferred, timeout }))
+    Ok(Some(Configuration {
+        loader: Loader::SystemdBoot,
+        partition: None,
+        path: shown(&place),
+        default,
+        preferred,
+        timeout,
+    }))
 }
 
 /// loader/entries/*.conf.
@@ -271,7 +278,7 @@ mod tests {
 
     fn found(fs: &Fake) -> BootReport {
         let mut problems = Vec::new();
-        let found = super::super::examine(1, fs, None, None, &mut problems).unwrap_or_default();
+        let found = super::super::examine_alone(1, fs, None, None, &mut problems).unwrap_or_default();
         assert_eq!(problems, [""; 0]);
         found
     }
@@ -359,7 +366,7 @@ mod tests {
             .file("loader/loader.conf", "default a.conf\n")
             .file("loader/entries/b.conf", "title B\nlinux /k\n")
             .file("k", "kernel");
-        let found = super::super::examine(1, &esp, Some((3, &more)), None, &mut Vec::new()).unwrap();
+        let found = super::super::examine_alone(1, &esp, Some((3, &more)), None, &mut Vec::new()).unwrap();
         assert_eq!(ids(&found), [("b.conf", true), ("a.conf", false)]);
         assert_eq!((found.partition, found.extended), (1, Some(3)));
         assert_eq!(found.entries[0].kernel.as_ref().unwrap().found.as_ref().unwrap().partition, 3);

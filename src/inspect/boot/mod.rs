@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::report::{BootEntry, BootReport, Configuration, EfiProgram, FileReport, Loader, Place};
 use super::{chain, filesystem, shown};
 use crate::image::store::StoreLocation;
@@ -10,6 +12,8 @@ use crate::read::{Entry, FileSystem, Kind, ReadError, escape, resolve};
 
 mod extlinux;
 mod glob;
+mod grub;
+mod limine;
 mod loader;
 mod pe;
 mod version;
@@ -34,6 +38,55 @@ pub(super) struct NixFs<'a> {
     pub(super) location: Option<StoreLocation>,
 }
 
+/// How boot loaders count partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Numbering {
+    /// By a GUID partition table.
+    Gpt,
+    /// By an MBR.
+    Mbr,
+    /// There is none to count.
+    None,
+}
+
+/// A partition with a filesystem.
+pub(super) struct Volume<'a> {
+    pub(super) number: u32,
+    /// Its identity in a GUID partition table; nil elsewhere.
+    pub(super) guid: Uuid,
+    pub(super) fs: &'a dyn FileSystem,
+}
+
+/// All that boot loaders can read of an image.
+pub(super) struct Parts<'a> {
+    pub(super) numbering: Numbering,
+    /// By number.
+    pub(super) volumes: Vec<Volume<'a>>,
+    /// The partition that firmware looks at.
+    pub(super) boot: Option<u32>,
+    /// The extended boot loader partition.
+    pub(super) extended: Option<u32>,
+    pub(super) nix: Option<NixFs<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    fn volume(&self, number: Option<u32>) -> Option<&Volume<'a>> {
+        self.volumes.iter().find(|volume| Some(volume.number) == number)
+    }
+
+    fn boot_fs(&self, number: Option<u32>) -> Option<BootFs<'_>> {
+        let Volume { number, fs, .. } = self.volume(number)?;
+        Some(BootFs { partition: *number, fs: *fs, nix: self.nix.as_ref() })
+    }
+
+    /// The boot partition, the extended one, then all others by number.
+    fn in_order(&self) -> impl Iterator<Item = &Volume<'a>> {
+        let first = [self.boot, self.extended];
+        let rest = self.volumes.iter().filter(move |volume| !first.contains(&Some(volume.number)));
+        first.into_iter().filter_map(|number| self.volume(number)).chain(rest)
+    }
+}
+
 /// The filesystem that a boot loader reads.
 struct BootFs<'a> {
     partition: u32,
@@ -41,22 +94,46 @@ struct BootFs<'a> {
     nix: Option<&'a NixFs<'a>>,
 }
 
-/// All that firmware and boot loaders would look at in `fs`, or `None` if there is nothing.
-pub(super) fn examine(
-    partition: u32,
-    fs: &dyn FileSystem,
-    extended: Option<(u32, &dyn FileSystem)>,
-    nix: Option<&NixFs<'_>>,
-    problems: &mut Vec<String>,
-) -> Option<BootReport> {
-    let boot = BootFs { partition, fs, nix };
-    let extended = extended.map(|(partition, fs)| BootFs { partition, fs, nix });
+/// All that firmware and boot loaders would look at, or `None` if there is nothing.
+pub(super) fn examine(parts: &Parts<'_>, problems: &mut Vec<String>) -> Option<BootReport> {
+    let extended = parts.boot_fs(parts.extended);
+    let boot = parts.boot_fs(parts.boot).map(|boot| by_firmware(&boot, extended.as_ref(), problems));
+    let found = boot.filter(|found| !found.is_empty()).or_else(|| {
+        let nix = parts.boot_fs(parts.nix.as_ref().map(|nix| nix.partition))?;
+        Some(by_firmware(&nix, None, problems))
+    });
+    let mut found = found.filter(|found| !found.is_empty()).unwrap_or_default();
+    for examine in [grub::examine, limine::examine] {
+        examine(parts, &mut found).unwrap_or_else(|error| problems.push(chain(&error)));
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// What is found in the one partition at which firmware and simple boot loaders look.
+fn by_firmware(boot: &BootFs<'_>, extended: Option<&BootFs<'_>>, problems: &mut Vec<String>) -> BootReport {
+    let partition = boot.partition;
     let mut found = BootReport { partition, ..BootReport::default() };
     let mut tell = |error: ReadError| problems.push(format!("partition {partition}: {}", chain(&error)));
-    loader::examine(&boot, extended.as_ref(), &mut found).unwrap_or_else(&mut tell);
-    extlinux::examine(&boot, &mut found).unwrap_or_else(&mut tell);
-    let is_empty = found.firmware.is_empty() && found.configurations.is_empty() && found.entries.is_empty();
-    (!is_empty).then_some(found)
+    loader::examine(boot, extended, &mut found).unwrap_or_else(&mut tell);
+    extlinux::examine(boot, &mut found).unwrap_or_else(&mut tell);
+    found
+}
+
+impl BootReport {
+    fn is_empty(&self) -> bool {
+        self.firmware.is_empty() && self.configurations.is_empty() && self.entries.is_empty()
+    }
+
+    /// Adds the configuration of a boot loader that looks at all partitions.
+    fn configure(&mut self, loader: Loader, at: (u32, &Path), default: Option<String>, timeout: Option<String>) {
+        let (partition, place) = at;
+        if self.is_empty() {
+            self.partition = partition;
+        }
+        let partition = (self.partition != partition).then_some(partition);
+        let path = shown(place);
+        self.configurations.push(Configuration { loader, partition, path, default, preferred: None, timeout });
+    }
 }
 
 impl BootFs<'_> {
@@ -142,4 +219,21 @@ impl BootFs<'_> {
         });
         Some(FileReport { path: escape::text(path), found })
     }
+}
+
+/// The same of one partition, of which the others are known.
+#[cfg(test)]
+fn examine_alone(
+    partition: u32,
+    fs: &dyn FileSystem,
+    extended: Option<(u32, &dyn FileSystem)>,
+    nix: Option<&NixFs<'_>>,
+    problems: &mut Vec<String>,
+) -> Option<BootReport> {
+    let more = extended.into_iter().chain(nix.map(|nix| (nix.partition, nix.fs)));
+    let volume = |(number, fs)| Volume { number, guid: Uuid::nil(), fs };
+    let volumes = std::iter::once((partition, fs)).chain(more).map(volume).collect();
+    let nix = nix.map(|nix| NixFs { partition: nix.partition, fs: nix.fs, location: nix.location.clone() });
+    let extended = extended.map(|(number, _)| number);
+    examine(&Parts { numbering: Numbering::Gpt, volumes, boot: Some(partition), extended, nix }, problems)
 }

@@ -278,7 +278,7 @@ fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
         }
         return writeln!(
             out,
-            "<p class=\"muted\">Nothing that systemd-boot, extlinux or UEFI would find.</p>\n</section>"
+            "<p class=\"muted\">Nothing that systemd-boot, extlinux, GRUB, Limine or UEFI would find.</p>\n</section>"
         );
     };
     writeln!(out, "<ul class=\"plain\">")?;
@@ -291,8 +291,11 @@ fn write_boot(out: &mut String, report: &Report) -> fmt::Result {
             value.as_ref().map_or("not set".to_owned(), |value| format!("<code>{}</code>", esc(value)))
         };
         let (default, timeout) = (value(&configuration.default), value(&configuration.timeout));
-        writeln!(out, "<li><code>{}</code>: default {default}, timeout {timeout}</li>", esc(&configuration.path))?;
+        let partition = configuration.partition.map_or(String::new(), |number| format!("partition {number}, "));
+        let path = esc(&configuration.path);
+        writeln!(out, "<li>{partition}<code>{path}</code>: default {default}, timeout {timeout}</li>")?;
     }
+    boot.notes.iter().try_for_each(|note| writeln!(out, "<li class=\"muted\">{}</li>", esc(note)))?;
     for one in &boot.credentials {
         writeln!(out, "<li>credential <code>{}</code>, {}</li>", esc(&one.path), human(one.size))?;
     }

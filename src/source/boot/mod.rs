@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
-pub use self::grub::{GrubError, Place};
+pub use self::grub::{GrubError, GrubFiles, Place};
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
 
+use self::grub::Trees;
 use self::links::Store;
 use self::merge::{Merge, Names};
 use super::own::OwnEntry;
@@ -25,7 +26,6 @@ use crate::store::StoreRoot;
 
 mod directory;
 mod error;
-#[cfg_attr(not(test), expect(dead_code, reason = "boot_tree does not call it yet"))]
 mod grub;
 mod judge;
 mod links;
@@ -45,6 +45,8 @@ pub struct BootRequest<'a> {
     pub populate_cmd: Option<&'a str>,
     /// systemd-boot, if it is wanted.
     pub systemd_boot: Option<&'a SystemdBoot>,
+    /// GRUB, if it is wanted.
+    pub grub: Option<GrubFiles<'a>>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -87,14 +89,14 @@ pub fn boot_files(
     let store = Store(request.store_root);
     let mut esp = request.esp.map(|mount_point| Merge::new(store, mount_point, Names::OfFat));
     let mut nix = Vec::new();
-    match request.boot {
-        Some(Location::Nix(place)) => {
+    match (request.boot, &mut esp) {
+        (Some(Location::Nix(place)), esp) => {
             let mut boot = Merge::new(store, Path::new(BOOT), Names::Exact);
-            work.fill_boot(&mut boot)?;
+            work.fill_boot(&mut Trees { boot: &mut boot, esp: esp.as_mut() })?;
             nix = directory::entries(&work.finish(boot)?, place);
         }
-        Some(Location::Boot(_)) => esp.as_mut().map_or(Ok(()), |esp| work.fill_boot(esp))?,
-        None => {}
+        (Some(Location::Boot(_)), Some(boot)) => work.fill_boot(&mut Trees { boot, esp: None })?,
+        (Some(Location::Boot(_)) | None, _) => {}
     }
     let esp = esp.map(|mut esp| {
         work.fill_esp(&mut esp)?;
@@ -112,16 +114,21 @@ struct Work<'w> {
 
 impl<'w> Work<'w> {
     /// Adds what goes to `/boot`, whatever that is.
-    fn fill_boot(&mut self, boot: &mut Merge<'w>) -> Result<(), PopulateError> {
+    fn fill_boot(&mut self, trees: &mut Trees<'_, 'w>) -> Result<(), PopulateError> {
         let Self { request, progress, cancel, .. } = *self;
+        if let Some(files) = &request.grub {
+            let directory = self.new_scratch()?;
+            grub::add(trees, files, request.toplevel, &directory, progress, cancel)?;
+        }
+        let boot = &mut *trees.boot;
         if let Some(command) = request.populate_cmd {
             progress.stage("running populateCmd", 0, 0);
             let directory = self.new_scratch()?;
             populate::populate(command, request, &directory, progress, cancel)?;
             boot.add(&directory, cancel)?;
         }
-        let paths = request.extra_boot_files.iter();
-        paths.map(|path| boot.add(&boot.store.find_directory(path)?, cancel)).collect()
+        let mut paths = request.extra_boot_files.iter();
+        paths.try_for_each(|path| boot.add(&boot.store.find_directory(path)?, cancel))
     }
 
     /// Adds what goes to the ESP, wherever that is mounted.

@@ -55,6 +55,7 @@ impl Host {
         let request = BootRequest {
             populate_cmd,
             systemd_boot: None,
+            grub: None,
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
@@ -113,6 +114,7 @@ fn odd_toplevels_are_one_word() {
     let request = BootRequest {
         populate_cmd: Some("f() { echo \"$2\" > file; }; f"),
         systemd_boot: None,
+        grub: None,
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
@@ -166,6 +168,7 @@ fn long_command_lines_are_warned_of() {
     let request = BootRequest {
         populate_cmd: None,
         systemd_boot: None,
+        grub: None,
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
@@ -294,6 +297,7 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
     BootRequest {
         populate_cmd: Some(populate_cmd),
         systemd_boot: None,
+        grub: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],

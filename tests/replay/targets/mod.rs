@@ -20,11 +20,13 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 17] = [
     Target { name: "registration", run: texts::registration },
     Target { name: "extlinux", run: texts::extlinux },
     Target { name: "entries", run: texts::entries },
     Target { name: "loader_conf", run: texts::loader_conf },
+    Target { name: "grub_cfg", run: texts::grub_cfg },
+    Target { name: "limine_conf", run: texts::limine_conf },
     Target { name: "bootspec", run: texts::bootspec },
     Target { name: "pe", run: texts::pe },
     Target { name: "spec", run: texts::spec },

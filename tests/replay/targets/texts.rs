@@ -58,6 +58,7 @@ fn boot(files: &Files) -> BootReport {
     assert!(defaults <= report.entries.len().min(2), "{defaults} defaults");
     let json = serde_json::to_value(&report).expect("a report is JSON");
     assert_printable(&json);
+    assert_printable(&report.warnings.clone().into());
     report
 }
 
@@ -117,6 +118,25 @@ pub(crate) fn loader_conf(input: &[u8]) {
     });
     let report = boot(&entries.file("loader/loader.conf", input));
     assert_eq!(report.entries.iter().filter(|entry| entry.default).count(), 1);
+}
+
+/// A grub.cfg, and behind a NUL what grub-editenv wrote.
+pub(crate) fn grub_cfg(input: &[u8]) {
+    let mut pieces = input.splitn(2, |&byte| byte == 0);
+    let (cfg, environment) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
+    let files = Files::new().file("grub/grub.cfg", cfg).file("grub/grubenv", environment);
+    let report = boot(&files.file("kernels/k", b"k").file("kernels/i", b"i"));
+    assert!(report.entries.len() <= 1000);
+    assert!(report.entries.iter().filter(|entry| entry.default).count() <= 1);
+    assert_eq!(report.configurations.len(), 1);
+}
+
+pub(crate) fn limine_conf(input: &[u8]) {
+    let files = Files::new().file("limine/limine.conf", input);
+    let report = boot(&files.file("limine/kernels/k", b"k").file("limine/kernels/i", b"i"));
+    assert!(report.entries.len() <= 1000);
+    let defaults = report.entries.iter().filter(|entry| entry.default).count();
+    assert!(defaults <= 1 && (defaults == 1 || report.entries.is_empty() || report.warnings.len() == 1));
 }
 
 pub(crate) fn bootspec(input: &[u8]) {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use super::error::GrubError;
-use super::{Request, Trees, copy, find_directory};
+use super::{GrubFiles, Trees, copy, find_directory};
 use crate::source::boot::error::{PopulateError, io_error};
 use crate::spec::Grub;
 
@@ -50,16 +50,16 @@ pub(super) fn environment() -> String {
 }
 
 /// Adds all but the environment.
-pub(super) fn add(trees: &mut Trees<'_, '_>, request: &Request<'_>) -> Result<(), PopulateError> {
-    let wanted = request.wanted;
+pub(super) fn add(trees: &mut Trees<'_, '_>, files: &GrubFiles<'_>) -> Result<(), PopulateError> {
+    let wanted = files.wanted;
     if let Some(directory) = &wanted.bios {
         let target = add_modules(trees, directory, "bios")?;
-        let core = request.bios_core.ok_or_else(|| GrubError::NoCore { target: target.clone() })?;
+        let core = files.bios_core.ok_or_else(|| GrubError::NoCore { target: target.clone() })?;
         copy(trees.boot, format!("grub/{target}/core.img"), core)?;
     }
     if let Some(directory) = &wanted.efi {
         let target = add_modules(trees, directory, "efi")?;
-        let core = request.efi_core.ok_or_else(|| GrubError::NoCore { target: target.clone() })?;
+        let core = files.efi_core.ok_or_else(|| GrubError::NoCore { target: target.clone() })?;
         for name in ["core.efi", "grub.efi"] {
             copy(trees.boot, format!("grub/{target}/{name}"), core)?;
         }

@@ -39,20 +39,19 @@ const BOOT: &str = "/boot";
 const SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come \
                                into /boot with the first nixos-rebuild on the machine";
 
-/// What GRUB is to boot, and from where.
+/// GRUB as it is wanted, and what the image tells of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'r> {
-    pub(super) wanted: &'r Grub,
-    /// The toplevel's store path.
-    pub(super) toplevel: &'r Path,
+pub struct GrubFiles<'a> {
+    /// What the host asks for.
+    pub wanted: &'a Grub,
     /// Where `/boot` is.
-    pub(super) boot: &'r Place,
+    pub boot: &'a Place,
     /// Where [`Grub::store_path`] is.
-    pub(super) store: &'r Place,
+    pub store: &'a Place,
     /// The core image for BIOS, wanted with [`Grub::bios`].
-    pub(super) bios_core: Option<&'r Path>,
+    pub bios_core: Option<&'a Path>,
     /// The core image for UEFI, wanted with [`Grub::efi`].
-    pub(super) efi_core: Option<&'r Path>,
+    pub efi_core: Option<&'a Path>,
 }
 
 /// The trees that grow.
@@ -75,15 +74,16 @@ impl<'a> Trees<'_, 'a> {
 /// filesystem that knows owners: `grub.cfg` holds passwords.
 pub(super) fn add(
     trees: &mut Trees<'_, '_>,
-    request: &Request<'_>,
+    files: &GrubFiles<'_>,
+    toplevel: &Path,
     scratch: &Path,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), PopulateError> {
-    let (wanted, store) = (request.wanted, trees.boot.store);
-    let generation = system::read(request.toplevel, store)?;
+    let (wanted, store) = (files.wanted, trees.boot.store);
+    let generation = system::read(toplevel, store)?;
     warn(&generation, progress);
-    let places = places(request)?;
+    let places = places(files)?;
     if places.store.is_none() {
         for file in generation.systems().flat_map(|system| system.files()) {
             trees.boot.add_file(Path::new(&file.copy_path()), file.source.clone(), file.size)?;
@@ -95,7 +95,7 @@ pub(super) fn add(
     let config = config::config(wanted, &places, &graphics, &entries);
     add_pictures(trees, wanted)?;
     add_extra_files(trees, wanted)?;
-    files::add(trees, request)?;
+    files::add(trees, files)?;
 
     let directory = scratch.join("grub");
     let state = state::state(&wanted.state, &wanted.efi_sys_mount_point);
@@ -109,11 +109,11 @@ pub(super) fn add(
 }
 
 /// Kernels stay in the store only where the installer finds `/boot` and the store on one filesystem.
-fn places(request: &Request<'_>) -> Result<Places, GrubError> {
-    let by = request.wanted.fs_identifier;
-    let is_copied = request.wanted.copy_kernels || !request.boot.is_with(request.store);
-    let boot = request.boot.locate(by, 1)?;
-    let store = (!is_copied).then(|| request.store.locate(by, 2)).transpose()?;
+fn places(files: &GrubFiles<'_>) -> Result<Places, GrubError> {
+    let by = files.wanted.fs_identifier;
+    let is_copied = files.wanted.copy_kernels || !files.boot.is_with(files.store);
+    let boot = files.boot.locate(by, 1)?;
+    let store = (!is_copied).then(|| files.store.locate(by, 2)).transpose()?;
     Ok(Places { boot, store })
 }
 

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::progress::{Cancel, Lines};
 use crate::source::boot::error::PopulateError;
-use crate::source::boot::grub::{Place, Request, Trees, add};
+use crate::source::boot::grub::{GrubFiles, Place, Trees, add};
 use crate::source::boot::links::Store;
-use crate::source::boot::merge::Merge;
+use crate::source::boot::merge::{Merge, Names};
 use crate::source::tree::{FileTree, NodeKind};
 use crate::spec::{self, FsType, Grub};
 use crate::store::{StoreDir, StoreRoot};
@@ -107,12 +107,11 @@ impl Host {
         let scratch = fs::canonicalize(scratch.path()).unwrap().join("scratch");
         fs::create_dir(&scratch).unwrap();
         fs::write(&core, "core").unwrap();
-        let [mut of_boot, mut of_esp] = [Merge::new(Store(&root)), Merge::new(Store(&root))];
+        let [mut of_boot, mut of_esp] = [(); 2].map(|()| Merge::new(Store(&root), Path::new("/boot"), Names::OfFat));
         let mut trees = Trees { boot: &mut of_boot, esp: esp.then_some(&mut of_esp) };
         let core = Some(core.as_path());
-        let toplevel = Path::new(toplevel);
-        let request = Request { wanted, toplevel, boot, store, bios_core: core, efi_core: core };
-        add(&mut trees, &request, &scratch, &lines, &Cancel::new())?;
+        let files = GrubFiles { wanted, boot, store, bios_core: core, efi_core: core };
+        add(&mut trees, &files, Path::new(toplevel), &scratch, &lines, &Cancel::new())?;
         let [boot, esp] = [of_boot, of_esp].map(|merge| contents(&merge.into_tree().unwrap()));
         Ok(LaidOut { boot, esp, warnings: lines.0.into_inner().unwrap() })
     }
