@@ -89,6 +89,8 @@
         own-files = host ./nix/hosts/own-files.nix;
         pinephone = host ./nix/hosts/pinephone.nix;
         raspberry-pi = host ./nix/hosts/raspberry-pi.nix;
+        x86_64-bios = host ./nix/hosts/x86_64-bios.nix;
+        x86_64-hybrid = host ./nix/hosts/x86_64-hybrid.nix;
         x86_64-uefi = host ./nix/hosts/x86_64-uefi.nix;
       };
 

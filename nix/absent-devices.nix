@@ -7,22 +7,24 @@
   partitions,
 }:
 let
-  inherit (fileSystems) bootFs nixFs;
+  inherit (fileSystems) espFs nixFs;
   isIn = list: element: lib.elem element list;
 
   ### What the image has, by the names that udev gives it
 
   own = lib.filter (fs: fs != null) [
-    bootFs
+    espFs
     nixFs
   ];
   identities =
     map (fs: fs.device) own
     # Where no device names another.
-    ++ [
+    ++ lib.optionals (espFs != null) [
       "/dev/disk/by-label/ESP"
-      "/dev/disk/by-label/NIXOS_SYSTEM"
       "/dev/disk/by-partlabel/EFI\\x20System"
+    ]
+    ++ [
+      "/dev/disk/by-label/NIXOS_SYSTEM"
       "/dev/disk/by-partlabel/Linux\\x20filesystem"
     ]
     ++ partitions.devices;
@@ -45,7 +47,16 @@ let
     fs.device != null
     && (builtins.match "/dev/.+" fs.device != null || tag fs.device != null || fs.fsType == "zfs");
   isNeeded = options: !lib.elem "nofail" options && !lib.elem "noauto" options;
-  isOwn = fs: isIn (map (fs: fs.mountPoint) own ++ [ fileSystems.elsewhere ]) fs.mountPoint;
+  # Of /boot, there is an error if it is neither.
+  isOwn =
+    fs:
+    isIn (
+      map (fs: fs.mountPoint) own
+      ++ [
+        "/boot"
+        fileSystems.apart
+      ]
+    ) fs.mountPoint;
 
   mounts = map ofFs (
     lib.filter (

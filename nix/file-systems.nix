@@ -3,38 +3,68 @@
 #
 # sane-image would refuse the same mistakes, but only after the whole system is built. It checks the
 # details. Options that a nixpkgs may lack are read with `or`.
-{ config, lib }:
+{
+  bootLoaders,
+  config,
+  lib,
+}:
 let
-  inherit (config.boot.loader.efi) efiSysMountPoint;
+  image = config.sane.image;
   luks = config.boot.initrd.luks.devices or { };
 
   all = lib.filter (fs: fs.enable or true) (lib.attrValues config.fileSystems);
   mountedAt = mountPoint: lib.findFirst (fs: fs.mountPoint == mountPoint) null all;
   firstOf = mountPoints: lib.findFirst (fs: fs != null) null (map mountedAt mountPoints);
 
-  # The ESP, and the nearest at or above the store; null if the host has none.
-  bootFs = mountedAt "/boot";
+  # The nearest at or above the store; null if the host has none.
   nixFs = firstOf [
     "/nix/store"
     "/nix"
     "/"
   ];
+  bootFs = mountedAt "/boot";
 
   option = mountPoint: ''fileSystems."${mountPoint}"'';
-  isFat = fs: fs != null && fs.fsType == "vfat";
+  isFat = mountPoint: (mountedAt mountPoint).fsType or null == "vfat";
 
-  # Where the host has the FAT filesystem that an image has at /boot, if that is elsewhere.
-  elsewhere =
-    if isFat bootFs then
+  # Where the boot loader looks for the ESP, and where the host has it; null if nowhere.
+  wanted = bootLoaders.efiSysMountPoint;
+  espMountPoint = lib.findFirst isFat null [
+    wanted
+    "/boot"
+    "/boot/efi"
+    "/efi"
+  ];
+  espFs = if espMountPoint == null then null else mountedAt espMountPoint;
+
+  # A FAT of the host beside which U-Boot would not look for extlinux.conf: of a disk with an ESP, or with
+  # another partition that counts as bootable, it reads no other.
+  apart =
+    if image.populateCmd == null || isFat "/boot" then
       null
     else
-      lib.findFirst (at: isFat (mountedAt at)) null [
-        efiSysMountPoint
+      lib.findFirst isFat null [
+        wanted
         "/boot/efi"
         "/efi"
         "/boot/firmware"
       ];
-  movesEsp = elsewhere != null && elsewhere == efiSysMountPoint;
+
+  isBind = fs: lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
+  nixTypes = [
+    "ext4"
+    "btrfs"
+  ];
+  # Whether a mount shows the filesystem that holds the store. Where a bind mount leads is for sane-image to see.
+  isOnNixFs =
+    fs:
+    nixFs != null
+    && fs != null
+    && (
+      fs.mountPoint == nixFs.mountPoint
+      || isBind fs
+      || fs.fsType == "btrfs" && fs.device == nixFs.device
+    );
 
   # `fs` is null if there is none at `mountPoint`.
   mistakesOf =
@@ -57,7 +87,7 @@ let
     in
     if fs == null then
       [ "${option mountPoint} is missing; ${setAll mountPoint}" ]
-    else if lib.elem "bind" fs.options || lib.elem "rbind" fs.options then
+    else if isBind fs then
       [ "${this} is a bind mount, which an image does not support there; ${setAll own} and options" ]
     else if
       lib.elem fs.fsType [
@@ -117,44 +147,72 @@ let
       }
     else
       generic;
+  # What is wrong with /boot if it is not the ESP.
+  mistakesOfBoot =
+    let
+      root = mountedAt "/";
+      remove = lib.optionalString (isOnNixFs root) (
+        "remove ${option "/boot"}, and /boot is a directory of the filesystem that holds the store"
+      );
+      orRemove = lib.optionalString (remove != "") ", or ${remove}";
+    in
+    if apart != null then
+      [
+        (
+          (
+            if bootFs == null then
+              "${option "/boot"} is missing"
+            else
+              ''${option "/boot"}.fsType is "${bootFs.fsType}"''
+          )
+          + " and ${option apart} the host's FAT, but U-Boot reads extlinux.conf from a FAT at /boot; "
+          + "rename ${option apart} to ${option "/boot"}"
+          + lib.optionalString (apart == wanted) '', and set boot.loader.efi.efiSysMountPoint to "/boot"''
+        )
+      ]
+    else if espMountPoint == "/boot" || isOnNixFs (if bootFs != null then bootFs else root) then
+      [ ]
+    else if bootFs == null then
+      # Of a store that is nowhere in the image, enough is said.
+      lib.optional (bootLoaders.fillsBoot && lib.elem nixFs.fsType or null nixTypes) (
+        "${option "/boot"} is missing, and ${option "/"} is not in the image, so that /boot would be empty; set "
+        + ''${option "/boot"}.fsType to "vfat", and its device''
+      )
+    else if espFs == null then
+      map (mistake: mistake + orRemove) (mistakesOf bootFs "/boot" [ "vfat" ])
+    else
+      [
+        (
+          "${option "/boot"} is a filesystem of its own beside the ESP, ${option espMountPoint}, but an image has "
+          + "no other boot partition; "
+          + (if remove != "" then remove else "make ${option "/boot"} the ESP")
+        )
+      ];
 in
 {
   inherit
-    bootFs
-    elsewhere
+    apart
+    espFs
     nixFs
     ofTag
     ;
 
-  # Whether `errors` says what boot.loader.efi.efiSysMountPoint must be.
-  inherit movesEsp;
+  # Where the image's ESP is mounted; null if it has none.
+  efiSysMountPoint = espMountPoint;
 
   # Why the host cannot have an image. The store comes first: it is the most work to change.
   errors =
-    mistakesOf nixFs "/" [
-      "ext4"
-      "btrfs"
-    ]
+    mistakesOf nixFs "/" nixTypes
     ++ (
-      let
-        wrong = mistakeOfDevice (mountedAt elsewhere).device;
-      in
-      if elsewhere == null then
-        mistakesOf bootFs "/boot" [ "vfat" ]
+      if espFs != null then
+        mistakesOf espFs espMountPoint [ "vfat" ]
       else
-        [
-          (
-            (
-              if bootFs == null then
-                "${option "/boot"} is missing"
-              else
-                ''${option "/boot"}.fsType is "${bootFs.fsType}"''
-            )
-            + " and ${option elsewhere} the host's FAT, but an image has its FAT at /boot; "
-            + "rename ${option elsewhere} to ${option "/boot"}"
-            + lib.optionalString (wrong != null) ", set its device to ${wrong.remedy}${wrong.besides or ""}"
-            + lib.optionalString movesEsp '', and set boot.loader.efi.efiSysMountPoint to "/boot"''
-          )
-        ]
-    );
+        lib.optionals bootLoaders.needsEsp (mistakesOf (mountedAt wanted) wanted [ "vfat" ])
+    )
+    ++ lib.optional (bootLoaders.needsEsp && espFs != null && espMountPoint != wanted) (
+      ''boot.loader.efi.efiSysMountPoint is "${wanted}", but the host has its ESP at ${espMountPoint}; set it to ''
+      + ''"${espMountPoint}", or make ${option wanted} the ESP''
+    )
+    # Of a missing ESP at /boot, all is said.
+    ++ lib.optionals (!(espFs == null && bootLoaders.needsEsp && wanted == "/boot")) mistakesOfBoot;
 }

@@ -10,6 +10,9 @@
   toplevel,
   # As `config.fileSystems`. sane-image finds the ESP and the filesystem of the store in it.
   fileSystems,
+  # Where the ESP is mounted; null for an image without one. If it is not /boot, that is a directory of the
+  # filesystem that holds the store.
+  efiSysMountPoint ? "/boot",
   # The image is `<name>.img`, or what the format makes of it.
   name ? "nixos",
   # The roots of the closure that lands in the image; `toplevel` must be in it.
@@ -29,7 +32,8 @@
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
   # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
-  # default. So does systemdBoot: null, or a set as boot-loaders.nix makes it, of which only `efiStub` is required.
+  # default. So do systemdBoot and grub: null, or a set as boot-loaders/ makes it, of which only `efiStub` and
+  # `mkimage` are required.
   ...
 }@args:
 let
@@ -59,7 +63,12 @@ let
       // {
         version = 1;
         inherit (builtins) storeDir;
-        inherit name toplevel closureInfo;
+        inherit
+          closureInfo
+          efiSysMountPoint
+          name
+          toplevel
+          ;
         fileSystems = lib.mapAttrs' (
           key: fs:
           lib.nameValuePair (fs.mountPoint or key) (
@@ -94,7 +103,7 @@ let
     let
       inherit (pkgs.stdenv) hostPlatform;
     in
-    if args.systemdBoot or null != null then
+    if args.systemdBoot or null != null || args.grub or null != null then
       null
     else if hostPlatform.isAarch64 then
       {
@@ -198,14 +207,7 @@ let
         filePath = fileOf (lib.head formats);
 
         # The filesystem of one partition as `$out` itself, equal to the byte to its slice of the image in
-        # the host's formats.
-        bootFsImg = build {
-          name = "${name}-boot.img";
-          flags = [
-            "--only"
-            "boot"
-          ];
-        };
+        # the host's formats. bootFsImg is below.
         nixFsImg = build {
           name = "${name}-nix.img";
           flags = [
@@ -223,6 +225,15 @@ let
         withoutBootloader = build {
           name = "${name}-image-without-bootloader";
           flags = formatFlags formats ++ [ "--no-bootloader" ];
+        };
+      }
+      // lib.optionalAttrs (efiSysMountPoint != null) {
+        bootFsImg = build {
+          name = "${name}-boot.img";
+          flags = [
+            "--only"
+            "boot"
+          ];
         };
       }
       # The same image in one format, whichever it is.

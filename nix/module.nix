@@ -16,15 +16,8 @@ let
   cfg = config.sane.image;
   extlinux = config.boot.loader.generic-extlinux-compatible;
   MiB = 1024 * 1024;
-  bootLoaders = import ./boot-loaders.nix {
-    inherit
-      config
-      fileSystems
-      lib
-      pkgs
-      ;
-  };
-  fileSystems = import ./file-systems.nix { inherit config lib; };
+  bootLoaders = import ./boot-loaders { inherit config lib pkgs; };
+  fileSystems = import ./file-systems.nix { inherit bootLoaders config lib; };
   absentDevices = import ./absent-devices.nix {
     inherit
       config
@@ -35,7 +28,7 @@ let
   };
   output = import ./output.nix { inherit config lib; };
   ownFiles = import ./own-files.nix { inherit config lib; };
-  partitions = import ./partitions.nix { inherit config lib; };
+  partitions = import ./partitions.nix { inherit config fileSystems lib; };
 
   inherit (fileSystems) nixFs;
 
@@ -77,7 +70,8 @@ let
     inherit pkgs;
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
-    inherit (bootLoaders) systemdBoot;
+    inherit (bootLoaders) grub systemdBoot;
+    inherit (fileSystems) efiSysMountPoint;
     inherit (ownFiles) files;
     inherit (partitions) extraPartitions;
     inherit (cfg)
@@ -210,9 +204,22 @@ in
       defaultText = literalExpression "config.boot.loader.systemd-boot.enable";
       example = true;
       description = ''
-        Whether {file}`/boot` holds systemd-boot and its entries for this system. The options in
+        Whether the ESP holds systemd-boot and its entries for this system. The options in
         {option}`boot.loader.systemd-boot` and {option}`boot.loader.timeout` apply. The files are the ones
         that {command}`nixos-rebuild` writes on the machine, so it goes on from there.
+      '';
+    };
+
+    grub = mkOption {
+      type = types.bool;
+      default = config.boot.loader.grub.enable;
+      defaultText = literalExpression "config.boot.loader.grub.enable";
+      example = false;
+      description = ''
+        Whether the image boots by GRUB, with its menu for this system in {file}`/boot/grub`. The options in
+        {option}`boot.loader.grub` and {option}`boot.loader.timeout` apply: for a BIOS if {option}`device` is
+        not `"nodev"`, for UEFI if {option}`efiSupport` is set, or for both. The files are the ones that
+        {command}`nixos-rebuild` writes on the machine, so it goes on from there.
       '';
     };
 
@@ -222,8 +229,8 @@ in
       example = literalExpression "[ pkgs.raspberrypi-armstubs ]";
       description = ''
         Packages or directories whose contents are added to {file}`/boot`, beside the files of
-        {option}`sane.image.populateCmd` and {option}`sane.image.systemdBoot`. Links are followed, since FAT
-        has none. Two different files with one name are an error.
+        {option}`sane.image.populateCmd` and of the boot loader. Links are followed, since FAT has none. Two
+        different files with one name are an error.
       '';
     };
 
@@ -347,8 +354,9 @@ in
       defaultText = literalExpression "512 * 1024 * 1024";
       example = literalExpression "1024 * 1024 * 1024";
       description = ''
-        The size of the partition of {file}`/boot` in bytes. It cannot grow later, and holds a kernel
-        and an initrd for each generation that the boot loader offers.
+        The size of the ESP in bytes: of {file}`/boot`, or of what {option}`boot.loader.efi.efiSysMountPoint`
+        names. It cannot grow later. At {file}`/boot`, and with systemd-boot in any place, it holds a kernel
+        and an initrd for each generation that the boot loader offers. Without an ESP, it has no meaning.
       '';
     };
 

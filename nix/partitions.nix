@@ -1,6 +1,10 @@
 # The extra partitions of an image, and the MBR's list of all partitions for firmware. It is NOT a NixOS
 # module: module.nix adds the options to its own.
-{ config, lib }:
+{
+  config,
+  fileSystems,
+  lib,
+}:
 let
   inherit (lib) literalExpression mkOption types;
 
@@ -24,11 +28,10 @@ let
     lib.optional (cfg.platformPartSize != null) platform
     ++ map (partition: withSwap partition // pages) cfg.extraPartitions
     ++ map (partition: partition // pages) swap.partitions;
-  names = [
-    "boot"
-    "nix"
-  ]
-  ++ lib.concatMap (partition: lib.optional (partition ? name) partition.name) extraPartitions;
+  names =
+    lib.optional (fileSystems.espFs != null) "boot"
+    ++ [ "nix" ]
+    ++ lib.concatMap (partition: lib.optional (partition ? name) partition.name) extraPartitions;
 
   swap = import ./swap.nix { inherit config lib; };
   # A partition that the host encrypts anew at each boot gets no signature by which it could be used plain.

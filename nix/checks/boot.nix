@@ -1,8 +1,14 @@
-# A virtual machine boots an image by UEFI and systemd-boot, on a disk bigger than the image, and finds
-# itself a NixOS that can be rebuilt; then it boots again.
-{ self }:
+# A virtual machine boots an image by UEFI and systemd-boot or by a BIOS and GRUB, on a disk bigger than the
+# image, and finds itself a NixOS that can be rebuilt; then it boots again.
 {
-  name = "sane-image-boot";
+  self,
+  firmware ? "uefi",
+}:
+let
+  isUefi = firmware == "uefi";
+in
+{
+  name = "sane-image-boot-${firmware}";
 
   nodes.machine =
     { lib, ... }:
@@ -13,19 +19,24 @@
       virtualisation = {
         directBoot.enable = false;
         mountHostNixStore = false;
-        useEFIBoot = true;
-        fileSystems = lib.mkForce {
-          "/boot" = {
-            device = "/dev/disk/by-uuid/4A1C-9E02";
-            fsType = "vfat";
-          };
-          "/" = {
-            device = "/dev/disk/by-uuid/6c1a9c4e-3f0b-4b57-9a2e-5d8f0e7b1a34";
-            fsType = "ext4";
-          };
-        };
+        useEFIBoot = isUefi;
+        fileSystems = lib.mkForce (
+          {
+            "/" = {
+              device = "/dev/disk/by-uuid/6c1a9c4e-3f0b-4b57-9a2e-5d8f0e7b1a34";
+              fsType = "ext4";
+            };
+          }
+          // lib.optionalAttrs isUefi {
+            "/boot" = {
+              device = "/dev/disk/by-uuid/4A1C-9E02";
+              fsType = "vfat";
+            };
+          }
+        );
       };
-      boot.loader.systemd-boot.enable = true;
+      # Otherwise it has GRUB, on the disk that the test gives it.
+      boot.loader.systemd-boot.enable = isUefi;
       # There is no room for a boot loader's menu in a test.
       boot.loader.timeout = 0;
 

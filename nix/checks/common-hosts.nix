@@ -14,9 +14,14 @@ let
     enable = true;
     populateCmd = "extlinux-builder -g 20 -t 5";
   };
-  grubBios.grub.enable = true;
+  grubBios.grub = {
+    enable = true;
+    device = "/dev/sda";
+  };
+  grubEfi.efi.canTouchEfiVariables = true;
   grubEfi.grub = {
     enable = true;
+    device = "nodev";
     efiSupport = true;
   };
   host = loader: fileSystems: {
@@ -66,7 +71,9 @@ in
       (
         grubEfi
         // {
-          efi.efiSysMountPoint = "/boot/efi";
+          efi = grubEfi.efi // {
+            efiSysMountPoint = "/boot/efi";
+          };
         }
       )
       {
@@ -78,7 +85,9 @@ in
       (
         grubEfi
         // {
-          efi.efiSysMountPoint = "/boot/efi";
+          efi = grubEfi.efi // {
+            efiSysMountPoint = "/boot/efi";
+          };
         }
       )
       {
@@ -186,6 +195,28 @@ in
 
   ### Servers, boards, and what has no disk
 
+  # As nixos-generators, amazon-image.nix and their like make it.
+  grub-bios-by-label = host grubBios { "/" = fs "/dev/disk/by-label/nixos" "ext4"; };
+  grub-hybrid-by-label =
+    host
+      {
+        grub = grubBios.grub // {
+          efiSupport = true;
+          efiInstallAsRemovable = true;
+        };
+      }
+      {
+        "/boot" = fs "/dev/disk/by-label/ESP" "vfat";
+        "/" = fs "/dev/disk/by-label/nixos" "ext4";
+      };
+  grub-bios-btrfs-subvolumes = host grubBios {
+    "/" = subvolume "/dev/disk/by-label/nixos" "/root";
+    "/nix" = subvolume "/dev/disk/by-label/nixos" "/nix";
+  };
+  grub-bios-with-a-boot-of-ext4 = host grubBios {
+    "/boot" = fs "/dev/disk/by-label/boot" "ext4";
+    "/" = ext4;
+  };
   grub-bios-at-a-cloud = host grubBios { "/" = fs "/dev/sda1" "ext4"; };
   grub-bios-and-zfs-tank = host grubBios {
     "/" = fs "/dev/disk/by-label/nixos" "auto";

@@ -40,6 +40,7 @@ let
     };
   example = import ./example-host.nix { inherit pkgs uBoot; };
   uefi = import ./example-uefi.nix { inherit example pkgs; };
+  grubOn = import ./example-grub.nix { inherit example pkgs; };
   uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
   places =
     lib.mapAttrs
@@ -284,6 +285,12 @@ in
       };
     }
   );
+  withoutEsp = imageOf (
+    example
+    // {
+      fileSystems = removeAttrs example.fileSystems [ "/boot" ];
+    }
+  );
   sized = imageOf (
     example
     // {
@@ -305,6 +312,16 @@ in
     }
   );
   inherit uBoot;
+
+  # By a BIOS alone, and by UEFI, too, with /boot on the ESP and beside it.
+  grub = lib.mapAttrs (_: fileSystems: imageOf (grubOn fileSystems)) {
+    bios = { inherit (example.fileSystems) "/"; };
+    hybrid = example.fileSystems;
+    beside = {
+      "/boot/efi" = example.fileSystems."/boot";
+      inherit (example.fileSystems) "/";
+    };
+  };
 
   uefi = imageOf uefi;
   uefiHost = {

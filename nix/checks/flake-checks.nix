@@ -91,7 +91,7 @@ let
         cmp <(jq --raw-output '.partitions[].offset' ${img}/layout.json) \
           <(sfdisk --sector-size "$sector" --json ${img}/nixos.img |
             jq ".partitiontable.partitions[].start * $sector")
-        fsck.fat -n ${img.bootFsImg}
+        ${lib.optionalString (img ? bootFsImg) "fsck.fat -n ${img.bootFsImg}"}
         case $(jq --raw-output '.partitions[-1].filesystem.type' ${img}/layout.json) in
         ext4) e2fsck -fn ${img.nixFsImg} ;;
         btrfs) btrfs check --check-data-csum ${img.nixFsImg} ;;
@@ -114,3 +114,11 @@ in
   "x86_64-linux"
   "aarch64-linux"
 ]) { boot = pkgs.testers.runNixOSTest (import ./boot.nix { inherit self; }); }
+// lib.optionalAttrs (system == "x86_64-linux") {
+  boot-bios = pkgs.testers.runNixOSTest (
+    import ./boot.nix {
+      inherit self;
+      firmware = "bios";
+    }
+  );
+}

@@ -31,6 +31,25 @@ let
   };
   baseWith = image: base // { sane = { inherit image; }; };
   baseBy = loader: base // { boot = { inherit loader; }; };
+  # A host with GRUB on these filesystems.
+  grubOn = fileSystems: grub: {
+    inherit fileSystems;
+    boot.loader.grub = {
+      enable = true;
+    }
+    // grub;
+  };
+  grubBy = grubOn { "/" = nix; };
+  bios.device = "/dev/sda";
+  bootAt = path: {
+    inherit path;
+    devices = [ "/dev/sda" ];
+  };
+  uefi = {
+    device = "nodev";
+    efiSupport = true;
+    efiInstallAsRemovable = true;
+  };
   package = name: pkgs.writeText name "";
 
   random = device: {
@@ -120,6 +139,134 @@ in
         };
         system.nixos.distroName = "OtherOS";
       };
+    systemd-boot-at-efi =
+      on {
+        "/efi" = esp;
+        "/" = nix;
+      }
+      // {
+        boot.loader = {
+          systemd-boot.enable = true;
+          efi.efiSysMountPoint = "/efi";
+        };
+      };
+    extlinux-without-esp = on { "/" = nix; };
+    # Nothing needs an ESP, and nothing is at /boot.
+    own-boot-code = {
+      fileSystems."/" = nix;
+      sane.image.installBootloader = "dd if=${package "u-boot"} of=$out/nixos.img conv=notrunc bs=1024 seek=8";
+    };
+
+    grub-bios = grubBy bios;
+    grub-hybrid = grubOn base.fileSystems (uefi // bios);
+    grub-uefi-at-boot-efi =
+      let
+        host = grubOn {
+          "/boot/efi" = esp;
+          "/" = nix;
+        } uefi;
+      in
+      host
+      // {
+        boot.loader = host.boot.loader // {
+          efi.efiSysMountPoint = "/boot/efi";
+        };
+      };
+    grub-btrfs-subvolumes =
+      let
+        subvolume = name: {
+          device = "/dev/disk/by-label/nixos";
+          fsType = "btrfs";
+          options = [
+            "subvol=${name}"
+            "compress=zstd"
+          ];
+        };
+      in
+      grubOn {
+        "/" = subvolume "@";
+        "/nix" = subvolume "@nix";
+        "/boot" = subvolume "@boot";
+      } bios;
+    # The host has no ESP, and its /boot is elsewhere in the image.
+    grub-boot-bound = grubOn {
+      "/" = tmpfs;
+      "/nix" = nix;
+      "/boot" = {
+        device = "/nix/boot";
+        fsType = "none";
+        options = [ "bind" ];
+      };
+    } bios;
+    grub-all-set =
+      let
+        efi = {
+          "/efi" = esp;
+          "/" = nix;
+        };
+        host = grubOn efi {
+          mirroredBoots = [
+            {
+              path = "/boot";
+              efiSysMountPoint = "/efi";
+              efiBootloaderId = "mine";
+              devices = [
+                "/dev/sda"
+                "/dev/sdb"
+              ];
+            }
+          ];
+          efiSupport = true;
+          forcei686 = true;
+          zfsSupport = true;
+          forceInstall = true;
+          extraGrubInstallArgs = [ "--modules=nativedisk ahci" ];
+          default = "saved";
+          timeoutStyle = "hidden";
+          configurationLimit = 20;
+          copyKernels = true;
+          storePath = "/store";
+          fsIdentifier = "label";
+          extraConfig = "serial --unit=0\n";
+          extraPerEntryConfig = "root (hd0)";
+          extraEntries = "menuentry Other { true }\n";
+          extraEntriesBeforeNixOS = true;
+          entryOptions = null;
+          subEntryOptions = "--class sub";
+          font = "${package "fonts"}/sans.ttf";
+          fontSize = 24;
+          splashImage = ./goldens/esp.txt;
+          splashMode = "normal";
+          backgroundColor = "#2F302F";
+          theme = package "theme";
+          gfxmodeEfi = "1x1";
+          gfxmodeBios = "2x2";
+          gfxpayloadEfi = "3x3";
+          gfxpayloadBios = "4x4";
+          users.root.hashedPassword = "grub.pbkdf2.sha512.10000.AA.BB";
+          users.guest.password = "secret";
+          # As memtest86 and ipxe do it.
+          extraFiles."memtest.bin" = package "memtest.efi";
+          extraFiles."a b.ipxe" = ./goldens/esp.txt;
+        };
+      in
+      host
+      // {
+        boot.loader = host.boot.loader // {
+          timeout = null;
+          efi.canTouchEfiVariables = true;
+        };
+        system.nixos.distroName = "OtherOS";
+      };
+    # An image that boots otherwise than its host.
+    grub-in-image-alone = on { "/" = nix; } // {
+      boot.loader.grub = bios;
+      sane.image.grub = true;
+    };
+    grub-not-in-image = grubOn base.fileSystems { enableCryptodisk = true; } // {
+      sane.image.grub = false;
+      sane.image.systemdBoot = true;
+    };
     both-loaders = baseBy {
       generic-extlinux-compatible = extlinux;
       systemd-boot.enable = true;
@@ -226,7 +373,29 @@ in
   # What is said of these when their images are asked for: the golden warnings.txt.
   warned = {
     no-boot-loader = baseBy { };
-    grub = baseBy { grub.enable = true; };
+    not-grub = baseBy { grub.enable = true; } // {
+      sane.image.grub = false;
+    };
+    limine = baseBy { limine.enable = true; };
+    grub = grubBy bios;
+    # What runs on the machine only. That extraFiles are copied, too, is no more than what an image does.
+    grub-commands = grubBy (
+      bios
+      // {
+        extraFiles."memtest.bin" = package "memtest.efi";
+        extraInstallCommands = "true";
+        extraPrepareConfig = "cp a b";
+        useOSProber = true;
+      }
+    );
+    grub-files = grubBy (
+      bios
+      // {
+        extraFiles."memtest 86.bin" = package "memtest.efi";
+      }
+    );
+    grub-menu-alone = grubBy { device = "nodev"; };
+    grub-that-nobody-renews = grubOn base.fileSystems (uefi // { efiInstallAsRemovable = false; });
     install-commands = baseBy {
       systemd-boot.enable = true;
       systemd-boot.extraInstallCommands = "true";
@@ -238,10 +407,7 @@ in
       };
     };
     # Nothing at all.
-    extlinux = baseBy {
-      generic-extlinux-compatible = extlinux;
-      grub.enable = true;
-    };
+    extlinux = baseBy { generic-extlinux-compatible = extlinux; };
     systemd-boot = baseBy { systemd-boot.enable = true; };
     systemdBoot = baseBy { } // {
       sane.image.systemdBoot = true;
@@ -338,7 +504,77 @@ in
       };
     };
     nothing = { };
-    no-boot = on { "/" = nix; };
+    no-boot = {
+      fileSystems."/" = nix;
+      boot.loader.systemd-boot.enable = true;
+    };
+    no-room-for-boot = on {
+      "/" = tmpfs;
+      "/nix" = nix;
+    };
+    boot-beside-the-esp = {
+      boot.loader = {
+        systemd-boot.enable = true;
+        efi.efiSysMountPoint = "/efi";
+      };
+      fileSystems = {
+        "/boot" = nix // {
+          device = "/dev/disk/by-label/boot";
+        };
+        "/efi" = esp;
+        "/" = nix;
+      };
+    };
+    esp-elsewhere = baseBy {
+      systemd-boot.enable = true;
+      efi.efiSysMountPoint = "/boot/efi";
+    };
+    extlinux-beside-fat = on {
+      "/boot/firmware" = esp;
+      "/" = nix;
+    };
+    hybrid-mbr-without-esp = on { "/" = nix; } // {
+      sane.image.hybridMbr = [
+        {
+          partition = "boot";
+          type = 12;
+        }
+      ];
+    };
+    grub-without-device = grubBy { };
+    grub-without-esp = grubBy uefi;
+    grub-large-sectors = grubBy bios // {
+      sane.image.sectorSize = 4096;
+    };
+    grub-and-systemd-boot = grubOn base.fileSystems uefi // {
+      sane.image.systemdBoot = true;
+    };
+    grub-mirrored = grubBy {
+      mirroredBoots = [
+        (bootAt "/boot1")
+        (bootAt "/boot2")
+      ];
+    };
+    grub-elsewhere = grubBy { mirroredBoots = [ (bootAt "/boot1") ]; };
+    grub-options = grubBy (
+      bios
+      // {
+        enableCryptodisk = true;
+        extraGrubInstallArgs = [
+          "--modules=ahci"
+          "--compress=xz"
+        ];
+        splashImage = "/etc/splash.png";
+        theme = "/etc/theme";
+        extraFiles."a.bin" = "/etc/a.bin";
+        users = {
+          a.hashedPasswordFile = "/run/a";
+          b.passwordFile = "/run/b";
+          c.hashedPassword = "$6$salt";
+          d = { };
+        };
+      }
+    );
     no-nix = on { "/boot" = esp; };
     xfs = on {
       "/boot" = esp;
@@ -447,6 +683,7 @@ in
     platformPartSize = baseWith { platformPartSize = 0; };
     swapSize = baseWith { swapSize = 0; };
     systemdBoot = baseWith { systemdBoot = { }; };
+    grub = baseWith { grub = { }; };
   };
 
   disabled = baseWith { enable = false; };

@@ -35,11 +35,7 @@ in
           --dtbs ${config.hardware.deviceTree.package}/${config.hardware.deviceTree.name}
       '';
 
-  # Depthcharge has no use for it, but an image has it.
-  fileSystems."/boot" = {
-    device = "/dev/disk/by-uuid/E614-2AB9";
-    fsType = "vfat";
-  };
+  # Depthcharge has no use for an ESP, so there is none.
   fileSystems."/" = {
     device = "/dev/disk/by-uuid/a90d3c7b-6e15-4d82-92f0-384b7c1e5fd6";
     fsType = "ext4";
@@ -48,6 +44,5 @@ in
   sane.image = {
     # As much as this machine's firmware loads. A bundle that does not fit is an error.
     platformPartSize = 32 * 1024 * 1024;
-    bootPartSize = 64 * 1024 * 1024;
   };
 }

@@ -50,6 +50,8 @@ Examples:
     sane-image vm nixos.img
   The host that a spec describes, with its web server on http://localhost:8080:
     sane-image vm spec.json --forward 8080:80
+  An image for UEFI and BIOS: does it boot by BIOS, too?
+    sane-image vm nixos.img --firmware bios
   A machine that keeps what it writes for the next time:
     sane-image vm spec.json --keep machine.qcow2
   By emulation, with QEMU waiting for a debugger:
@@ -73,6 +75,9 @@ pub(super) struct VmArgs {
     /// Open a window with a screen, keyboard and mouse; the terminal stays the serial port
     #[arg(long)]
     display: bool,
+    /// Start by this, of an image that starts in several ways [default: uefi, or else u-boot, or else bios]
+    #[arg(long, value_enum)]
+    firmware: Option<FirmwareArg>,
     /// The bus of the disk [default: nvme, unless U-Boot finds none there, as on RISC-V]
     #[arg(long, value_enum)]
     disk: Option<DiskArg>,
@@ -95,6 +100,26 @@ enum DiskArg {
     Virtio,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FirmwareArg {
+    /// By a program in EFI/BOOT
+    Uefi,
+    /// By extlinux.conf
+    UBoot,
+    /// By the code in the first sector
+    Bios,
+}
+
+impl From<FirmwareArg> for Start {
+    fn from(firmware: FirmwareArg) -> Self {
+        match firmware {
+            FirmwareArg::Uefi => Self::Uefi,
+            FirmwareArg::UBoot => Self::UBoot,
+            FirmwareArg::Bios => Self::Bios,
+        }
+    }
+}
+
 impl VmArgs {
     /// The spec, if it is one.
     pub(super) fn source(&self) -> &Path {
@@ -107,7 +132,8 @@ pub(super) fn run(args: &VmArgs, cancel: &Cancel) -> Result<()> {
     let progress = progress::for_stderr();
     let made = source.disk(args, progress.as_ref(), cancel)?;
     drop(progress);
-    let guest = Guest::of(&made.image, Processor::of_host()).with_context(|| escape::path(&made.named))?;
+    let wanted = args.firmware.map(Start::from);
+    let guest = Guest::of(&made.image, Processor::of_host(), wanted).with_context(|| escape::path(&made.named))?;
     let qemu = find_program(&guest.processor.qemu()).ok_or_else(|| no_qemu(guest.processor))?;
     let firmware = firmware(&guest, &qemu)?;
     let options = options(args, &guest);

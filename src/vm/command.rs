@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Blob, Firmware, Guest, Processor};
+use super::{Blob, Firmware, Guest, Processor, Start};
 
 /// What carries out the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,8 @@ fn machine(line: &mut Line, guest: &Guest, options: &Options) {
     line.words([
         "-machine",
         match guest.processor {
+            // Then QEMU's BIOS has its screen on the serial port, and with it the boot loader's menu.
+            Processor::X86_64 if guest.start == Start::Bios && options.screen == Screen::None => "q35,graphics=off",
             Processor::X86_64 => "q35",
             // The interrupt controller that the host has, too.
             Processor::Aarch64 if is_kvm => "virt,gic-version=max",
@@ -249,7 +251,8 @@ mod tests {
 
     fn line(processor: Processor, firmware: &Firmware, sector_size: u64, drive: &Drive, options: &Options) -> String {
         let sector_size = SectorSize::new(sector_size).unwrap();
-        let guest = Guest { processor, start: Start::Uefi, sector_size, consoles: None };
+        let start = if *firmware == Firmware::BuiltIn { Start::Bios } else { Start::Uefi };
+        let guest = Guest { processor, start, sector_size, consoles: None };
         let words = arguments(&guest, firmware, drive, options);
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ").replace(" -", "\n-")
     }
@@ -285,6 +288,31 @@ mod tests {
         -monitor none
         -display none
         ");
+    }
+
+    #[test]
+    fn a_pc_with_a_bios() {
+        let found = line(Processor::X86_64, &Firmware::BuiltIn, 512, &drive("raw", Writes::Aside), &options());
+        insta::assert_snapshot!(found, @r"
+        -nodefaults
+        -no-user-config
+        -machine q35,graphics=off
+        -accel tcg
+        -cpu max
+        -m 2048
+        -smp 2
+        -drive if=none,id=disk,format=raw,snapshot=on,cache=unsafe,file=/a,,b c.img
+        -device nvme,serial=sane-image,drive=disk,bootindex=0,logical_block_size=512,physical_block_size=512
+        -netdev user,id=net
+        -device virtio-net-pci,netdev=net,romfile=
+        -device virtio-rng-pci
+        -serial stdio
+        -monitor none
+        -display none
+        ");
+        let options = Options { screen: Screen::Window, ..options() };
+        let found = line(Processor::X86_64, &Firmware::BuiltIn, 512, &drive("raw", Writes::Aside), &options);
+        assert!(found.contains("-machine q35\n") && found.contains("-device VGA\n"), "{found}");
     }
 
     #[test]

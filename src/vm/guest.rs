@@ -71,19 +71,26 @@ pub enum GuestError {
         "it boots by extlinux.conf on {0}, for which there is no U-Boot in QEMU that hands Linux an initrd; boot it by UEFI"
     )]
     NoUBoot(Processor),
+    /// It does not start in the way that was asked for.
+    #[error(
+        "nothing in it starts by {}; leave --firmware out, and it starts by what there is",
+        .0.name()
+    )]
+    NotBy(Start),
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
 impl Guest {
-    /// Looks at what boots in an image. Of several kinds of programs for UEFI, `host`'s is chosen.
+    /// Looks at what boots in an image. Of several kinds of programs for UEFI, `host`'s is chosen; of several ways to start,
+    /// `wanted`, or else the first in the order of [`Start`].
     ///
     /// # Errors
-    /// If nothing in it boots, or what boots is not known well enough.
-    pub fn of(image: &Image, host: Option<Processor>) -> Result<Self, GuestError> {
+    /// If nothing in it boots in that way, or what boots is not known well enough.
+    pub fn of(image: &Image, host: Option<Processor>, wanted: Option<Start>) -> Result<Self, GuestError> {
         let boot = inspect::boot(image);
-        let (start, processor) = start(image, boot.as_ref(), host)?;
+        let (start, processor) = start(image, boot.as_ref(), host, wanted)?;
         let entry = boot.as_ref().and_then(|boot| boot.entries.iter().find(|entry| entry.default));
         let sector_size = image.table().map(|table| table.sector_size);
         let sector_size = sector_size.or_else(|| image.mbr().map(|mbr| mbr.sector_size)).unwrap_or_default();
@@ -109,18 +116,31 @@ impl Guest {
     }
 }
 
-fn start(image: &Image, boot: Option<&BootReport>, host: Option<Processor>) -> Result<(Start, Processor), GuestError> {
-    if let Some(processor) = boot.and_then(|boot| uefi(boot, host)) {
+fn start(
+    image: &Image,
+    boot: Option<&BootReport>,
+    host: Option<Processor>,
+    wanted: Option<Start>,
+) -> Result<(Start, Processor), GuestError> {
+    let may_be = |start| wanted.is_none_or(|wanted| wanted == start);
+    if may_be(Start::Uefi)
+        && let Some(processor) = boot.and_then(|boot| uefi(boot, host))
+    {
         return Ok((Start::Uefi, processor));
     }
-    if let Some(entry) = boot.and_then(extlinux) {
+    if may_be(Start::UBoot)
+        && let Some(entry) = boot.and_then(extlinux)
+    {
         return match processor(image, entry) {
             None => Err(GuestError::UnknownProcessor),
             Some(Processor::X86_64) => Err(GuestError::NoUBoot(Processor::X86_64)),
             Some(processor) => Ok((Start::UBoot, processor)),
         };
     }
-    if has_boot_code(image)? { Ok((Start::Bios, Processor::X86_64)) } else { Err(GuestError::Nothing) }
+    if may_be(Start::Bios) && has_boot_code(image)? {
+        return Ok((Start::Bios, Processor::X86_64));
+    }
+    Err(wanted.map_or(GuestError::Nothing, GuestError::NotBy))
 }
 
 /// The processor whose program UEFI finds.

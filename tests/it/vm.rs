@@ -161,6 +161,29 @@ fn an_image_is_qemus_to_read_and_nobodys_to_write() {
     bench.assert_nothing_left();
 }
 
+/// Boot code in the first sector is for a BIOS. Of an image that UEFI starts, too, the user says which.
+#[test]
+fn a_bios_starts_what_has_boot_code() {
+    let code = "printf code | dd of=$out/nixos.img conv=notrunc";
+    let bench = Bench::new();
+    for (host, arguments, words) in [
+        (host("true"), &[][..], "<q35,graphics=off>\n"),
+        (host("true"), &["--display"], "<q35>\n"),
+        (uefi(), &["--firmware", "bios"], "<q35,graphics=off>\n"),
+    ] {
+        let closure = host.spec(move |spec| spec["installBootloader"] = json!(code)).write();
+        let ran = run(bench.of_spec(&closure).args(arguments)).expect_failure(7);
+        assert!(ran.stdout.contains(words) && !ran.stdout.contains("if=pflash"), "{arguments:?}: {}", ran.stdout);
+        assert!(ran.stderr.contains("a machine with x86_64, BIOS"), "{}", ran.stderr);
+    }
+    let closure = uefi().spec(move |spec| spec["installBootloader"] = json!(code)).write();
+    for arguments in [&[][..], &["--firmware", "uefi"]] {
+        let ran = run(bench.of_spec(&closure).args(arguments)).expect_failure(7);
+        assert!(ran.stdout.contains("<q35>\n") && ran.stdout.contains("if=pflash"), "{arguments:?}: {}", ran.stdout);
+    }
+    bench.assert_nothing_left();
+}
+
 #[test]
 fn what_is_kept_is_made_once() {
     let (bench, closure) = (Bench::new(), uefi().write());
@@ -195,7 +218,7 @@ fn what_cannot_be_is_told_and_nothing_is_started() {
     let nothing = Built::new(&host("true").write(), &[]);
     let compressed = built.scratch().join("x.zst");
     run(sane_image().args(["convert", image, "--format", "zst", "--out"]).arg(&compressed)).expect_success();
-    let rows: [(&Path, &[&str], i32, &str); 16] = [
+    let rows: [(&Path, &[&str], i32, &str); 18] = [
         (&built.image, &["--forward", "22"], 2, "two ports from 1 to 65535"),
         (&built.image, &["--forward", "2222:22:22"], 2, "two ports from 1 to 65535"),
         (&built.image, &["--forward", "2222-22"], 2, "two ports from 1 to 65535"),
@@ -211,6 +234,8 @@ fn what_cannot_be_is_told_and_nothing_is_started() {
         (Path::new("/nowhere"), &[], 1, "/nowhere: cannot be read: No such file"),
         (&spec, &["--store-root", "/nowhere"], 2, "is not a directory"),
         (&nothing.image, &[], 1, "there is nothing in it that boots in a virtual machine: no EFI/BOOT/BOOTX64.EFI"),
+        (&built.image, &["--firmware", "bios"], 1, "nothing in it starts by BIOS; leave --firmware out"),
+        (&built.image, &["--firmware", "u-boot"], 1, "nothing in it starts by U-Boot; leave --firmware out"),
         (bench.place.path(), &[], 1, "is a directory"),
     ];
     for (source, arguments, code, words) in rows {

@@ -66,6 +66,13 @@ let
       rest = stringLength text - stringLength suffix;
     in
     if rest >= 0 && substring rest (-1) text == suffix then substring 0 rest text else text;
+  hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+  hasSuffix = suffix: text: removeSuffix suffix text != text || suffix == "";
+  splitString =
+    separator: text:
+    filter isString (builtins.split (builtins.replaceStrings [ "." ] [ "\\." ] separator) text);
+  getName = package: package.pname;
+  getVersion = package: package.version;
   escapeShellArg =
     value:
     let
@@ -348,6 +355,7 @@ let
 
   lib = {
     inherit
+      all
       any
       attrNames
       attrValues
@@ -364,6 +372,10 @@ let
       foldl'
       genAttrs
       getAttrs
+      getName
+      getVersion
+      hasPrefix
+      hasSuffix
       head
       length
       makeBinPath
@@ -379,6 +391,7 @@ let
       optionalString
       optionals
       removeSuffix
+      splitString
       toLower
       types
       unique

@@ -4,6 +4,8 @@ let
   inherit (lib) mkOption types;
 in
 {
+  imports = [ ./grub.nix ];
+
   options = {
     fileSystems = mkOption {
       default = { };
@@ -85,14 +87,6 @@ in
       type = types.bool;
       default = false;
     };
-    boot.loader.grub.enable = mkOption {
-      type = types.bool;
-      default = false;
-    };
-    boot.loader.grub.efiSupport = mkOption {
-      type = types.bool;
-      default = false;
-    };
     # What it had in all versions; today.nix has the rest.
     boot.loader.systemd-boot = {
       enable = mkOption {
@@ -137,6 +131,11 @@ in
       };
       # Defined where the loader is enabled, as in NixOS.
       populateCmd = mkOption { type = types.str; };
+    };
+
+    users = mkOption {
+      type = types.raw;
+      default = { };
     };
 
     nix.enable = mkOption {

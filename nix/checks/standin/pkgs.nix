@@ -45,6 +45,38 @@ let
     )
     // passthru;
 
+  # A package of GRUB, the machine's, which can be made for UEFI, too.
+  grub =
+    { bios, efi }:
+    let
+      make =
+        {
+          efiSupport ? false,
+          zfsSupport ? false,
+          zfs ? null,
+        }:
+        let
+          grubTarget = if efiSupport then efi else bios;
+          parts = lib.optional efiSupport "efi" ++ lib.optional zfsSupport "with-${baseNameOf zfs}";
+        in
+        mkDerivation {
+          name = lib.concatStringsSep "-" ([ "grub" ] ++ parts ++ [ "2.12" ]);
+          buildCommand = ''
+            mkdir -p "$out/bin" "$out/lib/grub" "$out/share/grub"
+            cp /usr/bin/grub-mkimage "$out/bin"
+            cp --recursive /usr/lib/grub/${grubTarget} "$out/lib/grub"
+            cp /usr/share/grub/unicode.pf2 "$out/share/grub"
+          '';
+          passthru = {
+            pname = "grub";
+            version = "2.12";
+            inherit grubTarget;
+            override = more: make ({ inherit efiSupport zfs zfsSupport; } // more);
+          };
+        };
+    in
+    make { };
+
   pkgs = {
     inherit lib;
     buildPackages = pkgs;
@@ -53,6 +85,16 @@ let
       isAarch64 = false;
       isAarch32 = false;
       isRiscV64 = false;
+      isx86 = true;
+    };
+
+    grub2 = grub {
+      bios = "i386-pc";
+      efi = "x86_64-efi";
+    };
+    pkgsi686Linux.grub2 = grub {
+      bios = "i386-pc";
+      efi = "i386-efi";
     };
 
     # Named after what they hold, so that a golden shows which are used.
