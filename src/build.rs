@@ -35,6 +35,7 @@ mod esp;
 mod extra;
 mod forms;
 mod grub;
+mod limine;
 mod map;
 pub(crate) mod nix;
 mod outputs;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
 pub use self::grub::{GrubError, GrubFiles, Place};
+pub use self::limine::LayoutError as LimineLayoutError;
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -21,13 +22,14 @@ use super::tree::FileTree;
 use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
-use crate::spec::SystemdBoot;
+use crate::spec::{Limine, SystemdBoot};
 use crate::store::StoreRoot;
 
 mod directory;
 mod error;
 mod grub;
 mod judge;
+mod limine;
 mod links;
 mod merge;
 mod populate;
@@ -47,6 +49,8 @@ pub struct BootRequest<'a> {
     pub systemd_boot: Option<&'a SystemdBoot>,
     /// GRUB, if it is wanted.
     pub grub: Option<GrubFiles<'a>>,
+    /// Limine, if it is wanted.
+    pub limine: Option<&'a Limine>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -137,6 +141,10 @@ impl<'w> Work<'w> {
         if let Some(wanted) = request.systemd_boot {
             let directory = self.new_scratch()?;
             systemd_boot::add(esp, wanted, request.toplevel, &directory, progress, cancel)?;
+        }
+        if let Some(wanted) = request.limine {
+            let directory = self.new_scratch()?;
+            limine::add(esp, wanted, request.toplevel, &directory, progress, cancel)?;
         }
         request.own.iter().try_for_each(|entry| esp.put(entry))
     }
