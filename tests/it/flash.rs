@@ -341,13 +341,7 @@ fn what_cannot_be_written_to_is_told() {
     };
     refuse(&built.image, Path::new("/dev/null"), &[], 1, &["/dev/null: is a character device"]);
     refuse(&built.image, built.scratch(), &[], 1, &["is a directory, not a disk; name a block device"]);
-    refuse(
-        &built.image,
-        Path::new("/dev/sane-image-none"),
-        &[],
-        1,
-        &["there is no such device; leave DEVICE out"],
-    );
+    refuse(&built.image, Path::new("/dev/sane-image-none"), &[], 1, &["there is no such device; leave DEVICE out"]);
     refuse(&built.image, &built.image, &[], 1, &["is what is to be written"]);
     refuse(&at("none"), &at("card"), &[], 1, &["none"]);
     let small = ["--size", "1000000"];
