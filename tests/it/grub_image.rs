@@ -179,9 +179,12 @@ fn a_script_cannot_write_over_boot_code() {
     Built::new(&closure, &["--verify"]);
 }
 
+/// What spoils a spec, the exit code, and what is said.
+type Mistake = (fn(&mut Value), i32, &'static str);
+
 #[test]
 fn mistakes_are_told_before_anything_is_built() {
-    let cases: [(fn(&mut Value), i32, &str); 5] = [
+    let mistakes: [Mistake; 5] = [
         (|spec| spec["sectorSize"] = 4096.into(), 2, "sectorSize: is 4096, but no BIOS starts from such a disk"),
         (|spec| spec["grub"]["efi"] = EFI.into(), 2, "efiSysMountPoint: is null, but grub.efi needs an ESP"),
         (|spec| spec["grub"]["bios"] = "/no/i386-pc".into(), 1, "/no/i386-pc/boot.img: cannot be read"),
@@ -192,7 +195,7 @@ fn mistakes_are_told_before_anything_is_built() {
             "made no core image of /usr/lib/grub/i386-pc",
         ),
     ];
-    for (change, status, words) in cases {
+    for (change, status, words) in mistakes {
         let Some(closure) = closure(change) else { return };
         let out = closure.root().join("out");
         let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[])).expect_failure(status);
