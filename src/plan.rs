@@ -16,6 +16,7 @@ use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::ext4;
 use crate::grub::{self, BootCode, EmbedError};
 use crate::identity::{BIOS_BOOT, Identities, Identity};
+use crate::mounts::Location;
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
@@ -29,6 +30,8 @@ mod room;
 pub const VERSION: u32 = 1;
 /// UEFI specification 2.10, section 5.3.3: EFI System partition.
 const TYPE_ESP: Uuid = uuid::uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+/// UEFI specification 2.10, table 5.8 "Defined GPT partition entry - attributes": bit 2, legacy BIOS bootable.
+const LEGACY_BOOTABLE: u64 = 1 << 2;
 /// GRUB manual 2.12, section 3.4 "BIOS installation".
 const TYPE_BIOS_BOOT: Uuid = uuid::uuid!("21686148-6449-6e6f-744e-656564454649");
 /// The size in bytes of the partition that has it: more than ten times what boot code takes.
@@ -419,7 +422,10 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
             let esp = identities.esp.as_ref().expect("there is a role for the ESP that there is");
             of_filesystem(esp, TYPE_ESP, spec.boot_part_size)
         }
-        Role::Nix => of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix),
+        Role::Nix => {
+            let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);
+            PartitionRequest { attributes: if holds_boot_files(spec) { LEGACY_BOOTABLE } else { 0 }, ..request }
+        }
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
             PartitionRequest {
@@ -431,6 +437,12 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
             }
         }
     }
+}
+
+/// Whether U-Boot has to look for its menu in the filesystem of the store: it looks on an ESP, on partitions that are
+/// marked, or on the first one.
+fn holds_boot_files(spec: &Spec) -> bool {
+    spec.populate_cmd.is_some() && matches!(spec.boot, Some(Location::Nix(_)))
 }
 
 fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {

@@ -212,10 +212,10 @@ pub fn parse(json: &str) -> Result<Spec, SpecErrors> {
 fn check_version(members: &Map<String, Value>) -> Result<(), SpecError> {
     let problem = match members.get("version") {
         Some(version) if version.as_u64() == Some(VERSION) => return Ok(()),
-        Some(version) => format!("{version} is not a version that this program reads; it reads {VERSION} alone"),
+        Some(version) => format!("{version} is not a version that this program reads; it reads only version {VERSION}"),
         None => "is missing".to_owned(),
     };
-    let remedy = format!("set version to {VERSION} and the rest as that version wants it");
+    let remedy = format!("set version to {VERSION} and write the rest for that version");
     Err(SpecError { path: "version".to_owned(), problem, remedy })
 }
 

@@ -35,7 +35,7 @@ pub enum BootloaderError {
     /// The script did not succeed in the rehearsal.
     #[error(
         "the rehearsal, on an image whose nix filesystem has no contents yet, {0} \
-         (a script can tell by {REHEARSAL}=1 in its environment)"
+         (a script sees {REHEARSAL}=1 in its environment)"
     )]
     Rehearsal(#[source] CommandError),
     /// The script succeeded in the rehearsal, but not on the finished image.
@@ -63,7 +63,7 @@ pub enum BootloaderError {
     },
     /// The script left its rehearsal as it was, where that is all that there is.
     #[error(
-        "wrote nothing in the rehearsal, and there is no image that it could run on again; build an image, and write that \
+        "wrote nothing in the rehearsal, and there is no image for a second run; build an image, and write that \
          to the device, or let the script write when {REHEARSAL} is 1, too"
     )]
     NothingWritten,

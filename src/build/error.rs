@@ -115,7 +115,7 @@ pub enum BuildError {
     #[error("verifying: {0}")]
     Unreadable(#[from] ReadError),
     /// The image is not what it should be.
-    #[error("the image was built, but is not right; report this unless the disk or the memory is at fault:{}", lines(.0))]
+    #[error("the image was built, but has faults; report this unless the disk or the memory is at fault:{}", lines(.0))]
     NotRight(Vec<verify::Fault>),
     /// The user asked to stop.
     #[error(transparent)]

@@ -47,10 +47,10 @@ pub enum BadForms {
     )]
     Sectors(Format),
     /// No file that a block map is for.
-    #[error("--bmap is for raw and zst, and neither is asked for; add one of them to --format")]
+    #[error("--bmap is for raw and zst, and --format names neither; add one of them to --format")]
     NothingToMap,
     /// Nothing is compressed.
-    #[error("--level is for forms that are compressed, and no such one is asked for; leave it out, or see --format")]
+    #[error("--level is for forms that are compressed, and --format names none; leave it out, or see --format")]
     NothingCompressed,
 }
 

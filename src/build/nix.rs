@@ -102,8 +102,8 @@ impl NixPart {
         let part = part.toward(Goal::Rest(rest))?;
         if let over @ 1.. = part.size().saturating_sub(part.partition_size()) {
             context.progress.warn(&format!(
-                "diskSize: {over} bytes too small, unless compression makes the contents that much shorter; only the build can \
-                 show that"
+                "diskSize: {over} bytes too small, unless compression saves that much, which only the build \
+                 shows"
             ));
         }
         Ok(part)

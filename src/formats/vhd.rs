@@ -150,7 +150,7 @@ mod tests {
         let error = refused(Sample::new(MIB + 512, &[], 0..0));
         assert_eq!(error, "vhd: the disk has 1049088 bytes, and must have a multiple of 1048576; give it such a size");
         let error = refused(Sample::new(SIZE_MAX + MIB, &[], 0..0));
-        assert!(error.contains("none of more than 2190433320960"), "{error}");
+        assert!(error.contains("at most 2190433320960"), "{error}");
         let file = tempfile::tempfile().unwrap();
         let error = sample().write(Format::Vhd, &file, 6, SectorSize::B4096, 1).unwrap_err().to_string();
         assert!(error.contains("sectors of 4096 bytes"), "{error}");

@@ -382,6 +382,6 @@ mod tests {
         refused(MIB, 6, SectorSize::B4096, "sectors of 4096 bytes");
         let mut vmdk = Vmdk { to: &mut Vec::new(), sectors: 1, at: 1 << 32, table: Vec::new(), directory: Vec::new() };
         let error = vmdk.add(&[1], &[0; 512]).unwrap_err().to_string();
-        assert!(error.contains("more than 2 TiB"), "{error}");
+        assert!(error.contains("larger than 2 TiB"), "{error}");
     }
 }

@@ -127,15 +127,15 @@ impl Role {
     fn parse_fs_type(self, text: &str) -> Result<FsType, String> {
         let found = self.fs_types().iter().find(|fs_type| fs_type.to_string() == text);
         found.copied().ok_or_else(|| match self {
-            Self::Esp => format!("{text:?} is not what firmware boots from"),
+            Self::Esp => format!("{text:?} cannot be booted by firmware"),
             Self::Nix => format!("{text:?} is not supported"),
         })
     }
 
     fn example_device(self) -> &'static str {
         match self {
-            Self::Esp => "\"/dev/disk/by-uuid/XXXX-XXXX\", X being hexadecimal digits",
-            Self::Nix => "\"/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX\", X being hexadecimal digits",
+            Self::Esp => "\"/dev/disk/by-uuid/XXXX-XXXX\", where X are hexadecimal digits",
+            Self::Nix => "\"/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX\", where X are hexadecimal digits",
         }
     }
 }

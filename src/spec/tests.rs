@@ -208,7 +208,7 @@ fn all_errors_are_told_at_once() {
     closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
     fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem, or efiSysMountPoint to null for a disk without an ESP
     fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
-    fileSystems."/".device: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits
+    fileSystems."/".device: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", where X are hexadecimal digits
     fileSystems."/".options[0]: invalid type: integer `1`, expected a string; set fileSystems."/".options[0] to a string
     fileSystems."/".label: is not a known field; remove it, or use one of: fsType, device, options
     fileSystems."/home".device: invalid type: integer `5`, expected a string; set fileSystems."/home".device to a string or null
@@ -257,9 +257,9 @@ fn text_that_is_no_spec_is_told_alone() {
 
 #[test]
 fn another_version_is_told_alone() {
-    insta::assert_snapshot!(bad(&json!({ "version": 2, "nonsense": true })), @"version: 2 is not a version that this program reads; it reads 1 alone; set version to 1 and the rest as that version wants it");
-    insta::assert_snapshot!(bad(&json!({ "version": "1" })), @r#"version: "1" is not a version that this program reads; it reads 1 alone; set version to 1 and the rest as that version wants it"#);
-    insta::assert_snapshot!(bad(&json!({})), @"version: is missing; set version to 1 and the rest as that version wants it");
+    insta::assert_snapshot!(bad(&json!({ "version": 2, "nonsense": true })), @"version: 2 is not a version that this program reads; it reads only version 1; set version to 1 and write the rest for that version");
+    insta::assert_snapshot!(bad(&json!({ "version": "1" })), @r#"version: "1" is not a version that this program reads; it reads only version 1; set version to 1 and write the rest for that version"#);
+    insta::assert_snapshot!(bad(&json!({})), @"version: is missing; set version to 1 and write the rest for that version");
 }
 
 #[test]
@@ -275,9 +275,9 @@ fn what_is_required_must_be_there() {
     "#);
     insta::assert_snapshot!(bad(&with("/fileSystems/~1boot", json!({}))), @r#"
     fileSystems."/boot".fsType: is missing; set fileSystems."/boot".fsType to "vfat"
-    fileSystems."/boot".device: is missing; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", X being hexadecimal digits
+    fileSystems."/boot".device: is missing; set fileSystems."/boot".device to "/dev/disk/by-uuid/XXXX-XXXX", where X are hexadecimal digits
     "#);
-    insta::assert_snapshot!(bad(&with("/fileSystems/~1/device", json!(null))), @r#"fileSystems."/".device: invalid type: null, expected a string; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", X being hexadecimal digits"#);
+    insta::assert_snapshot!(bad(&with("/fileSystems/~1/device", json!(null))), @r#"fileSystems."/".device: invalid type: null, expected a string; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", where X are hexadecimal digits"#);
 }
 
 #[test]
@@ -403,8 +403,8 @@ fn sums_of_sizes() {
 #[test]
 fn file_systems() {
     insta::assert_snapshot!(each_bad("/fileSystems/~1boot/fsType", [json!("ext4"), json!("auto")]), @r#"
-    fileSystems."/boot".fsType: "ext4" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
-    fileSystems."/boot".fsType: "auto" is not what firmware boots from; set fileSystems."/boot".fsType to "vfat"
+    fileSystems."/boot".fsType: "ext4" cannot be booted by firmware; set fileSystems."/boot".fsType to "vfat"
+    fileSystems."/boot".fsType: "auto" cannot be booted by firmware; set fileSystems."/boot".fsType to "vfat"
     "#);
     insta::assert_snapshot!(each_bad("/fileSystems/~1/fsType", ["xfs", "vfat"].map(|t| json!(t))), @r#"
     fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"

@@ -56,7 +56,7 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
                 }
                 None => report
                     .notes
-                    .push(format!("partition {number} holds no FAT, ext4 or btrfs; of it only the place was checked")),
+                    .push(format!("partition {number} holds no FAT, ext4 or btrfs; only its place was checked")),
             },
         }
     }

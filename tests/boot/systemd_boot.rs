@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::archive::archive;
 use crate::console::watch;
-use crate::guest::{Arch, INITRD, Root, arm64, closure};
+use crate::guest::{Arch, Esp, INITRD, Root, Variant, arm64, closure, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::{boot, build};
 use crate::support::closure::ClosureBuilder;
@@ -45,6 +45,16 @@ fn uefi_x86_64_ext4() {
 #[test]
 fn uefi_x86_64_btrfs() {
     boots(Arch::X86_64, Root::Btrfs);
+}
+
+/// The ESP at /boot/efi has all of systemd-boot's files, and /boot none.
+#[test]
+fn uefi_with_the_esp_at_boot_efi() {
+    let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
+    let variant = Variant { esp: Esp::BootEfi, ..Variant::default() };
+    let closure = closure_with(machine.arch, Root::Subvolumes, variant, |closure| closure);
+    let Some(closure) = closure.and_then(|closure| with_systemd_boot(closure, machine.arch)) else { return };
+    boot("systemd-boot-at-boot-efi", machine, closure);
 }
 
 /// A secret behind the initrd, as --extra-files puts it there: the kernel unpacks both.

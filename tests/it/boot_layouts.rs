@@ -9,6 +9,7 @@ use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, build_command, run, sane_image};
 use crate::support::mount::{Access, Mount};
 use crate::support::oracle;
+use crate::support::tool::{need, run as run_tool, tool};
 use crate::support::tree::Entry;
 
 /// Where the file of populateCmd comes to lie in `/boot`.
@@ -80,6 +81,11 @@ fn a_disk_without_an_esp_has_its_boot_files_beside_the_store() {
     assert_eq!(built.layout["boot"], Value::Null);
     oracle::sgdisk(&built.image, 512).expect_clean();
     oracle::e2fsck(&built.image, built.nix()).expect_clean();
+    if need("sgdisk") {
+        // By this mark, U-Boot looks for its menu there.
+        let entry = run_tool(tool("sgdisk").arg("--info=1").arg(&built.image));
+        assert!(String::from_utf8(entry).unwrap().contains("Attribute flags: 0000000000000004"));
+    }
     assert_eq!(cat(&built, "nix", &format!("/boot/{CONF}")), "one\n");
     // It is no FAT: names that differ in their case are two.
     assert_eq!(cat(&built, "nix", "/boot/Extlinux/other"), "two\n");

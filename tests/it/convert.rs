@@ -290,7 +290,7 @@ fn bad_usage_is_told() {
     assert_refused(&mut convert("zst", &["--level", "-5"]), 2, &["--level -5"]);
     assert_refused(&mut convert("raw", &["--level", "3"]), 2, &["raw has no levels; leave --level out"]);
     let mut stream = convert_command(&built.image, "zst", Path::new("-"), &["--bmap"]);
-    assert_refused(&mut stream, 2, &["--bmap: standard output has no place beside it"]);
+    assert_refused(&mut stream, 2, &["--bmap: the map is a file beside the image"]);
     for format in Format::ALL.into_iter().filter(|format| !format.is_stream()).map(Format::name) {
         assert_refused(&mut convert_command(&built.image, format, Path::new("-"), &[]), 2, &["--out -", format]);
     }

@@ -429,7 +429,10 @@ fn without_a_terminal_nobody_is_asked() {
     assert!(is_untouched(&card));
     let mut list = sane_image();
     let listed = run_ours(list.arg("flash").arg(there.path().join("source.img"))).expect_failure(2);
-    assert!(listed.stdout.contains("To write to one of them: ") || listed.stdout.starts_with("There is no disk"));
+    assert!(
+        listed.stdout.contains("To write to one of them: ")
+            || listed.stdout.starts_with("There is no card, stick or disk")
+    );
     assert!(listed.stderr.contains("nothing was written"), "{}", listed.stderr);
 }
 

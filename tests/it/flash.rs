@@ -342,7 +342,7 @@ fn what_cannot_be_written_to_is_told() {
     refuse(&built.image, Path::new("/dev/null"), &[], 1, &["/dev/null: is a character device"]);
     refuse(&built.image, built.scratch(), &[], 1, &["is a directory, not a disk; name a block device"]);
     refuse(&built.image, Path::new("/dev/sane-image-none"), &[], 1, &["there is no such device; leave DEVICE out"]);
-    refuse(&built.image, &built.image, &[], 1, &["is what is to be written"]);
+    refuse(&built.image, &built.image, &[], 1, &["is the source itself"]);
     refuse(&at("none"), &at("card"), &[], 1, &["none"]);
     let small = ["--size", "1000000"];
     refuse(&built.image, &at("card"), &small, 1, &["card: the device has 1000000 bytes, ", " too few"]);
@@ -379,7 +379,7 @@ fn devices_that_will_not_do_are_left_alone() {
     drop(device);
     assert!(fs::read(&card).unwrap() == before);
     let device = LoopDevice::of_disk(&built.image, 512, Access::ReadWrite).unwrap();
-    assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is what is to be written"]);
+    assert_refused(&mut flash_command(&built.image, device.path(), &[]), 1, &["is the source itself"]);
     assert_refused(&mut flash_command(device.path(), &built.image, &[]), 1, &["is attached to"]);
     drop(device);
     let other = built.scratch().join("other.img");

@@ -68,7 +68,7 @@ impl Installed {
     }
 }
 
-fn need_target(target: &str, package: &str) -> bool {
+pub(crate) fn need_target(target: &str, package: &str) -> bool {
     let directory = Path::new(MODULES).join(target);
     directory.join("kernel.img").exists() || skip(Lack::Other(format!("{package} not installed")))
 }
@@ -109,6 +109,23 @@ fn mounted(boot: Boot, device: &Path, point: &Path) -> (Vec<MountPoint>, PathBuf
     }
 }
 
+/// Runs `grub-install` on a disk whose /boot is mounted at `directory`.
+pub(crate) fn grub_install(target: &str, device: &Path, directory: &Path, arguments: &[&str]) {
+    let scratch = tempfile::tempdir().unwrap();
+    stand_in(scratch.path());
+    fs::create_dir_all(directory.join("grub")).unwrap();
+    fs::write(directory.join("grub/device.map"), format!("(hd0) {}\n", device.display())).unwrap();
+    let mut command = tool("grub-install");
+    let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value).unwrap().to_owned();
+    let path = [scratch.path().as_os_str(), &path].join(&OsString::from(":"));
+    command.env("PATH", path).arg(format!("--target={target}")).args(arguments);
+    command.arg("--boot-directory").arg(directory);
+    if target != "i386-pc" {
+        command.arg("--efi-directory").arg(directory);
+    }
+    run(command.arg(device));
+}
+
 /// A new disk on which `grub-install` was run for `target`, or `None` where that cannot be, which has been told.
 fn install(boot: Boot, target: &str, arguments: &[&str]) -> Option<Installed> {
     let programs = ["grub-install", "grub-mkimage", "sgdisk", "mkfs.ext4", "mkfs.btrfs", "btrfs", "mkfs.fat", "mount"];
@@ -123,21 +140,10 @@ fn install(boot: Boot, target: &str, arguments: &[&str]) -> Option<Installed> {
     run(tool("sgdisk").arg("--set-alignment=1").args(partitions).args(types).arg(image.path()));
     let device = LoopDevice::with_partitions(image.path(), 512)?;
     let scratch = tempfile::tempdir().unwrap();
-    stand_in(scratch.path());
     let point = scratch.path().join("mnt");
     fs::create_dir(&point).unwrap();
     let (mounts, directory) = mounted(boot, &device.partition(2), &point);
-    fs::create_dir_all(directory.join("grub")).unwrap();
-    fs::write(directory.join("grub/device.map"), format!("(hd0) {}\n", device.path().display())).unwrap();
-    let mut command = tool("grub-install");
-    let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value).unwrap().to_owned();
-    let path = [scratch.path().as_os_str(), &path].join(&OsString::from(":"));
-    command.env("PATH", path).arg(format!("--target={target}")).args(arguments);
-    command.arg("--boot-directory").arg(&directory);
-    if target != "i386-pc" {
-        command.arg("--efi-directory").arg(&directory);
-    }
-    run(command.arg(device.path()));
+    grub_install(target, device.path(), &directory, arguments);
     let copy = tempfile::tempdir().unwrap();
     run(tool("cp").args(["-rT"]).args([&directory, copy.path()]));
     // The filesystem is on the disk before the disk is looked at.
@@ -145,7 +151,7 @@ fn install(boot: Boot, target: &str, arguments: &[&str]) -> Option<Installed> {
     Some(Installed { image, boot: copy })
 }
 
-fn mkimage() -> PathBuf {
+pub(crate) fn mkimage() -> PathBuf {
     let found = run(tool("sh").args(["-c", "command -v grub-mkimage"]));
     PathBuf::from(String::from_utf8(found).unwrap().trim_end())
 }

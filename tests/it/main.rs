@@ -32,6 +32,7 @@ mod free;
 mod growth;
 mod grub;
 mod grub_embedding;
+mod grub_image;
 mod grub_read;
 mod host_mounts;
 mod inspect;

@@ -201,7 +201,7 @@ fn what_is_kept_is_made_once() {
         fs::remove_file(&raw).unwrap();
         let inode = fs::metadata(&kept).unwrap().ino();
         let again = run(vm().arg("--keep").arg(&kept)).expect_failure(7);
-        assert!(again.stdout.contains(&drive) && again.stderr.contains("is there: it is booted"), "{}", again.stderr);
+        assert!(again.stdout.contains(&drive) && again.stderr.contains("exists: it is booted"), "{}", again.stderr);
         assert_eq!(fs::metadata(&kept).unwrap().ino(), inode, "{name} was made again");
         let names = fs::read_dir(kept.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "{name} is not alone");

@@ -48,7 +48,7 @@ fn told_by_every_command(image: &Path, said: &str) {
         let run = run(sane_image().args(arguments)).expect_failure(1);
         let text = run.stdout + &run.stderr;
         assert!(text.contains(said), "{arguments:?}: {text}");
-        assert!(!text.contains("all else is checked as if"), "{arguments:?}: {text}");
+        assert!(!text.contains("everything else is checked as if"), "{arguments:?}: {text}");
     }
     let listed = run(sane_image().args(["ls", name, "1"])).stdout;
     assert!(listed.contains("early\n"), "what can be read is read: {listed}");
