@@ -198,3 +198,81 @@ fn line(text: String) -> Result<String, String> {
 fn optional_line(text: Option<String>) -> Result<Option<String>, String> {
     text.map(line).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::parse;
+
+    /// A spec with these members, and `limine` with those, besides what it must have.
+    fn spec(others: &Value, limine: &Value) -> String {
+        let id = "q43idch209zsdngl8yl79x0y79aajib";
+        let mut spec = json!({
+            "version": 1, "toplevel": format!("/nix/store/0{id}-nixos"), "closureInfo": format!("/nix/store/1{id}-info"),
+            "limine": { "package": "/nix/store/limine", "tool": "/nix/store/limine/bin/limine" },
+            "fileSystems": {
+                "/": { "device": "/dev/disk/by-label/nixos", "fsType": "ext4" },
+                "/boot": { "device": "/dev/disk/by-label/ESP", "fsType": "vfat" },
+            },
+        });
+        for (key, value) in others.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        for (key, value) in limine.as_object().unwrap() {
+            spec["limine"][key] = value.clone();
+        }
+        spec.to_string()
+    }
+
+    fn errors(others: Value, limine: Value) -> String {
+        parse(&spec(&others, &limine)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_left_out_has_nixpkgs_default() {
+        let limine = parse(&spec(&json!({}), &json!({}))).unwrap().limine.unwrap();
+        assert!(limine.efi_support && limine.validate_checksums && !limine.bios_support && !limine.enroll_config);
+        assert!(!limine.enable_editor && limine.timeout == Some(5) && limine.style.is_empty());
+        assert_eq!(limine.distro_name, "NixOS");
+    }
+
+    #[test]
+    fn a_setting_is_in_words_of_limine() {
+        let style = json!({ "margin": 0, "interfaceHelpHidden": false, "backdrop": "2F302F", "palette": null });
+        let limine = parse(&spec(&json!({}), &json!({ "style": style }))).unwrap().limine.unwrap();
+        let expected = [("backdrop", "2F302F"), ("interface_help_hidden", "no"), ("term_margin", "0")];
+        assert_eq!(limine.style, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let told = |others: Value, limine: Value, words: &str| {
+            let errors = errors(others, limine);
+            assert!(errors.contains(words), "{errors}");
+        };
+        let nothing = || json!({});
+        told(nothing(), json!({ "tool": "limine" }), "limine.tool");
+        told(nothing(), json!({ "efiSupport": false }), "limine: is for neither a BIOS nor UEFI");
+        told(nothing(), json!({ "style": { "margin": "a\nb" } }), "limine.style.margin");
+        told(nothing(), json!({ "style": { "colour": 1 } }), "limine.style.colour: is not a known field");
+        told(nothing(), json!({ "additionalFiles": { "../x": "/x" } }), "limine.additionalFiles");
+        told(nothing(), json!({ "timeout": -1 }), "limine.timeout");
+        told(json!({ "sectorSize": 4096 }), json!({ "biosSupport": true }), "limine.biosSupport to false");
+        told(json!({ "systemdBoot": { "efiStub": "/s" } }), nothing(), "limine: is for UEFI, which systemdBoot");
+        let grub = json!({ "grub": { "mkimage": "/m", "bios": "/lib/grub/i386-pc" } });
+        told(grub, json!({ "biosSupport": true }), "limine: is for a BIOS, which grub.bios is already");
+        let no_esp = json!({
+            "efiSysMountPoint": null, "fileSystems": { "/": { "device": "/dev/disk/by-label/nixos", "fsType": "ext4" } },
+        });
+        told(no_esp, nothing(), "is null, but limine needs a vfat filesystem");
+        let elsewhere = json!({
+            "efiSysMountPoint": "/efi",
+            "fileSystems": {
+                "/": { "device": "/dev/disk/by-label/nixos", "fsType": "ext4" },
+                "/efi": { "device": "/dev/disk/by-label/ESP", "fsType": "vfat" },
+            },
+        });
+        told(elsewhere, json!({ "efiSupport": false, "biosSupport": true }), "but the ESP is at /efi");
+    }
+}
