@@ -91,7 +91,7 @@ fn uefi_with_an_enrolled_configuration() {
     fs::write(&other, text).unwrap();
     mtool("mcopy", &built.1, &["-o", other.to_str().unwrap(), "::/limine/limine.conf"]);
     let run = watch("limine-enrolled-another", &mut machine.command(&built.1.image, Writes::Forgotten));
-    run.expect_said(&["CHECKSUM MISMATCH FOR CONFIG FILE"]);
+    run.expect_bad(&["CHECKSUM MISMATCH FOR CONFIG FILE"]);
 }
 
 /// What the image has for a BIOS is what `limine bios-install` puts onto the disk itself.
