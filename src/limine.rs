@@ -54,6 +54,9 @@ pub enum LimineError {
     /// It wrote where nobody asked it to, or nothing.
     #[error("limine bios-install: it {0}; limine.tool has to be of Limine 4 or newer")]
     Unexpected(&'static str),
+    /// The partition starts where partitions of an image do not.
+    #[error("no BIOS boot partition can start at sector {0}, which is not at a whole MiB")]
+    NoPlace(Lba),
     /// The scratch disk cannot be made.
     #[error(transparent)]
     Gpt(#[from] GptError),
@@ -72,6 +75,9 @@ pub fn bios_install(tool: &Path, first: Lba) -> Result<BootCode, LimineError> {
     let path = scratch.path().join("disk");
     let mut disk = File::options().read(true).write(true).create_new(true).open(&path)?;
     let layout = scratch_disk(first)?;
+    if layout.partitions.first().is_none_or(|partition| partition.first != first) {
+        return Err(LimineError::NoPlace(first));
+    }
     disk.set_len(layout.disk_size)?;
     gpt::write(&layout, &mut disk)?;
     let before = table(&disk)?;
@@ -124,6 +130,7 @@ fn run(tool: &Path, command: &'static str, arguments: &[&Path]) -> Result<(), Li
         .args(arguments)
         .env_clear()
         .env("LC_ALL", "C")
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null())
         .output()
         .map_err(|source| LimineError::Start { program: tool.to_owned(), source })?;
@@ -135,4 +142,70 @@ fn run(tool: &Path, command: &'static str, arguments: &[&Path]) -> Result<(), Li
     let last = lines.iter().skip(lines.len().saturating_sub(LINES));
     let last = last.map(|line| format!("\n{line}")).collect();
     Err(LimineError::Failed { command, status: output.status, output: last })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What `limine bios-install` does to a disk, but for its bytes: a stage 2 at the start of the first partition, and a
+    /// stage 1 that names its sector.
+    const INSTALL: &str = "start=$(od -An -tu8 -j1056 -N8 \"$2\"); at() { dd of=\"$2\" bs=1 seek=\"$1\" conv=notrunc; }
+        printf 'stage 1 %d' $start | at 0 \"$2\"; printf 'stage 2' | at $((start * 512 + 600)) \"$2\"";
+
+    /// Runs a script as the program.
+    fn install(script: &str, first: u64) -> Result<BootCode, LimineError> {
+        let scratch = tempfile::tempdir().unwrap();
+        let tool = scratch.path().join("limine");
+        // By a shell, so that this process, which may fork at any time, has no such file open to write.
+        let write = "printf '%s' \"$2\" > \"$1\"; chmod 755 \"$1\"";
+        let script = format!("#!/bin/sh\n{script}");
+        let mut shell = Command::new("sh");
+        assert!(shell.args(["-c", write, "sh"]).arg(&tool).arg(script).status().unwrap().success());
+        bios_install(&tool, Lba(first))
+    }
+
+    #[test]
+    fn what_the_program_writes_is_taken_from_where_it_wrote_it() {
+        for first in [2048, 32768, 0x1_0000_0000] {
+            let code = install(INSTALL, first).unwrap();
+            let stage_1 = format!("stage 1 {first}");
+            assert!(
+                code.mbr.starts_with(stage_1.as_bytes()) && code.mbr[stage_1.len()..].iter().all(|byte| *byte == 0)
+            );
+            let expected = [&[0; 600][..], b"stage 2", &[0; 417]].concat();
+            assert_eq!(code.partition, expected, "{first}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_something_else_is_told_of() {
+        let says = |script: &str, words: &str| {
+            let error = install(script, 2048).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        says("exit 0", "left the partition or the first sector empty");
+        says("printf 'stage 1' | dd of=\"$2\" conv=notrunc", "left the partition or the first sector empty");
+        says(&format!("{INSTALL}; printf x | at 1032 \"$2\""), "changed the partition table");
+        says("seq 9 >&2; exit 4", "limine bios-install: exit status: 4:\n5\n6\n7\n8\n9\nlook at limine.tool");
+        assert!(matches!(install(INSTALL, 2049), Err(LimineError::NoPlace(Lba(2049)))));
+        let error = bios_install(Path::new("/nowhere/limine"), Lba(2048)).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/limine: cannot be run: "), "{error}");
+    }
+
+    #[test]
+    fn the_program_sees_no_environment() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tool = scratch.path().join("limine");
+        let out = scratch.path().join("out");
+        fs::write(&out, "").unwrap();
+        let script = format!("#!/bin/sh\necho \"$*\" \"$LC_ALL\" \"$HOME\" > {}\n", out.display());
+        let write = "printf '%s' \"$2\" > \"$1\"; chmod 755 \"$1\"";
+        let mut shell = Command::new("sh");
+        assert!(shell.args(["-c", write, "sh"]).arg(&tool).arg(script).status().unwrap().success());
+        enroll_config(&tool, Path::new("/efi"), "abc").unwrap();
+        assert_eq!(fs::read_to_string(out).unwrap(), "enroll-config /efi abc C \n");
+    }
 }
