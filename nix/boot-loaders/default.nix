@@ -62,6 +62,7 @@ in
   needsEsp = image.systemdBoot || image.grub && grub.isForEfi;
   efiSysMountPoint =
     if image.grub && !image.systemdBoot then grub.efiSysMountPoint else systemdBoot.efiSysMountPoint;
+  xbootldrMountPoint = if image.systemdBoot then systemdBoot.xbootldrMountPoint else null;
   # Whether anything of the image is in /boot wherever the ESP is.
   fillsBoot = image.grub || image.populateCmd != null || image.extraBootFiles != [ ];
 

@@ -59,7 +59,9 @@ impl Host {
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
+            own_on_xbootldr: &[],
             esp: Some(Path::new("/boot")),
+            xbootldr: None,
             boot: Some(&AT_ESP),
             store_root: &store_root(Some(self.path("root"))),
         };
@@ -118,7 +120,9 @@ fn odd_toplevels_are_one_word() {
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
@@ -172,7 +176,9 @@ fn long_command_lines_are_warned_of() {
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
@@ -301,7 +307,9 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root,
     }
