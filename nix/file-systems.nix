@@ -27,9 +27,12 @@ let
   option = mountPoint: ''fileSystems."${mountPoint}"'';
   isFat = mountPoint: (mountedAt mountPoint).fsType or null == "vfat";
 
+  # What has kernels in the place of the ESP; null for none.
+  xbootldr = bootLoaders.xbootldrMountPoint;
+
   # Where the boot loader looks for the ESP, and where the host has it; null if nowhere.
   wanted = bootLoaders.efiSysMountPoint;
-  espMountPoint = lib.findFirst isFat null [
+  espMountPoint = lib.findFirst (mountPoint: mountPoint != xbootldr && isFat mountPoint) null [
     wanted
     "/boot"
     "/boot/efi"
@@ -170,7 +173,7 @@ let
           + lib.optionalString (apart == wanted) '', and set boot.loader.efi.efiSysMountPoint to "/boot"''
         )
       ]
-    else if espMountPoint == "/boot" || isOnNixFs (if bootFs != null then bootFs else root) then
+    else if xbootldr == "/boot" || espMountPoint == "/boot" || isOnNixFs (if bootFs != null then bootFs else root) then
       [ ]
     else if bootFs == null then
       # Of a store that is nowhere in the image, enough is said.
@@ -199,6 +202,7 @@ in
 
   # Where the image's ESP is mounted; null if it has none.
   efiSysMountPoint = espMountPoint;
+  xbootldrMountPoint = xbootldr;
 
   # Why the host cannot have an image. The store comes first: it is the most work to change.
   errors =
@@ -209,6 +213,7 @@ in
       else
         lib.optionals bootLoaders.needsEsp (mistakesOf (mountedAt wanted) wanted [ "vfat" ])
     )
+    ++ lib.optionals (xbootldr != null) (mistakesOf (mountedAt xbootldr) xbootldr [ "vfat" ])
     ++ lib.optional (bootLoaders.needsEsp && espFs != null && espMountPoint != wanted) (
       ''boot.loader.efi.efiSysMountPoint is "${wanted}", but the host has its ESP at ${espMountPoint}; set it to ''
       + ''"${espMountPoint}", or make ${option wanted} the ESP''

@@ -13,6 +13,10 @@
   # Where the ESP is mounted; null for an image without one. If it is not /boot, that is a directory of the
   # filesystem that holds the store.
   efiSysMountPoint ? "/boot",
+  # Where the XBOOTLDR partition is mounted, on which systemd-boot has its entries and kernels; null for an image
+  # without one. The ESP beside it has `espSize` bytes.
+  xbootldrMountPoint ? null,
+  espSize ? null,
   # The image is `<name>.img`, or what the format makes of it.
   name ? "nixos",
   # The roots of the closure that lands in the image; `toplevel` must be in it.
@@ -59,7 +63,12 @@ let
         "extraBuildFlags"
         "format"
         "verify"
+        "xbootldrMountPoint"
+        "espSize"
       ]
+      // lib.optionalAttrs (xbootldrMountPoint != null) (
+        { inherit xbootldrMountPoint; } // lib.optionalAttrs (espSize != null) { inherit espSize; }
+      )
       // {
         version = 1;
         inherit (builtins) storeDir;

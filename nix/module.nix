@@ -71,7 +71,7 @@ let
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
     inherit (bootLoaders) grub limine systemdBoot;
-    inherit (fileSystems) efiSysMountPoint;
+    inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
     inherit (ownFiles) files;
     inherit (partitions) extraPartitions;
     inherit (cfg)
@@ -79,6 +79,7 @@ let
       bootPartSize
       compressionLevel
       diskSize
+      espSize
       extraBootFiles
       extraBuildFlags
       extraDirectories
@@ -369,7 +370,21 @@ in
       description = ''
         The size of the ESP in bytes: of {file}`/boot`, or of what {option}`boot.loader.efi.efiSysMountPoint`
         names. It cannot grow later. At {file}`/boot`, and with systemd-boot in any place, it holds a kernel
-        and an initrd for each generation that the boot loader offers. Without an ESP, it has no meaning.
+        and an initrd for each generation that the boot loader offers. Without an ESP, it has no meaning. With
+        {option}`boot.loader.systemd-boot.xbootldrMountPoint`, which has the kernels then, it is the size of
+        that partition.
+      '';
+    };
+
+    espSize = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      example = literalExpression "128 * 1024 * 1024";
+      description = ''
+        The size in bytes of an ESP beside the partition of
+        {option}`boot.loader.systemd-boot.xbootldrMountPoint`; null for 64 MiB, or 260 MiB on a disk with
+        4096-byte sectors. It holds no more than systemd-boot itself. Without such a partition, it has no
+        meaning: {option}`sane.image.bootPartSize` is the size of the ESP.
       '';
     };
 

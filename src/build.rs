@@ -31,8 +31,8 @@ use self::shown::{wants_image, with_source};
 mod bare;
 pub mod bootloader;
 mod error;
-mod esp;
 mod extra;
+mod fat;
 mod forms;
 mod grub;
 mod limine;
@@ -190,7 +190,9 @@ fn write<'a>(
         let at = ByteOffset(partition.offset);
         match partition.role {
             Role::BiosBoot | Role::Extra(_) => {}
-            Role::Boot => prepared.esp.as_ref().map_or(Ok(()), |esp| esp.write(image, at, context))?,
+            role @ (Role::Boot | Role::Xbootldr) => {
+                prepared.fats.of(role).map_or(Ok(()), |fat| fat.write(image, at, context))?;
+            }
             Role::Nix => {
                 // The last partition, and the long one: what is wrong with the script is told before.
                 let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);

@@ -10,8 +10,34 @@ const BINDS_MAX: usize = 16;
 pub enum Location {
     /// On the ESP.
     Boot(PathBuf),
+    /// On the XBOOTLDR partition.
+    Xbootldr(PathBuf),
     /// On the filesystem of the store; of a btrfs, from its top level.
     Nix(PathBuf),
+}
+
+impl Location {
+    /// The place in its filesystem.
+    pub fn path(&self) -> &Path {
+        let (Self::Boot(path) | Self::Xbootldr(path) | Self::Nix(path)) = self;
+        path
+    }
+
+    /// Another place in the same filesystem.
+    #[must_use]
+    pub fn beside(&self, path: &Path) -> Self {
+        let path = path.to_owned();
+        match self {
+            Self::Boot(_) => Self::Boot(path),
+            Self::Xbootldr(_) => Self::Xbootldr(path),
+            Self::Nix(_) => Self::Nix(path),
+        }
+    }
+
+    /// Whether its filesystem is a FAT, which knows no owners, modes and links.
+    pub fn is_on_fat(&self) -> bool {
+        !matches!(self, Self::Nix(_))
+    }
 }
 
 /// What the running system mounts somewhere.
@@ -19,6 +45,8 @@ pub enum Location {
 pub enum Mount {
     /// The ESP.
     Boot,
+    /// The XBOOTLDR partition.
+    Xbootldr,
     /// The filesystem of the store, or what lies at this path from its root: a subvolume.
     Nix(PathBuf),
     /// What another path has.
@@ -37,7 +65,7 @@ pub struct MountTable {
 /// Where the mounts come from, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Origin {
-    /// `fileSystems` of a spec: other filesystems than its two are not in the image.
+    /// `fileSystems` of a spec: other filesystems than those that boot and that of the store are not in the image.
     #[default]
     Spec,
     /// An image that exists, which may have more partitions.
@@ -82,6 +110,7 @@ impl MountTable {
             let rest = path.strip_prefix(mount_point).unwrap_or(Path::new("")).to_owned();
             match mount {
                 Mount::Boot => return Ok(Location::Boot(rest)),
+                Mount::Xbootldr => return Ok(Location::Xbootldr(rest)),
                 Mount::Nix(root) => return Ok(Location::Nix(plain(&root.join(rest)))),
                 Mount::Bind(other) => path = plain(&other.join(rest)),
                 Mount::Elsewhere(what) => {

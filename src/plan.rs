@@ -30,6 +30,8 @@ mod room;
 pub const VERSION: u32 = 1;
 /// UEFI specification 2.10, section 5.3.3: EFI System partition.
 const TYPE_ESP: Uuid = uuid::uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+/// Boot Loader Specification (UAPI.1), "The partitions": XBOOTLDR.
+const TYPE_XBOOTLDR: Uuid = uuid::uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
 /// UEFI specification 2.10, table 5.8 "Defined GPT partition entry - attributes": bit 2, legacy BIOS bootable.
 const LEGACY_BOOTABLE: u64 = 1 << 2;
 /// GRUB manual 2.12, section 3.4 "BIOS installation".
@@ -81,6 +83,8 @@ pub enum Role {
     BiosBoot,
     /// The ESP.
     Boot,
+    /// What holds systemd-boot's entries and kernels in the place of the ESP.
+    Xbootldr,
     /// The filesystem that holds the store.
     Nix,
     /// The one at this index of the spec's extra partitions.
@@ -92,6 +96,7 @@ impl Serialize for Role {
         serializer.serialize_str(match self {
             Self::BiosBoot => "biosBoot",
             Self::Boot => "boot",
+            Self::Xbootldr => "xbootldr",
             Self::Nix => "nix",
             Self::Extra(_) => "extra",
         })
@@ -194,7 +199,7 @@ pub struct ImagePlan {
     pub private_files: bool,
     /// In the order of the disk; the nix filesystem is the last.
     pub partitions: Vec<Partition>,
-    /// For how much more the ESP has room; `null` if there is none.
+    /// For how much more there is room where kernels are, on XBOOTLDR or else the ESP; `null` if there is neither.
     pub boot: Option<BootRoom>,
     /// Every store path, sorted.
     pub store_paths: Vec<StorePathRange>,
@@ -293,6 +298,8 @@ pub struct Contents<'a> {
     pub bios: Option<Bios<'a>>,
     /// The ESP, if there is one.
     pub esp: Option<Laid<'a, VfatLayout>>,
+    /// The XBOOTLDR partition, if there is one.
+    pub xbootldr: Option<Laid<'a, VfatLayout>>,
     /// The filesystem of the store.
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of the partition of the store.
@@ -325,7 +332,7 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
         sector_size: spec.sector_size.bytes(),
         disk_guid: gpt.disk_guid,
         entries_offset: gpt.entries_lba.0 * spec.sector_size.bytes(),
-        boot: contents.esp.as_ref().map(BootRoom::new),
+        boot: contents.xbootldr.as_ref().or(contents.esp.as_ref()).map(BootRoom::new),
         private_files: contents.private_files,
         partitions,
         store_paths,
@@ -362,8 +369,16 @@ fn roles(spec: &Spec) -> Vec<Role> {
         let extra = spec.extra_partitions.iter().enumerate().filter(move |(_, extra)| extra.place == place);
         extra.map(|(index, _)| Role::Extra(index))
     };
-    let boot = spec.boots_by_bios().then_some(Role::BiosBoot).into_iter().chain(spec.esp.as_ref().map(|_| Role::Boot));
-    extra(Place::BeforeBoot).chain(boot).chain(extra(Place::AfterBoot)).chain([Role::Nix]).collect()
+    let boot = [
+        spec.boots_by_bios().then_some(Role::BiosBoot),
+        spec.esp.as_ref().map(|_| Role::Boot),
+        spec.xbootldr.as_ref().map(|_| Role::Xbootldr),
+    ];
+    extra(Place::BeforeBoot)
+        .chain(boot.into_iter().flatten())
+        .chain(extra(Place::AfterBoot))
+        .chain([Role::Nix])
+        .collect()
 }
 
 /// The table with the boot code of GRUB or Limine, and what is to be in the BIOS boot partition.
@@ -420,11 +435,18 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
         },
         Role::Boot => {
             let esp = identities.esp.as_ref().expect("there is a role for the ESP that there is");
-            of_filesystem(esp, TYPE_ESP, spec.boot_part_size)
+            of_filesystem(esp, TYPE_ESP, spec.esp_part_size())
+        }
+        Role::Xbootldr => {
+            let xbootldr = identities.xbootldr.as_ref().expect("there is a role for the XBOOTLDR that there is");
+            let request = of_filesystem(xbootldr, TYPE_XBOOTLDR, spec.boot_part_size);
+            let is_boot = matches!(spec.boot, Some(Location::Xbootldr(_)));
+            PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
         }
         Role::Nix => {
             let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);
-            PartitionRequest { attributes: if holds_boot_files(spec) { LEGACY_BOOTABLE } else { 0 }, ..request }
+            let is_boot = matches!(spec.boot, Some(Location::Nix(_)));
+            PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
         }
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
@@ -439,10 +461,10 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
     }
 }
 
-/// Whether U-Boot has to look for its menu in the filesystem of the store: it looks on an ESP, on partitions that are
-/// marked, or on the first one.
-fn holds_boot_files(spec: &Spec) -> bool {
-    spec.populate_cmd.is_some() && matches!(spec.boot, Some(Location::Nix(_)))
+/// The mark of another partition than the ESP in which U-Boot has to look for its menu: it looks on an ESP, on partitions
+/// that are marked, or on the first one.
+fn boot_mark(spec: &Spec, is_boot: bool) -> u64 {
+    if is_boot && spec.populate_cmd.is_some() { LEGACY_BOOTABLE } else { 0 }
 }
 
 fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {
@@ -456,6 +478,11 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             let (esp, Laid { tree, layout }) = (identities.esp.as_ref()?, contents.esp.as_ref()?);
             let uuid = FsUuid::VolumeId(esp.filesystem);
             Some(describe(spec.esp.as_ref()?, uuid, &esp.label, layout.free_bytes(), tree))
+        }
+        Role::Xbootldr => {
+            let (fat, Laid { tree, layout }) = (identities.xbootldr.as_ref()?, contents.xbootldr.as_ref()?);
+            let uuid = FsUuid::VolumeId(fat.filesystem);
+            Some(describe(spec.xbootldr.as_ref()?, uuid, &fat.label, layout.free_bytes(), tree))
         }
         Role::Nix => {
             let nix = &identities.nix;

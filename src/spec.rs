@@ -46,7 +46,7 @@ pub use self::validate::MAX_SIZE;
 pub use crate::mounts::{Location, MountTable};
 
 use self::fields::Object;
-use self::file_system::Mounts;
+use self::file_system::{Fats, Mounts};
 use crate::store::{Closure, StoreDir, StorePath};
 use crate::units::{MIB, SectorSize};
 
@@ -108,7 +108,9 @@ pub struct Spec {
     pub closure_info: PathBuf,
     /// The ESP, if there is one.
     pub esp: Option<FileSystem>,
-    /// Where in the image `/boot` is: the ESP itself, or a directory of [`Spec::nix`]. `None` if it is not in the image, and
+    /// The XBOOTLDR partition, which holds what systemd-boot starts in the ESP's place, if there is one.
+    pub xbootldr: Option<FileSystem>,
+    /// Where in the image `/boot` is: the ESP itself, XBOOTLDR itself, or a directory of [`Spec::nix`]. `None` if it is not in the image, and
     /// nothing is to be there.
     pub boot: Option<Location>,
     /// The filesystem that holds the store.
@@ -140,8 +142,10 @@ pub struct Spec {
     pub extra_gpt_padding: u64,
     /// Bytes that stay unallocated before the first partition.
     pub first_part_gap: u64,
-    /// The size of the ESP in bytes, if there is one; not zero.
+    /// The size in bytes of the partition that holds kernels: of XBOOTLDR or else of the ESP, if there is one; not zero.
     pub boot_part_size: u64,
+    /// The size in bytes of an ESP beside XBOOTLDR; not zero.
+    pub esp_size: u64,
     /// Bytes to be free in [`Spec::nix`].
     pub nix_free_space: u64,
     /// The size of the whole disk, whole MiB and not zero; `None` for the least.
@@ -166,6 +170,11 @@ impl Spec {
     /// The parts of the filesystem of the store that are the store's.
     pub fn reserved(&self) -> Reserved {
         reserved(self.btrfs.as_ref(), &self.store_in_nix)
+    }
+
+    /// The size of the ESP in bytes, if there is one.
+    pub fn esp_part_size(&self) -> u64 {
+        if self.xbootldr.is_some() { self.esp_size } else { self.boot_part_size }
     }
 
     /// Whether a BIOS is to start the image, so that it has boot code and a partition for what that loads.
@@ -231,10 +240,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let closure_info = top.required("closureInfo", "the path of a pkgs.closureInfo", validate::absolute_path);
 
     let esp_mount_point = read_esp_mount_point(&mut top);
+    let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
-    let mounts = match (entries, &store_dir, &esp_mount_point) {
-        (Some(entries), Some(store_dir), Some(esp)) => {
-            file_system::read_all(entries, store_dir, esp.as_deref(), &mut top)
+    let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
+        (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
+            let fats = Fats { esp: esp.as_deref(), xbootldr: xbootldr.as_deref() };
+            file_system::read_all(entries, store_dir, fats, &mut top)
         }
         _ => Mounts::default(),
     };
@@ -267,6 +278,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
     boot::check_esp(esp_mount_point.as_ref(), &asked_for, &mut top);
+    boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
 
@@ -278,6 +290,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         store_in_nix: store_in_nix?.to_owned(),
         store_dir: store.clone(),
         esp: mounts.esp?,
+        xbootldr: mounts.xbootldr?,
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
@@ -293,6 +306,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         extra_gpt_padding: sizes.extra_gpt_padding?,
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
+        esp_size: sizes.esp_size?,
         nix_free_space: sizes.nix_free_space?,
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
@@ -310,6 +324,20 @@ fn read_esp_mount_point(top: &mut Object<'_>) -> Option<Option<PathBuf>> {
     })
 }
 
+/// Where the XBOOTLDR partition is mounted, if there is to be one.
+fn read_xbootldr_mount_point(top: &mut Object<'_>, esp: Option<&Option<PathBuf>>) -> Option<Option<PathBuf>> {
+    let wanted = "the mount point of the XBOOTLDR partition, or null for none";
+    top.optional("xbootldrMountPoint", wanted, None, |path: Option<String>| {
+        let path = path.map(validate::absolute_path).transpose()?;
+        match path {
+            Some(path) if esp.is_some_and(|esp| esp.as_ref() == Some(&path)) => {
+                Err(format!("{:?} is where the ESP is", path.display().to_string()))
+            }
+            path => Ok(path),
+        }
+    })
+}
+
 /// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.
 fn read_extra_directories(top: &mut Object<'_>, place: Option<(&Path, &StoreDir)>) -> Vec<PathBuf> {
     let wanted = "a directory on the nix filesystem";
@@ -324,8 +352,17 @@ struct Sizes {
     extra_gpt_padding: Option<u64>,
     first_part_gap: Option<u64>,
     boot_part_size: Option<u64>,
+    esp_size: Option<u64>,
     nix_free_space: Option<u64>,
     disk_size: Option<Option<u64>>,
+}
+
+/// The size in bytes of an ESP without kernels: whole MiB, and enough for the 65525 clusters that FAT32 has at least.
+fn default_esp_size(sector_size: SectorSize) -> u64 {
+    match sector_size {
+        SectorSize::B512 => 64 * MIB,
+        SectorSize::B4096 => 260 * MIB,
+    }
 }
 
 /// The gap with which the first partition starts at [`DEFAULT_FIRST_PART_START`], if the table leaves room for one.
@@ -347,6 +384,8 @@ impl Sizes {
         });
         let boot_part_size =
             top.optional("bootPartSize", "a number of bytes", DEFAULT_BOOT_PART_SIZE.into(), validate::nonzero_size);
+        let default = default_esp_size(sector_size.unwrap_or_default());
+        let esp_size = top.optional("espSize", "a number of bytes", default.into(), validate::nonzero_size);
         let nix_free_space =
             top.optional("nixFreeSpace", "a number of bytes", DEFAULT_NIX_FREE_SPACE.into(), validate::size);
         let disk_size =
@@ -357,9 +396,10 @@ impl Sizes {
             ("extraGPTPadding", extra_gpt_padding),
             ("firstPartGap", first_part_gap),
             ("bootPartSize", boot_part_size),
+            ("espSize", esp_size),
             ("nixFreeSpace", nix_free_space),
         ];
         validate::check_total(top, all);
-        Self { sector_size, extra_gpt_padding, first_part_gap, boot_part_size, nix_free_space, disk_size }
+        Self { sector_size, extra_gpt_padding, first_part_gap, boot_part_size, esp_size, nix_free_space, disk_size }
     }
 }

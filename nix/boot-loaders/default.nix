@@ -67,6 +67,7 @@ in
       limine.efiSysMountPoint
     else
       systemdBoot.efiSysMountPoint;
+  xbootldrMountPoint = if image.systemdBoot then systemdBoot.xbootldrMountPoint else null;
   # Whether anything of the image is in /boot wherever the ESP is.
   fillsBoot = image.grub || image.populateCmd != null || image.extraBootFiles != [ ];
 

@@ -35,10 +35,10 @@ in
   # Where the host mounts the ESP.
   inherit (loader.efi) efiSysMountPoint;
 
-  errors = lib.optional (host.xbootldrMountPoint or null != null) (
-    ''boot.loader.systemd-boot.xbootldrMountPoint is "${host.xbootldrMountPoint}", but an image's only ''
-    + "boot partition is its ESP; set it to null, or sane.image.systemdBoot to false"
-  );
+  # Where the host mounts the partition that has kernels in the place of the ESP; null for none.
+  xbootldrMountPoint = host.xbootldrMountPoint or null;
+
+  errors = [ ];
 
   warnings = lib.optional (host.extraInstallCommands or "" != "") (
     "boot.loader.systemd-boot.extraInstallCommands do not run for the image, only on the machine; set "

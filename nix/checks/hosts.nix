@@ -157,6 +157,22 @@ in
           efi.efiSysMountPoint = "/efi";
         };
       };
+    systemd-boot-xbootldr =
+      on {
+        "/boot" = esp // {
+          device = "/dev/disk/by-label/XBOOTLDR";
+        };
+        "/efi" = esp;
+        "/" = nix;
+      }
+      // {
+        boot.loader = {
+          systemd-boot.enable = true;
+          systemd-boot.xbootldrMountPoint = "/boot";
+          efi.efiSysMountPoint = "/efi";
+        };
+        sane.image.espSize = 128 * 1024 * 1024;
+      };
     extlinux-without-esp = on { "/" = nix; };
     # Nothing needs an ESP, and nothing is at /boot.
     own-boot-code = {
@@ -340,7 +356,7 @@ in
     systemd-boot-not-in-image =
       baseBy {
         systemd-boot.enable = true;
-        # What keeps systemd-boot out of an image.
+        # Of no use without it.
         systemd-boot.xbootldrMountPoint = "/boot";
         efi.efiSysMountPoint = "/efi";
       }

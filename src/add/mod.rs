@@ -19,7 +19,7 @@ use crate::image::{Image, PartName, Partition, store};
 use crate::output::{OutputError, Privacy};
 use crate::progress::Cancelled;
 use crate::read::{Bytes, ReadError};
-use crate::source::own::{self, ExtraFiles, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
+use crate::source::own::{self, ExtraFiles, FatMount, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
 use crate::source::tree::TreeError;
 use crate::spec::Reserved;
 
@@ -127,7 +127,10 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     }
     let own = own_files(&image, extra, means)?;
     let mut parts = Vec::new();
-    for (name, entries) in [(PartName::Boot, &own.boot), (PartName::Nix, &own.nix)] {
+    let xbootldr = image.partitions().iter().find(|partition| partition.is_xbootldr());
+    let xbootldr = xbootldr.map(|partition| (PartName::Number(partition.number), &own.xbootldr));
+    for (name, entries) in [(PartName::Boot, &own.boot)].into_iter().chain(xbootldr).chain([(PartName::Nix, &own.nix)])
+    {
         if !entries.is_empty() {
             parts.extend(NewPart::prepare(image.find(&name)?, entries, is_last(&image, &name)?, means)?);
         }
@@ -154,8 +157,8 @@ fn own_files(image: &Image, extra: &ExtraFiles, means: Means<'_>) -> Result<OwnF
         mounts: &host.table,
         reserved,
         store_dir,
-        boot_mount_point: &host.boot_mount_point,
-        boot_options: &host.boot_options,
+        boot: FatMount { mount_point: &host.boot_mount_point, options: &host.boot_options },
+        xbootldr: host.xbootldr.as_ref().map(|(mount_point, options)| FatMount { mount_point, options }),
     };
     let own = own::gather_extra(places, extra, means.cancel)?;
     own.warnings.iter().for_each(|warning| means.progress.warn(warning));
@@ -164,7 +167,7 @@ fn own_files(image: &Image, extra: &ExtraFiles, means: Means<'_>) -> Result<OwnF
 
 fn count(own: &OwnFiles) -> Added {
     let mut added = Added::default();
-    for OwnEntry { kind, .. } in own.boot.iter().chain(&own.nix) {
+    for OwnEntry { kind, .. } in own.boot.iter().chain(&own.xbootldr).chain(&own.nix) {
         added.files += u64::from(*kind != OwnKind::Directory);
         added.bytes += if let OwnKind::File { size, .. } = kind { *size } else { 0 };
     }

@@ -67,6 +67,8 @@ pub struct HostMounts {
     pub boot_options: Vec<String>,
     /// Where the boot partition is mounted; `/boot` if that is not known.
     pub boot_mount_point: PathBuf,
+    /// Where and with which options the XBOOTLDR partition is mounted, if it is.
+    pub xbootldr: Option<(PathBuf, Vec<String>)>,
 }
 
 /// Finds out what the host of `image` mounts where.
@@ -97,6 +99,7 @@ pub fn host_mounts(image: &Image) -> Result<HostMounts, MountsError> {
 /// The parts of an image that are read.
 struct Host {
     boot: Option<Identity>,
+    xbootldr: Option<Identity>,
     nix: Option<Nix>,
     /// The other partitions with a filesystem.
     others: Vec<Identity>,
@@ -118,7 +121,9 @@ impl Host {
         };
         let boot = image.find(&PartName::Boot).ok().filter(|partition| partition.format() == Some(Format::Vfat));
         let nix = image.find(&PartName::Nix);
-        let numbers = [boot, nix.as_ref().ok().copied()].map(|partition| partition.map(|found| found.number));
+        let xbootldr = image.partitions().iter().find(|partition| partition.is_xbootldr());
+        let xbootldr = xbootldr.filter(|partition| boot.is_none_or(|boot| boot.number != partition.number));
+        let numbers = [boot, xbootldr, nix.as_ref().ok().copied()].map(|partition| partition.map(|found| found.number));
         let others = image.partitions().iter().filter(|partition| !numbers.contains(&Some(partition.number)));
         // One that cannot be read has no name either by which a line could mean it.
         let others = others.filter_map(|partition| identity(partition).ok()).map(|(identity, _)| identity).collect();
@@ -130,8 +135,9 @@ impl Host {
             Err(error) if boot.is_none() => return Err(error.into()),
             Err(_) => None,
         };
-        let boot = boot.map(|partition| identity(partition).map(|(identity, _)| identity)).transpose()?;
-        Ok(Self { boot, nix, others })
+        let [boot, xbootldr] = [boot, xbootldr]
+            .map(|found| found.map(|partition| identity(partition).map(|(identity, _)| identity)).transpose());
+        Ok(Self { boot: boot?, xbootldr: xbootldr?, nix, others })
     }
 
     /// The path and the text of the table of mounts that the host has; `system` is what it boots.
@@ -150,10 +156,12 @@ impl Host {
     /// What `lines` say.
     fn mounts(&self, lines: &[Line]) -> HostMounts {
         let mounts: Vec<_> = lines.iter().map(|line| (line.mount_point.clone(), self.mount(line))).collect();
-        let boot = lines.iter().zip(&mounts).find(|(_, (_, mount))| *mount == Mount::Boot).map(|(line, _)| line);
+        let line_of = |wanted| lines.iter().zip(&mounts).find(|(_, (_, mount))| *mount == wanted).map(|(line, _)| line);
+        let boot = line_of(Mount::Boot);
+        let xbootldr = line_of(Mount::Xbootldr).map(|line| (line.mount_point.clone(), line.options.clone()));
         let boot_options = boot.map(|line| line.options.clone()).unwrap_or_default();
         let boot_mount_point = boot.map_or_else(|| PathBuf::from(BOOT), |line| line.mount_point.clone());
-        HostMounts { table: MountTable::of_image(mounts), boot_options, boot_mount_point }
+        HostMounts { table: MountTable::of_image(mounts), boot_options, boot_mount_point, xbootldr }
     }
 
     /// What a line mounts.
@@ -164,6 +172,9 @@ impl Host {
         let is = |identity: &Identity| identity.is(&line.device, &line.fs_type);
         if self.boot.as_ref().is_some_and(is) {
             return Mount::Boot;
+        }
+        if self.xbootldr.as_ref().is_some_and(is) {
+            return Mount::Xbootldr;
         }
         if let Some(nix) = self.nix.as_ref().filter(|nix| is(&nix.identity)) {
             return nix.mount(line);
@@ -182,7 +193,7 @@ impl Host {
         });
         let boot = self.boot.as_ref().map(|_| (PathBuf::from(BOOT), Mount::Boot));
         let table = MountTable::of_image(nix.into_iter().chain(boot).collect());
-        HostMounts { table, boot_options: Vec::new(), boot_mount_point: PathBuf::from(BOOT) }
+        HostMounts { table, boot_options: Vec::new(), boot_mount_point: PathBuf::from(BOOT), xbootldr: None }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::esp::EspPart;
 use super::extra::ExtraParts;
+use super::fat::FatParts;
 use super::grub::GrubPart;
 use super::nix::NixPart;
 use super::outputs::OutputFile;
@@ -18,7 +18,7 @@ use crate::units::ByteOffset;
 /// A filesystem that can be built by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BareFilesystem {
-    /// The ESP.
+    /// The ESP, also where XBOOTLDR is beside it.
     Boot,
     /// That of the store.
     Nix,
@@ -40,7 +40,8 @@ pub fn build_partition(
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     match which {
         BareFilesystem::Boot => {
-            let part = EspPart::prepare(spec, &identities, boot.esp.take().ok_or(BuildError::NoEsp)?)?;
+            let fats = FatParts::prepare(spec, &identities, &mut boot)?;
+            let part = fats.esp.ok_or(BuildError::NoEsp)?;
             output.set_len(part.layout.size())?;
             part.write(output.file(), start, context)?;
         }

@@ -214,10 +214,14 @@ fn touched(plan: &ImagePlan, tables: &Tables, esp: &File, after: &File, free: Fr
     Ok(touched)
 }
 
-/// The partitions that have their contents before the script is rehearsed: the ESP.
+/// The partitions that have their contents before the script is rehearsed: the ESP and XBOOTLDR.
 fn boot_areas(plan: &ImagePlan) -> Vec<Area> {
-    let numbers: Vec<_> =
-        plan.partitions.iter().filter(|partition| partition.role == Role::Boot).map(|part| part.number).collect();
+    let numbers: Vec<_> = plan
+        .partitions
+        .iter()
+        .filter(|part| matches!(part.role, Role::Boot | Role::Xbootldr))
+        .map(|part| part.number)
+        .collect();
     let is_boot = |area: &Area| match area.purpose {
         Purpose::Partition { number, .. } => numbers.contains(&number),
         _ => false,

@@ -70,6 +70,9 @@ pub enum BuildError {
     /// A filesystem is asked for that the image does not have.
     #[error("the image has no ESP; leave out --only, or set efiSysMountPoint to the mount point of one")]
     NoEsp,
+    /// An ESP beside XBOOTLDR does not fit into its partition.
+    #[error("the ESP: {}", .0.to_string().replace("bootPartSize", "espSize"))]
+    Esp(#[source] VfatError),
     /// The boot tree does not fit into the ESP, or the ESP could not be written.
     #[error("/boot: {0}")]
     Vfat(#[from] VfatError),
@@ -127,7 +130,7 @@ impl BuildError {
     pub fn is_bad_spec(&self) -> bool {
         match self {
             Self::Spec(_) | Self::NoEsp => true,
-            Self::Vfat(error) => error.is_bad_size(),
+            Self::Esp(error) | Self::Vfat(error) => error.is_bad_size(),
             Self::Ext4Layout(error) => matches!(error, ext4::layout::LayoutError::TooLarge),
             Self::BtrfsLayout(error) => matches!(error, btrfs::layout::LayoutError::TooLarge),
             Self::Plan(_) => true,

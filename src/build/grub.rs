@@ -105,17 +105,22 @@ impl Maker<'_> {
 /// Where GRUB finds a directory of the image.
 fn place(spec: &Spec, identities: &Identities, location: &Location) -> Place {
     let number = |role| plan::number(spec, role).expect("there is a partition for what is in the image");
-    match (location, &spec.esp, &identities.esp) {
-        (Location::Boot(path), Some(mounted), Some(esp)) => Place {
-            number: number(Role::Boot),
+    let (role, mounted, identity) = match location {
+        Location::Xbootldr(_) => (Role::Xbootldr, &spec.xbootldr, &identities.xbootldr),
+        Location::Boot(_) | Location::Nix(_) => (Role::Boot, &spec.esp, &identities.esp),
+    };
+    let path = location.path();
+    match (mounted, identity) {
+        (Some(mounted), Some(fat)) if location.is_on_fat() => Place {
+            number: number(role),
             fs: FsType::Vfat,
-            uuid: FsUuid::VolumeId(esp.filesystem).to_string(),
-            label: esp.label.clone(),
+            uuid: FsUuid::VolumeId(fat.filesystem).to_string(),
+            label: fat.label.clone(),
             device: device(&mounted.device),
             path: from_root(path),
             subvolume: String::new(),
         },
-        (Location::Boot(path) | Location::Nix(path), ..) => Place {
+        _ => Place {
             number: number(Role::Nix),
             fs: spec.nix.fs_type,
             uuid: FsUuid::Uuid(identities.nix.filesystem).to_string(),

@@ -1,8 +1,8 @@
 //! The use of every byte of the planned disk.
 
 use super::Prepared;
-use super::esp::EspPart;
 use super::extra::ExtraParts;
+use super::fat::FatPart;
 use crate::disk::gpt::GptLayout;
 use crate::disk::protected::{self, Purpose};
 use crate::map::{Held, ImageMap, MapBuilder};
@@ -33,7 +33,9 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
         map.add(start.max(end.saturating_sub(ENDS))..end, Held::Zeros);
         match partition.role {
             Role::BiosBoot => map.add(start..start + plan.bios_boot.len() as u64, Held::Metadata),
-            Role::Boot => prepared.esp.iter().for_each(|esp| map.add_moved(&esp.map(), start)),
+            role @ (Role::Boot | Role::Xbootldr) => {
+                prepared.fats.of(role).into_iter().for_each(|fat| map.add_moved(&fat.map(), start));
+            }
             Role::Nix => map.add_moved(&prepared.nix.map(), start),
             Role::Extra(index) => extra(&prepared.extra, index, partition, &mut map),
         }
@@ -64,7 +66,7 @@ fn extra(parts: &ExtraParts, index: usize, partition: &Partition, map: &mut MapB
     }
 }
 
-impl EspPart {
+impl FatPart {
     fn map(&self) -> MapBuilder {
         vfat::map::map(&self.layout, &self.tree)
     }

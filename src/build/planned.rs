@@ -37,23 +37,24 @@ pub(super) fn with<T>(
     see: impl FnOnce(&dyn Source) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
     let plan = &prepared.plan;
-    let start = |role| plan.partitions.iter().find(|part| part.role == role).map_or(0, |part| part.offset);
-    let [esp_start, nix_start] = [Role::Boot, Role::Nix].map(|role| ByteOffset(start(role)));
+    let starts = plan.partitions.iter().map(|partition| (partition.role, ByteOffset(partition.offset)));
+    let fats: Vec<_> = starts.clone().filter_map(|(role, at)| Some((prepared.fats.of(role)?, at))).collect();
+    let nix_start = starts.into_iter().find(|(role, _)| *role == Role::Nix).map_or(ByteOffset(0), |(_, at)| at);
     let metadata = Memory::default();
     gpt::write(&plan.gpt, &mut Region::in_memory(&metadata, ByteOffset(0), plan.size)?)?;
     swap_pages(&plan.partitions).for_each(|(at, page)| metadata.write(at, &page));
     bios_boot(plan).into_iter().for_each(|(at, bytes)| metadata.write(at, bytes));
-    let esp = prepared.esp.as_ref();
-    if let Some(esp) = esp {
-        let mut region = Region::in_memory(&metadata, esp_start, esp.layout.size())?;
-        vfat::write_structures(&esp.layout, &esp.tree, &mut region, context.cancel)?;
+    for (fat, start) in &fats {
+        let mut region = Region::in_memory(&metadata, *start, fat.layout.size())?;
+        vfat::write_structures(&fat.layout, &fat.tree, &mut region, context.cancel)?;
     }
     nix.write_metadata(&metadata, nix_start, context.cancel)?;
-    let esp = esp.map(|esp| vfat::contents::Contents::new(&esp.layout, &esp.tree, esp_start));
+    let fats = fats.iter().map(|(fat, start)| vfat::contents::Contents::new(&fat.layout, &fat.tree, *start));
+    let fats: Vec<_> = fats.collect();
     let extra = prepared.extra.files(&plan.partitions);
     let nix = nix.contents(nix_start);
     let on_pages = [PartFiles::new(&extra, true), PartFiles::new(&nix, true)];
-    let parts = esp.iter().map(|esp| PartFiles::new(esp, false)).chain(on_pages).collect();
+    let parts = fats.iter().map(|fat| PartFiles::new(fat, false)).chain(on_pages).collect();
     see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata: &metadata, parts })
 }
 

@@ -1,13 +1,13 @@
 //! Plans an image: every file found, every block decided, and nothing written.
 
-use super::esp::EspPart;
 use super::extra::ExtraParts;
+use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
 use super::nix::NixPart;
 use super::{BuildError, Context, limine};
 use crate::grub::BootCode;
 use crate::identity::Identities;
-use crate::plan::{self, Bios, Contents, ImagePlan, Laid, PlanError, Rest, Role};
+use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
@@ -16,7 +16,7 @@ use crate::spec::Spec;
 pub struct Prepared {
     pub(super) spec: Spec,
     identities: Identities,
-    pub(super) esp: Option<EspPart>,
+    pub(super) fats: FatParts,
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
     grub: Option<GrubPart>,
@@ -38,8 +38,8 @@ impl Prepared {
 
     /// Plans it again, now that it is known how long compressed contents are.
     pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, esp, extra, nix, grub, limine, .. } = &*self;
-        let parts = Parts { esp: esp.as_ref(), extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
+        let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
+        let parts = Parts { fats, extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -55,13 +55,13 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let limine = limine::boot_code(spec, &identities, &extra.sizes(), context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
-    let esp = boot.esp.take().map(|tree| EspPart::prepare(spec, &identities, tree)).transpose()?;
-    let parts = Parts { esp: esp.as_ref(), extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    let fats = FatParts::prepare(spec, &identities, &mut boot)?;
+    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, esp, extra, nix, grub, limine, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -82,6 +82,7 @@ pub(super) fn boot_files(
     let Context { options, progress, cancel } = context;
     let request = BootRequest {
         own: &own.boot,
+        own_on_xbootldr: &own.xbootldr,
         populate_cmd: spec.populate_cmd.as_deref(),
         systemd_boot: spec.systemd_boot.as_ref(),
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
@@ -89,6 +90,7 @@ pub(super) fn boot_files(
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),
+        xbootldr: spec.xbootldr.as_ref().map(|fat| fat.mount_point.as_path()),
         boot: spec.boot.as_ref(),
         store_root: options.store_root,
     };
@@ -103,7 +105,7 @@ pub(super) fn identify(spec: &Spec, context: Context<'_>) -> Result<Identities, 
 
 /// What is to be on the disk.
 struct Parts<'a> {
-    esp: Option<&'a EspPart>,
+    fats: &'a FatParts,
     extra: &'a ExtraParts,
     nix: &'a NixPart,
     grub: Option<&'a GrubPart>,
@@ -111,10 +113,13 @@ struct Parts<'a> {
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { esp, extra, nix, grub, limine } = *parts;
+    let Parts { fats, extra, nix, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
-    let esp = esp.map(|esp| Laid { tree: &esp.tree, layout: &esp.layout });
+    let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
     let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
     let private_files = context.options.extra_files.is_some();
-    nix.with_layout(|nix| plan::plan(spec, identities, &Contents { bios, esp, nix, nix_size, extra, private_files }))
+    nix.with_layout(|nix| {
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, private_files };
+        plan::plan(spec, identities, &contents)
+    })
 }

@@ -12,7 +12,6 @@ use super::overlaid::Overlaid;
 use super::{BuildError, Context, Forms, Outputs, Prepared, planned, write_image};
 use crate::formats::{Existing, Source};
 use crate::output::{Privacy, Scratch};
-use crate::plan::Role;
 use crate::read::Window;
 use crate::units::ByteOffset;
 
@@ -42,7 +41,7 @@ pub fn stream(
 /// Shows `see` the disk. Only a btrfs is written to a temporary image before: what its metadata holds is known when its
 /// contents have been read.
 ///
-/// The installer runs in its rehearsal only, on an image with the ESP and without the store: what it writes there is on
+/// The installer runs in its rehearsal only, on an image with the ESP and XBOOTLDR and without the store: what it writes there is on
 /// the disk. So it has to write the same with and without the store.
 ///
 /// # Errors
@@ -76,9 +75,9 @@ fn show_planned<T>(
     let plan = &prepared.plan;
     let outputs = Outputs::open(scratch.path(), &plan.name, &Forms::default(), context.options.privacy())?;
     outputs.image().set_len(plan.size)?;
-    let esp = plan.partitions.iter().find(|partition| partition.role == Role::Boot);
-    if let Some((place, esp)) = esp.zip(prepared.esp.as_ref()) {
-        esp.write(outputs.image().file(), ByteOffset(place.offset), context)?;
+    for place in &plan.partitions {
+        let fat = prepared.fats.of(place.role);
+        fat.map_or(Ok(()), |fat| fat.write(outputs.image().file(), ByteOffset(place.offset), context))?;
     }
     let installer = Installer::rehearse(script, plan, &outputs, context)?;
     let (rehearsed, written) = installer.rehearsed();

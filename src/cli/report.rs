@@ -118,6 +118,7 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
     let role = match partition.role {
         Role::BiosBoot => "bios:",
         Role::Boot => "boot:",
+        Role::Xbootldr => "xbootldr:",
         Role::Nix => "nix: ",
         Role::Extra(_) => "also:",
     };
@@ -126,8 +127,10 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
         let swap = partition.swap.as_ref().map(|swap| format!(" swap, label {:?}, UUID {}", swap.label, swap.uuid));
         return format!("{start}{}, {:?}", swap.unwrap_or_default(), partition.name);
     };
+    let has_xbootldr = plan.partitions.iter().any(|partition| partition.role == Role::Xbootldr);
+    let kernels = if has_xbootldr { Role::Xbootldr } else { Role::Boot };
     let room = match plan.boot.and_then(|boot| boot.for_people()) {
-        Some(generations) if partition.role == Role::Boot => {
+        Some(generations) if partition.role == kernels => {
             format!(" (room for {} more generations)", HumanCount(generations))
         }
         _ => String::new(),

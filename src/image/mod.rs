@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use uuid::Uuid;
+use uuid::{Uuid, uuid};
 
 use crate::container::Container;
 use crate::disk::table::{MbrEntry, MbrTable, Table};
@@ -37,6 +37,10 @@ pub const ESP: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
 
 /// The same in an MBR.
 const MBR_ESP: u8 = 0xef;
+/// An extended boot loader partition (Boot Loader Specification, UAPI.1).
+const EXTENDED_BOOT: Uuid = uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
+/// The same in an MBR.
+const MBR_EXTENDED_BOOT: u8 = 0xea;
 
 /// An open image.
 #[derive(Clone, Debug)]
@@ -80,6 +84,11 @@ impl Partition {
     /// Whether firmware looks for programs here.
     pub fn is_esp(&self) -> bool {
         self.type_guid == ESP || self.mbr.is_some_and(|entry| entry.kind == MBR_ESP)
+    }
+
+    /// Whether it is an extended boot loader partition, in which systemd-boot looks for kernels besides the ESP.
+    pub fn is_xbootldr(&self) -> bool {
+        self.type_guid == EXTENDED_BOOT || self.mbr.is_some_and(|entry| entry.kind == MBR_EXTENDED_BOOT)
     }
 
     /// The bytes of it that exist.

@@ -2,7 +2,7 @@
 //!
 //! Of a damaged image, the report has what can be read; the rest is in [`problems`](Report::problems).
 
-use uuid::{Uuid, uuid};
+use uuid::Uuid;
 
 use crate::image::{Image, PartName, Partition, store};
 use crate::read::{Bytes, FileSystem, escape};
@@ -17,11 +17,6 @@ mod report;
 mod size;
 mod text;
 mod treemap;
-
-/// The type of an extended boot loader partition (UAPI.1).
-const EXTENDED_BOOT: Uuid = uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172");
-/// The same in an MBR.
-const MBR_EXTENDED_BOOT: u8 = 0xea;
 
 pub use html::html;
 pub use report::*;
@@ -107,9 +102,7 @@ fn parts<'a>(image: &Image, opened: &'a [(u32, Box<dyn FileSystem>)]) -> boot::P
 
 /// The partition with further entries for the boot loader on the ESP.
 fn extended_boot(image: &Image) -> Option<&Partition> {
-    image.partitions().iter().find(|partition| {
-        partition.type_guid == EXTENDED_BOOT || partition.mbr.is_some_and(|entry| entry.kind == MBR_EXTENDED_BOOT)
-    })
+    image.partitions().iter().find(|partition| partition.is_xbootldr())
 }
 
 /// What a booting system finds on `fs`, and what of it cannot be read.

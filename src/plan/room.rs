@@ -1,4 +1,4 @@
-//! The number of further generations of the system for which the ESP has room.
+//! The number of further generations of the system for which there is room where kernels are: on the ESP, or on XBOOTLDR.
 
 use std::ffi::OsStr;
 
@@ -32,8 +32,8 @@ pub struct BootRoom {
 const KERNEL_MIN: u64 = MIB;
 
 impl BootRoom {
-    pub(super) fn new(esp: &Laid<'_, VfatLayout>) -> Self {
-        let Laid { tree, layout } = esp;
+    pub(super) fn new(boot: &Laid<'_, VfatLayout>) -> Self {
+        let Laid { tree, layout } = boot;
         let clusters = |node| match tree.kind(node) {
             NodeKind::File { size } => size.next_multiple_of(layout.cluster_size()),
             _ => 0,

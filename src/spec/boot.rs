@@ -22,8 +22,8 @@ pub(super) struct AskedFor<'a> {
 
 /// Where `/boot` lies in the image. If files are to be there, it has to.
 pub(super) fn find(mounts: &Mounts, asked_for: &AskedFor<'_>, top: &mut Object<'_>) -> Option<Location> {
-    // Without these two, not all mounts are known. That was noted already.
-    let (Some(_), Some(_)) = (&mounts.esp, &mounts.nix) else { return None };
+    // Without these, not all mounts are known. That was noted already.
+    let (Some(_), Some(_), Some(_)) = (&mounts.esp, &mounts.xbootldr, &mounts.nix) else { return None };
     if let Some(grub) = asked_for.grub
         && let Err(problem) = mounts.table.locate(&grub.store_path)
     {
@@ -37,6 +37,12 @@ pub(super) fn find(mounts: &Mounts, asked_for: &AskedFor<'_>, top: &mut Object<'
             let path = member_path(&top.member("fileSystems"), BOOT);
             let remedy = format!("remove {path}, or mount the ESP itself there");
             top.note(path, "is a directory of the ESP", remedy);
+            None
+        }
+        Ok(Location::Xbootldr(path)) if path.components().next().is_some() => {
+            let path = member_path(&top.member("fileSystems"), BOOT);
+            let remedy = format!("remove {path}, or mount the XBOOTLDR partition itself there");
+            top.note(path, "is a directory of the XBOOTLDR partition", remedy);
             None
         }
         Ok(location) => Some(location),
@@ -66,6 +72,20 @@ pub(super) fn check_esp(esp: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>,
     ];
     for (_, problem) in problems.into_iter().filter(|(is_wrong, _)| *is_wrong) {
         top.note(path.clone(), problem, remedy.clone());
+    }
+}
+
+/// Notes an XBOOTLDR partition that nothing would look for: only systemd-boot does. `mount_point` is where it is, as far
+/// as that could be read.
+pub(super) fn check_xbootldr(mount_point: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
+    if let Some(Some(mount_point)) = mount_point
+        && !asked_for.systemd_boot
+    {
+        let path = top.member("xbootldrMountPoint");
+        let remedy = format!("set {path} to null, or systemdBoot");
+        let problem =
+            format!("is {:?}, but only systemdBoot looks for such a partition", mount_point.display().to_string());
+        top.note(path, problem, remedy);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `fileSystems`: finds the two filesystems that an image holds among all that the system mounts.
+//! `fileSystems`: finds the filesystems that an image holds among all that the system mounts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +59,8 @@ impl fmt::Display for FsType {
 pub(super) struct Mounts {
     /// The ESP, or that there is none.
     pub(super) esp: Option<Option<FileSystem>>,
+    /// The XBOOTLDR partition, or that there is none.
+    pub(super) xbootldr: Option<Option<FileSystem>>,
     pub(super) nix: Option<FileSystem>,
     /// Known even if the rest of the filesystem is wrong.
     pub(super) nix_mount_point: Option<PathBuf>,
@@ -68,6 +70,13 @@ pub(super) struct Mounts {
     pub(super) table: MountTable,
     /// What may be wrong, a line each.
     pub(super) warnings: Vec<String>,
+}
+
+/// Where the filesystems that firmware and systemd-boot read are mounted, if there are any.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fats<'a> {
+    pub(super) esp: Option<&'a Path>,
+    pub(super) xbootldr: Option<&'a Path>,
 }
 
 /// A filesystem that is none of the image's business, unless it is another mount of one of the image's.
@@ -112,6 +121,7 @@ impl Other {
 #[derive(Clone, Copy, Debug)]
 enum Role {
     Esp,
+    Xbootldr,
     Nix,
 }
 
@@ -119,7 +129,7 @@ impl Role {
     /// The formats that it may have, the usual one first.
     fn fs_types(self) -> &'static [FsType] {
         match self {
-            Self::Esp => &[FsType::Vfat],
+            Self::Esp | Self::Xbootldr => &[FsType::Vfat],
             Self::Nix => &[FsType::Ext4, FsType::Btrfs],
         }
     }
@@ -127,56 +137,64 @@ impl Role {
     fn parse_fs_type(self, text: &str) -> Result<FsType, String> {
         let found = self.fs_types().iter().find(|fs_type| fs_type.to_string() == text);
         found.copied().ok_or_else(|| match self {
-            Self::Esp => format!("{text:?} cannot be booted by firmware"),
+            Self::Esp | Self::Xbootldr => format!("{text:?} cannot be booted by firmware"),
             Self::Nix => format!("{text:?} is not supported"),
         })
     }
 
     fn example_device(self) -> &'static str {
         match self {
-            Self::Esp => "\"/dev/disk/by-uuid/XXXX-XXXX\", where X are hexadecimal digits",
+            Self::Esp | Self::Xbootldr => "\"/dev/disk/by-uuid/XXXX-XXXX\", where X are hexadecimal digits",
             Self::Nix => "\"/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX\", where X are hexadecimal digits",
         }
     }
 }
 
-/// Reads `fileSystems`, a member of `top`, and judges the filesystems that the image holds: that of the store, and the
-/// ESP if it has a mount point.
+/// Reads `fileSystems`, a member of `top`, and judges the filesystems that the image holds: that of the store, and those
+/// of `fats` that have a mount point.
 pub(super) fn read_all(
     entries: Map<String, Value>,
     store_dir: &StoreDir,
-    esp: Option<&Path>,
+    fats: Fats<'_>,
     top: &mut Object<'_>,
 ) -> Mounts {
     let path = top.member("fileSystems");
-    let is_esp = |mount_point: &str| esp.is_some_and(|esp| esp == Path::new(mount_point));
-    if let Some(esp) = esp.filter(|_| !entries.keys().any(|mount_point| is_esp(mount_point))) {
-        let place = member_path(&path, &esp.to_string_lossy());
-        let remedy = format!(
-            "set {place} to a vfat filesystem, or {} to null for a disk without an ESP",
-            top.member("efiSysMountPoint")
-        );
-        top.note(place, "is missing", remedy);
+    let is_at = |fat: Option<&Path>, mount_point: &str| fat.is_some_and(|fat| fat == Path::new(mount_point));
+    let both =
+        [(fats.esp, "efiSysMountPoint", "an ESP"), (fats.xbootldr, "xbootldrMountPoint", "an XBOOTLDR partition")];
+    for (fat, field, what) in both {
+        let is_there = entries.keys().any(|mount_point| is_at(fat, mount_point));
+        if let Some(fat) = fat.filter(|_| !is_there) {
+            let place = member_path(&path, &fat.to_string_lossy());
+            let field = top.member(field);
+            let remedy = format!("set {place} to a vfat filesystem, or {field} to null for a disk without {what}");
+            top.note(place, "is missing", remedy);
+        }
     }
-    let nix_mount_point = find_nix(&entries, store_dir, esp, top);
-    let mut mounts = Mounts { esp: esp.is_none().then_some(None), ..Mounts::default() };
+    let nix_mount_point = find_nix(&entries, store_dir, fats, top);
+    let [esp, xbootldr] = [fats.esp, fats.xbootldr].map(|fat| fat.is_none().then_some(None));
+    let mut mounts = Mounts { esp, xbootldr, ..Mounts::default() };
     let mut others = Vec::new();
     for (mount_point, value) in entries {
         let Some(entry) = top.nested(member_path(&path, &mount_point), value) else { continue };
-        if is_esp(&mount_point) {
+        if is_at(fats.esp, &mount_point) {
             mounts.esp = read(entry, mount_point, Role::Esp).map(Some);
+        } else if is_at(fats.xbootldr, &mount_point) {
+            mounts.xbootldr = read(entry, mount_point, Role::Xbootldr).map(Some);
         } else if nix_mount_point.as_deref() == Some(Path::new(&mount_point)) {
             mounts.nix = read(entry, mount_point, Role::Nix);
         } else {
             others.push(skim(entry, mount_point, &path));
         }
     }
-    if let (Some(Some(esp)), Some(nix)) = (&mounts.esp, &mounts.nix)
-        && esp.device == nix.device
-    {
-        let device = member_path(&member_path(&path, &nix.mount_point.to_string_lossy()), "device");
-        let remedy = format!("set {device} to another filesystem's");
-        top.note(device, format!("is the same as that of {}", esp.mount_point.display()), remedy);
+    let all = [mounts.esp.iter().flatten().next(), mounts.xbootldr.iter().flatten().next(), mounts.nix.as_ref()];
+    let all: Vec<_> = all.into_iter().flatten().collect();
+    for (index, later) in all.iter().enumerate() {
+        if let Some(first) = all.iter().take(index).find(|first| first.device == later.device) {
+            let device = member_path(&member_path(&path, &later.mount_point.to_string_lossy()), "device");
+            let remedy = format!("set {device} to another filesystem's");
+            top.note(device, format!("is the same as that of {}", first.mount_point.display()), remedy);
+        }
     }
     mounts.table = judge_options(&mut mounts, &others, store_dir, top);
     Mounts { nix_mount_point, ..mounts }
@@ -186,14 +204,19 @@ pub(super) fn read_all(
 /// lies where.
 fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> MountTable {
     let path = top.member("fileSystems");
-    let esp = mounts.esp.clone().flatten();
-    // What is derived follows from both.
-    let [of_esp, of_nix] = match (&mounts.esp, &mounts.nix) {
-        (Some(esp), Some(nix)) => identity::devices(esp.as_ref(), nix),
-        (_, nix) => [&esp, nix].map(|filesystem| filesystem.iter().map(|fs| fs.device.clone()).collect()),
+    let [esp, xbootldr] = [&mounts.esp, &mounts.xbootldr].map(|fat| fat.clone().flatten());
+    // What is derived follows from all.
+    let [of_esp, of_xbootldr, of_nix] = match (&mounts.esp, &mounts.xbootldr, &mounts.nix) {
+        (Some(esp), Some(xbootldr), Some(nix)) => identity::devices([esp.as_ref(), xbootldr.as_ref()], nix),
+        (_, _, nix) => [&esp, &xbootldr, nix].map(|fs| fs.iter().map(|fs| fs.device.clone()).collect()),
     };
     let mut table: BTreeMap<_, _> = others.iter().map(|other| (other.mount_point.clone(), other.mount())).collect();
-    for (devices, filesystem) in [(of_esp, &esp), (of_nix, &mounts.nix)] {
+    let all = [
+        (of_esp, &esp, Mount::Boot),
+        (of_xbootldr, &xbootldr, Mount::Xbootldr),
+        (of_nix, &mounts.nix, Mount::Nix(PathBuf::new())),
+    ];
+    for (devices, filesystem, mount) in all {
         let Some(filesystem) = filesystem else { continue };
         let same: Vec<_> = others.iter().filter(|other| other.is_on(&devices, filesystem.fs_type, top)).collect();
         let mut all = vec![Mounted::new(
@@ -201,7 +224,6 @@ fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, to
             &filesystem.mount_point,
             &filesystem.options,
         )];
-        let mount = if filesystem.fs_type == FsType::Vfat { Mount::Boot } else { Mount::Nix(PathBuf::new()) };
         let mount_points = same.iter().map(|other| &other.mount_point).chain([&filesystem.mount_point]);
         table.extend(mount_points.map(|mount_point| (mount_point.clone(), mount.clone())));
         all.extend(same.into_iter().map(|other| Mounted::new(other.path.clone(), &other.mount_point, &other.options)));
@@ -219,7 +241,7 @@ fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, to
 fn find_nix(
     entries: &Map<String, Value>,
     store_dir: &StoreDir,
-    esp: Option<&Path>,
+    fats: Fats<'_>,
     top: &mut Object<'_>,
 ) -> Option<PathBuf> {
     let mut above = store_dir.as_path().ancestors().filter_map(Path::to_str);
@@ -230,7 +252,7 @@ fn find_nix(
             top.note(path, format!("has no filesystem that holds {store_dir}"), remedy);
             None
         }
-        Some(mount_point) if Some(Path::new(mount_point)) == esp => {
+        Some(mount_point) if [fats.esp, fats.xbootldr].contains(&Some(Path::new(mount_point))) => {
             let path = top.member("storeDir");
             let remedy = format!("set {path} to a directory outside {mount_point}");
             top.note(path, format!("\"{store_dir}\" lies on the boot filesystem"), remedy);

@@ -124,7 +124,7 @@ fn check(files: &[OwnFile], mounts: &MountTable, reserved: &Reserved, top: &mut 
                 continue;
             }
         };
-        if let Location::Boot(_) = location {
+        if location.is_on_fat() {
             check_boot(file, top);
         }
         if let Some(first) = seen.get(&location) {
@@ -166,11 +166,8 @@ fn check_boot(file: &OwnFile, top: &mut Object<'_>) {
 
 /// The directories that lead to a place, but for the root.
 fn ancestors(location: &Location) -> impl Iterator<Item = Location> + '_ {
-    let (path, wrap): (_, fn(PathBuf) -> Location) = match location {
-        Location::Boot(path) => (path, Location::Boot),
-        Location::Nix(path) => (path, Location::Nix),
-    };
-    path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).map(move |path| wrap(path.to_owned()))
+    let above = location.path().ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+    above.map(|path| location.beside(path))
 }
 
 /// The parts of the filesystem of the store that nothing of the host's own can be in, as paths from its tree's root.

@@ -12,6 +12,8 @@ use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
 pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
 /// The name of the partition from which a BIOS goes on.
 pub(crate) const BIOS_BOOT: &str = "BIOS boot partition";
+/// The name of the partition beside the ESP that has what systemd-boot starts: as the Boot Loader Specification calls it.
+const XBOOTLDR_NAME: &str = "Linux extended boot";
 /// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
 const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
 
@@ -35,6 +37,8 @@ pub struct Identities {
     pub disk: Uuid,
     /// The ESP, if there is one; its filesystem's identity is a FAT volume id.
     pub esp: Option<Identity<u32>>,
+    /// The XBOOTLDR partition, if there is one.
+    pub xbootldr: Option<Identity<u32>>,
     /// The UUID (unique GUID) of the BIOS boot partition, if there is one.
     pub bios_boot: Uuid,
     /// The filesystem of the store.
@@ -59,7 +63,7 @@ impl Identities {
     /// If a device names what the other filesystem has by default, so that both would have one name, or
     /// if an extra partition has the name of another.
     pub fn new(spec: &Spec) -> Result<Self, SpecErrors> {
-        let derive = derivation(spec.esp.as_ref(), &spec.nix);
+        let derive = derivation([spec.esp.as_ref(), spec.xbootldr.as_ref()], &spec.nix);
         let extra = spec.extra_partitions.iter().map(|extra| ExtraIdentity {
             partition: extra.guid.unwrap_or_else(|| derive(&format!("extra partition {}", extra.name))),
             swap: extra.swap.as_ref().map(|swap| {
@@ -70,6 +74,7 @@ impl Identities {
         let identities = Self {
             disk: derive("disk"),
             esp: spec.esp.as_ref().map(|esp| self::esp(&esp.device, &derive)),
+            xbootldr: spec.xbootldr.as_ref().map(|fat| xbootldr(&fat.device, &derive)),
             bios_boot: derive(BIOS_BOOT),
             nix: nix(&spec.nix.device, &derive),
             extra: extra.collect(),
@@ -81,34 +86,72 @@ impl Identities {
     }
 
     fn check_distinct(&self, spec: &Spec) -> Result<(), SpecErrors> {
-        let (Some(on_esp), Some(esp)) = (&spec.esp, &self.esp) else { return Ok(()) };
-        let nix = &self.nix;
-        let shared = match (&on_esp.device, &spec.nix.device) {
-            (Device::Label(_), _) | (_, Device::Label(_)) if esp.label == nix.label => {
-                format!("the label {:?}", nix.label)
+        let all = self.filesystems(spec);
+        for (index, later) in all.iter().enumerate() {
+            let shared = all.iter().take(index).find_map(|first| Some((first, later.shares_with(first)?)));
+            if let Some((first, shared)) = shared {
+                return Err(SpecErrors::from(SpecError {
+                    path: format!("fileSystems.{:?}.device", later.mounted.mount_point.display().to_string()),
+                    problem: format!("gives this filesystem and {} both {shared}", first.mounted.mount_point.display()),
+                    remedy: "set another, so that the system can tell them apart".to_owned(),
+                }));
             }
-            (Device::PartLabel(_), _) | (_, Device::PartLabel(_)) if esp.partition_name == nix.partition_name => {
-                format!("the partition name {:?}", nix.partition_name)
+        }
+        Ok(())
+    }
+
+    /// Each filesystem with its identity.
+    fn filesystems<'a>(&'a self, spec: &'a Spec) -> Vec<Known<'a>> {
+        let fats = [(&spec.esp, &self.esp), (&spec.xbootldr, &self.xbootldr)];
+        let fats = fats.into_iter().filter_map(|(mounted, fat)| {
+            let (mounted, fat) = mounted.as_ref().zip(fat.as_ref())?;
+            Some(Known::new(mounted, fat, FsUuid::VolumeId(fat.filesystem)))
+        });
+        fats.chain([Known::new(&spec.nix, &self.nix, FsUuid::Uuid(self.nix.filesystem))]).collect()
+    }
+}
+
+/// By what a filesystem is known.
+struct Known<'a> {
+    mounted: &'a FileSystem,
+    filesystem: FsUuid,
+    label: &'a str,
+    partition: Uuid,
+    partition_name: &'a str,
+}
+
+impl<'a> Known<'a> {
+    fn new<I>(mounted: &'a FileSystem, identity: &'a Identity<I>, filesystem: FsUuid) -> Self {
+        let Identity { label, partition, partition_name, .. } = identity;
+        Self { mounted, filesystem, label, partition: *partition, partition_name }
+    }
+
+    /// What both have, though it has to tell them apart.
+    fn shares_with(&self, other: &Self) -> Option<String> {
+        let devices = [&self.mounted.device, &other.mounted.device];
+        let by_label = devices.iter().any(|device| matches!(device, Device::Label(_)));
+        let by_name = devices.iter().any(|device| matches!(device, Device::PartLabel(_)));
+        match () {
+            () if by_label && self.label == other.label => Some(format!("the label {:?}", self.label)),
+            () if by_name && self.partition_name == other.partition_name => {
+                Some(format!("the partition name {:?}", self.partition_name))
             }
-            _ if esp.partition == nix.partition => format!("the partition UUID {}", nix.partition),
-            _ => return Ok(()),
-        };
-        Err(SpecErrors::from(SpecError {
-            path: format!("fileSystems.{:?}.device", spec.nix.mount_point.display().to_string()),
-            problem: format!("gives this filesystem and {} both {shared}", on_esp.mount_point.display()),
-            remedy: "set another, so that the system can tell them apart".to_owned(),
-        }))
+            () if self.partition == other.partition => Some(format!("the partition UUID {}", self.partition)),
+            () if self.filesystem == other.filesystem => Some(format!("the UUID {}", self.filesystem)),
+            () => None,
+        }
     }
 }
 
 impl Identities {
     /// `/dev/disk/by-partlabel` has one link a name, and leads to no one knows which of two.
     fn check_names(&self, spec: &Spec) -> Result<(), SpecErrors> {
-        let esp = spec.esp.as_ref().zip(self.esp.as_ref());
-        let esp = esp.map(|(mounted, esp)| (mounted.mount_point.display().to_string(), esp.partition_name.as_str()));
+        let fats = [(&spec.esp, &self.esp), (&spec.xbootldr, &self.xbootldr)];
+        let fats = fats.into_iter().filter_map(|(mounted, fat)| mounted.as_ref().zip(fat.as_ref()));
+        let fats = fats.map(|(mounted, fat)| (mounted.mount_point.display().to_string(), fat.partition_name.as_str()));
         let nix = ("the nix filesystem".to_owned(), self.nix.partition_name.as_str());
         let bios_boot = ("the BIOS's boot code".to_owned(), BIOS_BOOT);
-        let others: Vec<_> = esp.into_iter().chain([nix]).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
+        let others: Vec<_> = fats.chain([nix]).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
         for (index, extra) in spec.extra_partitions.iter().enumerate() {
             if let Some((what, _)) = others.iter().find(|(_, name)| *name == extra.name) {
                 return Err(SpecErrors::from(SpecError {
@@ -126,8 +169,8 @@ impl Identities {
     /// `/dev/disk/by-uuid` and `by-label` have swap areas and filesystems side by side.
     fn check_swaps(&self) -> Result<(), SpecErrors> {
         let mut uuids = vec![self.nix.filesystem];
-        let esp = self.esp.iter().map(|esp| esp.label.as_str());
-        let mut labels: Vec<_> = esp.chain([self.nix.label.as_str()]).collect();
+        let fats = self.esp.iter().chain(&self.xbootldr).map(|fat| fat.label.as_str());
+        let mut labels: Vec<_> = fats.chain([self.nix.label.as_str()]).collect();
         for (index, extra) in self.extra.iter().enumerate() {
             let Some((uuid, label)) = &extra.swap else { continue };
             let shared = match () {
@@ -149,14 +192,17 @@ impl Identities {
     }
 }
 
-/// The identities of the two filesystems of an image, and of their partitions: those that their devices name, and those
-/// that are derived.
-pub(super) fn devices(esp: Option<&FileSystem>, nix: &FileSystem) -> [Vec<Device>; 2] {
-    let derive = derivation(esp, nix);
-    let esp = esp.map(|esp| self::esp(&esp.device, &derive));
-    let esp = esp.map(|esp| esp.devices(FsUuid::VolumeId(esp.filesystem)).to_vec());
+/// The identities of the filesystems of an image, of which the first two are the ESP and the XBOOTLDR partition, and of
+/// their partitions: those that their devices name, and those that are derived.
+pub(super) fn devices(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> [Vec<Device>; 3] {
+    let derive = derivation(fats, nix);
+    let [esp, xbootldr] = fats;
+    let esp = esp.map(|fat| self::esp(&fat.device, &derive));
+    let xbootldr = xbootldr.map(|fat| self::xbootldr(&fat.device, &derive));
+    let [esp, xbootldr] = [esp, xbootldr]
+        .map(|fat| fat.map_or_else(Vec::new, |fat| fat.devices(FsUuid::VolumeId(fat.filesystem)).to_vec()));
     let nix = self::nix(&nix.device, &derive);
-    [esp.unwrap_or_default(), nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
+    [esp, xbootldr, nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
 impl<FilesystemId> Identity<FilesystemId> {
@@ -167,8 +213,8 @@ impl<FilesystemId> Identity<FilesystemId> {
 }
 
 /// Gives each thing a UUID of its own, which follows from the devices of the filesystems.
-fn derivation(esp: Option<&FileSystem>, nix: &FileSystem) -> impl Fn(&str) -> Uuid + use<> {
-    let seed: String = esp.into_iter().chain([nix]).map(|filesystem| describe(filesystem) + "\n").collect();
+fn derivation(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> impl Fn(&str) -> Uuid + use<> {
+    let seed: String = fats.into_iter().flatten().chain([nix]).map(|filesystem| describe(filesystem) + "\n").collect();
     move |what| Uuid::new_v5(&NAMESPACE, format!("{seed}{what}").as_bytes())
 }
 
@@ -180,6 +226,14 @@ fn esp(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
     };
     let partition = Uuid::from_u128(ESP_PARTITION_UUID | u128::from(filesystem));
     complete(device, filesystem, "ESP", partition, "EFI System")
+}
+
+fn xbootldr(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
+    let filesystem = match device {
+        Device::FsUuid(FsUuid::VolumeId(id)) => *id,
+        _ => derive("XBOOTLDR filesystem").as_fields().0.max(1),
+    };
+    complete(device, filesystem, "XBOOTLDR", derive("XBOOTLDR partition"), XBOOTLDR_NAME)
 }
 
 fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {

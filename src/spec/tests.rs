@@ -74,6 +74,7 @@ fn what_is_left_out_has_its_default() {
             device: Device::FsUuid(FsUuid::VolumeId(0x2178_694e)),
             options: vec![],
         }),
+        xbootldr: None,
         boot: Some(Location::Boot("".into())),
         nix: FileSystem {
             mount_point: "/".into(),
@@ -95,6 +96,7 @@ fn what_is_left_out_has_its_default() {
         extra_gpt_padding: 0,
         first_part_gap: 16_759_808,
         boot_part_size: 536_870_912,
+        esp_size: 67_108_864,
         nix_free_space: 536_870_912,
         disk_size: None,
         extra_partitions: vec![],

@@ -33,6 +33,8 @@ const APPLETS: [&str; 16] = [
 ];
 /// Room for two kernels, in bytes.
 const BOOT_SIZE: u64 = 96 << 20;
+/// The volume id of the XBOOTLDR partition.
+const XBOOTLDR_ID: &str = "1BC1-3C2F";
 /// The names of the store paths that `closure` makes.
 pub(crate) const KERNEL: &str = "linux-6.1";
 pub(crate) const INITRD: &str = "initrd-linux-6.1";
@@ -107,6 +109,8 @@ pub(crate) enum Esp {
     #[default]
     Boot,
     BootEfi,
+    /// At /efi, and XBOOTLDR at /boot.
+    Xbootldr,
     /// There is none.
     Nowhere,
 }
@@ -116,6 +120,7 @@ impl Esp {
         match self {
             Self::Boot => Some("/boot"),
             Self::BootEfi => Some("/boot/efi"),
+            Self::Xbootldr => Some("/efi"),
             Self::Nowhere => None,
         }
     }
@@ -149,6 +154,10 @@ impl Root {
                 "/nix": { "device": nix, "fsType": "btrfs", "options": ["subvol=@nix", "compress=zstd"] },
             }),
         };
+        if esp == Esp::Xbootldr {
+            let device = format!("/dev/disk/by-uuid/{XBOOTLDR_ID}");
+            systems["/boot"] = json!({ "device": device, "fsType": "vfat", "options": ["umask=0077"] });
+        }
         if let Some(mount_point) = esp.mount_point() {
             systems[mount_point] = json!({
                 "device": format!("/dev/disk/by-uuid/{BOOT_ID}"), "fsType": "vfat", "options": ["umask=0077"],
@@ -188,7 +197,7 @@ pub(crate) fn closure_with(
     let (kernel, modules, busybox) = arch.parts()?;
     let (busybox, kernel) = (fs::read(busybox).unwrap(), fs::read(kernel).unwrap());
     let file_systems = root.file_systems_with(variant.esp);
-    let esp = variant.esp.mount_point();
+    let (esp, variant_esp) = (variant.esp.mount_point(), variant.esp);
     let initrd = initrd(&busybox, &modules, &fstab(&file_systems, &["/", "/nix"]));
     let builder = ClosureBuilder::new()
         .path("busybox", Entry::dir([("bin", busybox_files(&busybox, &APPLETS))]))
@@ -200,6 +209,9 @@ pub(crate) fn closure_with(
         spec["fileSystems"] = file_systems;
         spec["efiSysMountPoint"] = esp.into();
         spec["bootPartSize"] = BOOT_SIZE.into();
+        if variant_esp == Esp::Xbootldr {
+            spec["xbootldrMountPoint"] = "/boot".into();
+        }
     }))
 }
 

@@ -57,6 +57,16 @@ fn uefi_with_the_esp_at_boot_efi() {
     boot("systemd-boot-at-boot-efi", machine, closure);
 }
 
+/// The ESP has no more than systemd-boot itself; what that starts is on XBOOTLDR, which is /boot.
+#[test]
+fn uefi_with_xbootldr() {
+    let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
+    let variant = Variant { esp: Esp::Xbootldr, ..Variant::default() };
+    let closure = closure_with(machine.arch, Root::Ext4, variant, |closure| closure);
+    let Some(closure) = closure.and_then(|closure| with_systemd_boot(closure, machine.arch)) else { return };
+    boot("systemd-boot-xbootldr", machine, closure);
+}
+
 /// A secret behind the initrd, as --extra-files puts it there: the kernel unpacks both.
 #[test]
 fn an_initrd_with_another_behind_it() {

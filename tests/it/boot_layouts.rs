@@ -190,6 +190,38 @@ fn what_has_no_place_is_refused() {
         closure(|spec| spec["efiSysMountPoint"] = "/efi".into()),
         "fileSystems.\"/efi\": is missing; set fileSystems.\"/efi\" to a vfat filesystem, or efiSysMountPoint to null",
     );
+    let with_xbootldr = |mount_point: &'static str, change: fn(&mut Value)| {
+        esp_at("/efi", move |spec| {
+            spec["xbootldrMountPoint"] = mount_point.into();
+            spec["systemdBoot"] = json!({ "efiStub": "/nix/store/systemd" });
+            spec["fileSystems"]["/boot"] = json!({ "device": "/dev/disk/by-label/XBOOTLDR", "fsType": "vfat" });
+            change(spec);
+        })
+    };
+    said(with_xbootldr("/efi", |_| {}), "xbootldrMountPoint: \"/efi\" is where the ESP is");
+    said(
+        with_xbootldr("/xboot", |_| {}),
+        "fileSystems.\"/xboot\": is missing; set fileSystems.\"/xboot\" to a vfat filesystem, or xbootldrMountPoint to null",
+    );
+    said(
+        with_xbootldr("/boot", |spec| spec["systemdBoot"] = Value::Null),
+        "xbootldrMountPoint: is \"/boot\", but only systemdBoot looks for such a partition; set xbootldrMountPoint to null",
+    );
+    said(
+        with_xbootldr("/boot", |spec| {
+            let device = spec["fileSystems"]["/efi"]["device"].clone();
+            spec["fileSystems"]["/boot"]["device"] = device;
+        }),
+        "is the same as that of /efi",
+    );
+    said(
+        with_xbootldr("/boot", |spec| spec["fileSystems"]["/boot"]["device"] = "/dev/disk/by-label/ESP".into()),
+        "fileSystems.\"/boot\".device: gives this filesystem and /efi both the label \"ESP\"",
+    );
+    said(
+        with_xbootldr("/boot", |spec| spec["fileSystems"]["/boot"]["fsType"] = "ext4".into()),
+        "fileSystems.\"/boot\".fsType: \"ext4\" cannot be booted by firmware",
+    );
     said(closure(|spec| spec["efiSysMountPoint"] = "efi".into()), "efiSysMountPoint: \"efi\" is not an absolute path");
     // The root is not in the image, so that there is no place for /boot.
     said(

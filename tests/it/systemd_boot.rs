@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use crate::judge;
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::foreign;
-use crate::support::image::{Built, build_command, run, sane_image};
+use crate::support::image::{Built, Partition, build_command, run, sane_image};
 use crate::support::oracle;
 use crate::support::tool::{need, need_root, run as run_tool, tool};
 use crate::support::tree::Entry;
@@ -105,7 +105,11 @@ fn bootctl(directory: &Path) -> Option<Seen> {
 
 /// The files of the ESP as a directory, or `None` without mtools.
 fn unpacked(built: &Built) -> Option<tempfile::TempDir> {
-    let files = oracle::fat_files(&built.image, built.boot())?;
+    unpacked_from(built, built.boot())
+}
+
+fn unpacked_from(built: &Built, partition: Partition) -> Option<tempfile::TempDir> {
+    let files = oracle::fat_files(&built.image, partition)?;
     let directory = tempfile::tempdir().unwrap();
     for (path, contents) in files {
         let path = directory.path().join(path);
@@ -146,6 +150,115 @@ fn bootctl_and_inspect_agree_on_what_boots() {
     if let Some(listed) = bootctl(esp.path()) {
         assert_eq!(listed, seen);
     }
+}
+
+/// The closure with its ESP at /efi, and XBOOTLDR at `mount_point`.
+fn with_xbootldr(mount_point: &'static str, change: impl FnOnce(&mut Value) + 'static) -> Closure {
+    closure(move |spec| {
+        let mounts = spec["fileSystems"].as_object_mut().unwrap();
+        let esp = mounts.remove("/boot").unwrap();
+        mounts.insert("/efi".to_owned(), esp);
+        mounts.insert(mount_point.to_owned(), json!({ "device": "/dev/disk/by-label/XBOOTLDR", "fsType": "vfat" }));
+        spec["efiSysMountPoint"] = "/efi".into();
+        spec["xbootldrMountPoint"] = mount_point.into();
+        change(spec);
+    })
+}
+
+/// The paths of the files of a partition, but for what is in their names of hashes.
+fn paths(built: &Built, role: &str) -> Option<BTreeSet<String>> {
+    let files = oracle::fat_files(&built.image, built.partition(role))?;
+    let shown = |path: &Path| {
+        let path = path.to_str().unwrap();
+        match path.strip_prefix("loader/entries/nixos-") {
+            Some(_) => "loader/entries/nixos-*".to_owned(),
+            None => path.strip_prefix("EFI/nixos/").map_or(path.to_owned(), |name| {
+                format!("EFI/nixos/{}", name.split_once('-').map_or(name, |(_, name)| name))
+            }),
+        }
+    };
+    Some(files.keys().map(|path| shown(path)).collect())
+}
+
+#[test]
+fn xbootldr_has_what_an_esp_beside_it_has_not() {
+    let closure = with_xbootldr("/boot", |spec| {
+        let loader = format!("{}/systemd-bootx64.efi", spec["systemdBoot"]["efiStub"].as_str().unwrap());
+        spec["systemdBoot"]["extraFiles"] = json!({ "efi/own.efi": loader });
+        spec["populateCmd"] = "f() { mkdir extlinux; echo one > extlinux/extlinux.conf; }; f".into();
+        spec["files"] = json!([{ "target": "/boot/own", "text": "own" }, { "target": "/efi/own", "text": "other" }]);
+    });
+    let built = Built::new(&closure, &["--verify"]);
+    let partitions = built.layout["partitions"].as_array().unwrap();
+    let roles: Vec<_> = partitions.iter().map(|partition| partition["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["boot", "xbootldr", "nix"]);
+    let sizes = [0, 1].map(|index| partitions[index]["size"].as_u64().unwrap() >> 20);
+    assert_eq!(sizes, [64, 512]);
+    assert_eq!(partitions[1]["typeGuid"], "bc13c2ff-59e6-4262-a352-b275fd6f7172");
+    assert_eq!(
+        (&partitions[1]["name"], &partitions[1]["filesystem"]["label"]),
+        (&json!("Linux extended boot"), &json!("XBOOTLDR"))
+    );
+    assert_ne!(partitions[0]["filesystem"]["uuid"], partitions[1]["filesystem"]["uuid"]);
+    let xbootldr = built.partition("xbootldr");
+    oracle::sgdisk(&built.image, 512).expect_clean();
+    oracle::fsck_fat(&built.image, built.boot()).expect_clean();
+    oracle::fsck_fat(&built.image, xbootldr).expect_clean();
+
+    let set = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>();
+    if let Some((esp, boot)) = paths(&built, "boot").zip(paths(&built, "xbootldr")) {
+        let own = ["EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi", "loader/loader.conf", "own"];
+        assert_eq!(esp, set(&own));
+        let kernels = ["EFI/nixos/initrd-linux-6.12-initrd.efi", "EFI/nixos/linux-6.12-bzImage.efi"];
+        let extra = ["EFI/nixos/.extra-files/efi/own.efi", "efi/own.efi"];
+        let others = ["extlinux/extlinux.conf", "loader/entries.srel", "loader/entries/nixos-*", "own"];
+        let lower =
+            |paths: BTreeSet<String>| paths.into_iter().map(|path| path.to_lowercase()).collect::<BTreeSet<_>>();
+        assert_eq!(lower(boot), lower(set(&[&kernels[..], &extra, &others].concat())));
+    }
+
+    let boot = inspected(&built.image);
+    let seen = seen_by_inspect(&boot);
+    assert_eq!((seen.len(), &boot["partition"], &boot["extended"]), (2, &json!(1), &json!(2)));
+    for entry in boot["entries"].as_array().unwrap() {
+        assert_eq!(entry["kernel"]["found"]["partition"], 2, "{entry}");
+    }
+    let Some((esp, extended)) = unpacked(&built).zip(unpacked_from(&built, xbootldr)) else { return };
+    if let Some(listed) = menu(&[esp.path(), extended.path()]) {
+        assert_eq!(our_menu(&boot), listed);
+    }
+}
+
+/// The ESP by itself, and the disk that is made without an image, have what the image has.
+#[test]
+fn xbootldr_is_in_each_form_of_output() {
+    let closure = with_xbootldr("/boot", |spec| spec["sectorSize"] = 4096.into());
+    let built = Built::new(&closure, &[]);
+    assert_eq!(built.boot().size >> 20, 260);
+    let (esp, out) = (built.scratch().join("esp.img"), built.scratch().join("zst"));
+    run(&mut build_command(&closure.spec_path(), closure.root(), &esp, &["--only", "boot"])).expect_success();
+    let image = fs::File::open(&built.image).unwrap();
+    let mut slice = vec![0; usize::try_from(built.boot().size).unwrap()];
+    image.read_exact_at(&mut slice, built.boot().offset).unwrap();
+    assert!(fs::read(&esp).unwrap() == slice);
+    run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--format", "zst"])).expect_success();
+    let raw = built.scratch().join("raw.img");
+    let mut convert = sane_image();
+    convert.arg("convert").arg(out.join("nixos.img.zst")).args(["--format", "raw", "--out"]).arg(&raw);
+    run(&mut convert).expect_success();
+    assert!(fs::read(&raw).unwrap() == fs::read(&built.image).unwrap());
+}
+
+/// /boot is a directory beside the store, and what is a generation's is on XBOOTLDR all the same. `add` knows both.
+#[test]
+fn xbootldr_elsewhere_than_at_boot() {
+    let closure = with_xbootldr("/xboot", |spec| spec["files"] = json!([{ "target": "/boot/own", "text": "own" }]));
+    let built = Built::new(&closure, &[]);
+    let cat = |image: &Path, part: &str, path: &str| {
+        run(sane_image().arg("cat").arg(image).args([part, path])).expect_success().stdout
+    };
+    assert_eq!(cat(&built.image, "nix", "/boot/own"), "own");
+    assert_eq!(cat(&built.image, "2", "/loader/entries.srel"), "type1\n");
 }
 
 /// That bootctl and `inspect` are no oracles that praise everything.

@@ -1,8 +1,8 @@
 //! Makes the files of boot loaders from populateCmd, systemd-boot and its entries, extraBootFiles, and the host's own files
 //! on the ESP.
 //!
-//! They go to `/boot`, which is the ESP or a directory on the filesystem of the store. Files that only firmware starts go
-//! to the ESP. Nothing is copied: each file says where it was found.
+//! They go to `/boot`, which is the ESP, the XBOOTLDR partition or a directory on the filesystem of the store. Files that
+//! only firmware starts go to the ESP. Nothing is copied: each file says where it was found.
 
 use std::path::{Path, PathBuf};
 
@@ -57,8 +57,12 @@ pub struct BootRequest<'a> {
     pub extra_boot_files: &'a [PathBuf],
     /// The host's own files on the ESP, which come in the place of others, each directory before what is in it.
     pub own: &'a [OwnEntry],
+    /// The same of the XBOOTLDR partition.
+    pub own_on_xbootldr: &'a [OwnEntry],
     /// Where the ESP is mounted, if there is one.
     pub esp: Option<&'a Path>,
+    /// Where the XBOOTLDR partition is mounted, if there is one: it has what systemd-boot starts, in the ESP's place.
+    pub xbootldr: Option<&'a Path>,
     /// Where `/boot` is in the image.
     pub boot: Option<&'a Location>,
     /// Where store paths are found on the host.
@@ -70,6 +74,8 @@ pub struct BootRequest<'a> {
 pub struct BootFiles {
     /// Those of the ESP, if there is one: directories and regular files only.
     pub esp: Option<FileTree>,
+    /// Those of the XBOOTLDR partition, if there is one, likewise.
+    pub xbootldr: Option<FileTree>,
     /// Those of `/boot` where it is a directory of the filesystem of the store, each directory before what is in it.
     pub nix: Vec<OwnEntry>,
     /// Holds what was made.
@@ -91,22 +97,28 @@ pub fn boot_files(
     let mut scratch = Vec::new();
     let mut work = Work { request, scratch: &mut scratch, progress, cancel };
     let store = Store(request.store_root);
-    let mut esp = request.esp.map(|mount_point| Merge::new(store, mount_point, Names::OfFat));
+    let fat = |mount_point| Merge::new(store, mount_point, Names::OfFat);
+    let (mut esp, mut xbootldr) = (request.esp.map(fat), request.xbootldr.map(fat));
     let mut nix = Vec::new();
-    match (request.boot, &mut esp) {
-        (Some(Location::Nix(place)), esp) => {
+    match (request.boot, &mut esp, &mut xbootldr) {
+        (Some(Location::Nix(place)), esp, _) => {
             let mut boot = Merge::new(store, Path::new(BOOT), Names::Exact);
             work.fill_boot(&mut Trees { boot: &mut boot, esp: esp.as_mut() })?;
             nix = directory::entries(&work.finish(boot)?, place);
         }
-        (Some(Location::Boot(_)), Some(boot)) => work.fill_boot(&mut Trees { boot, esp: None })?,
-        (Some(Location::Boot(_)) | None, _) => {}
+        (Some(Location::Boot(_)), Some(boot), _) => work.fill_boot(&mut Trees { boot, esp: None })?,
+        (Some(Location::Xbootldr(_)), esp, Some(boot)) => work.fill_boot(&mut Trees { boot, esp: esp.as_mut() })?,
+        (Some(Location::Boot(_) | Location::Xbootldr(_)) | None, _, _) => {}
     }
-    let esp = esp.map(|mut esp| {
-        work.fill_esp(&mut esp)?;
-        work.finish(esp)
-    });
-    Ok(BootFiles { esp: esp.transpose()?, nix, _scratch: scratch })
+    match (&mut esp, &mut xbootldr) {
+        (Some(esp), Some(boot)) => work.add_systemd_boot(&mut Trees { boot, esp: Some(esp) })?,
+        (Some(boot), None) => work.add_systemd_boot(&mut Trees { boot, esp: None })?,
+        (None, _) => {}
+    }
+    esp.as_mut().map_or(Ok(()), |esp| work.add_limine(esp))?;
+    let esp = esp.map(|esp| work.finish_fat(esp, request.own)).transpose()?;
+    let xbootldr = xbootldr.map(|fat| work.finish_fat(fat, request.own_on_xbootldr)).transpose()?;
+    Ok(BootFiles { esp, xbootldr, nix, _scratch: scratch })
 }
 
 struct Work<'w> {
@@ -135,18 +147,26 @@ impl<'w> Work<'w> {
         paths.try_for_each(|path| boot.add(&boot.store.find_directory(path)?, cancel))
     }
 
-    /// Adds what goes to the ESP, wherever that is mounted.
-    fn fill_esp(&mut self, esp: &mut Merge<'w>) -> Result<(), PopulateError> {
+    /// Adds what goes to the ESP and XBOOTLDR, wherever they are mounted.
+    fn add_systemd_boot(&mut self, trees: &mut Trees<'_, 'w>) -> Result<(), PopulateError> {
         let Self { request, progress, cancel, .. } = *self;
-        if let Some(wanted) = request.systemd_boot {
-            let directory = self.new_scratch()?;
-            systemd_boot::add(esp, wanted, request.toplevel, &directory, progress, cancel)?;
-        }
-        if let Some(wanted) = request.limine {
-            let directory = self.new_scratch()?;
-            limine::add(esp, wanted, request.toplevel, &directory, progress, cancel)?;
-        }
-        request.own.iter().try_for_each(|entry| esp.put(entry))
+        let Some(wanted) = request.systemd_boot else { return Ok(()) };
+        let scratch = [self.new_scratch()?, self.new_scratch()?];
+        systemd_boot::add(trees, wanted, request.toplevel, [&scratch[0], &scratch[1]], progress, cancel)
+    }
+
+    /// Adds Limine, which has all its files on the ESP.
+    fn add_limine(&mut self, esp: &mut Merge<'w>) -> Result<(), PopulateError> {
+        let Self { request, progress, cancel, .. } = *self;
+        let Some(wanted) = request.limine else { return Ok(()) };
+        let directory = self.new_scratch()?;
+        limine::add(esp, wanted, request.toplevel, &directory, progress, cancel)
+    }
+
+    /// The tree of a FAT, with the host's `own` files.
+    fn finish_fat(&self, mut fat: Merge<'w>, own: &[OwnEntry]) -> Result<FileTree, PopulateError> {
+        own.iter().try_for_each(|entry| fat.put(entry))?;
+        self.finish(fat)
     }
 
     /// The tree of all that was added, unless it would not do.

@@ -60,7 +60,9 @@ impl Host {
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
+            own_on_xbootldr: &[],
             esp: Some(Path::new("/boot")),
+            xbootldr: None,
             boot: Some(&AT_ESP),
             store_root: &store_root(Some(self.path("root"))),
         };
@@ -120,7 +122,9 @@ fn odd_toplevels_are_one_word() {
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
@@ -175,7 +179,9 @@ fn long_command_lines_are_warned_of() {
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root: &store_root(None),
     };
@@ -305,7 +311,9 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],
+        own_on_xbootldr: &[],
         esp: Some(Path::new("/boot")),
+        xbootldr: None,
         boot: Some(&AT_ESP),
         store_root,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::{Chown, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
+use super::{Chown, FatMount, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
 use crate::output::Scratch;
 use crate::source::tree::Attributes;
 use crate::spec::{Location, Spec};
@@ -108,7 +108,7 @@ impl<'a> Gather<'a> {
     /// All of them, and `scratch`, where some of them are.
     pub(super) fn finish(mut self, scratch: Option<Scratch>) -> Result<OwnFiles, OwnError> {
         let on_the_way: Vec<_> = self.entries.iter().filter_map(|(at, entry)| self.blocked(at, entry)).collect();
-        let owned = self.entries.iter().filter(|(at, entry)| matches!(at, Location::Boot(_)) && !is_roots(entry));
+        let owned = self.entries.iter().filter(|(at, entry)| at.is_on_fat() && !is_roots(entry));
         let owned = owned.map(|(_, entry)| {
             let Attributes { uid, gid, .. } = entry.attributes;
             let target = entry.target.display();
@@ -120,27 +120,39 @@ impl<'a> Gather<'a> {
             return Err(OwnError::Wrong(problems));
         }
         let warnings = self.entries.values().filter_map(warning).chain(self.exposed()).collect();
-        let (boot, nix): (Vec<_>, Vec<_>) =
-            self.entries.into_iter().partition(|(location, _)| matches!(location, Location::Boot(_)));
-        let entries = |list: Vec<(Location, OwnEntry)>| list.into_iter().map(|(_, entry)| entry).collect();
-        Ok(OwnFiles { boot: entries(boot), nix: entries(nix), warnings, _scratch: scratch })
+        let mut own = OwnFiles { warnings, _scratch: scratch, ..OwnFiles::default() };
+        for (location, entry) in self.entries {
+            match location {
+                Location::Boot(_) => own.boot.push(entry),
+                Location::Xbootldr(_) => own.xbootldr.push(entry),
+                Location::Nix(_) => own.nix.push(entry),
+            }
+        }
+        Ok(own)
     }
 
-    /// The warning about files on FAT that only root should read: FAT has no modes.
-    fn exposed(&self) -> Option<String> {
-        if granted(self.places.boot_options) == 0 {
+    /// The warnings about files on each FAT that only root should read: FAT has no modes.
+    fn exposed(&self) -> impl Iterator<Item = String> {
+        let boot = self.exposed_on(self.places.boot, |at| matches!(at, Location::Boot(_)));
+        let xbootldr =
+            self.places.xbootldr.and_then(|fat| self.exposed_on(fat, |at| matches!(at, Location::Xbootldr(_))));
+        boot.into_iter().chain(xbootldr)
+    }
+
+    fn exposed_on(&self, fat: FatMount<'_>, is_there: impl Fn(&Location) -> bool) -> Option<String> {
+        if granted(fat.options) == 0 {
             return None;
         }
         let is_exposed =
             |entry: &&OwnEntry| matches!(entry.kind, OwnKind::File { .. }) && entry.attributes.mode & OTHERS_READ == 0;
-        let on_boot = self.entries.iter().filter(|(location, _)| matches!(location, Location::Boot(_)));
-        let mut exposed = on_boot.map(|(_, entry)| entry).filter(is_exposed);
+        let on_fat = self.entries.iter().filter(|(location, _)| is_there(location));
+        let mut exposed = on_fat.map(|(_, entry)| entry).filter(is_exposed);
         let OwnEntry { target, attributes, .. } = exposed.next()?;
         let more = match exposed.count() {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        let (target, mode, mount) = (target.display(), attributes.mode, self.places.boot_mount_point.display());
+        let (target, mode, mount) = (target.display(), attributes.mode, fat.mount_point.display());
         Some(format!(
             "{target}{more}: FAT has no modes, so everybody on the machine can read it, in spite of its mode \
              {mode:04o}; add \"umask=0077\" to fileSystems.\"{mount}\".options"
@@ -149,11 +161,8 @@ impl<'a> Gather<'a> {
 
     /// The problem if something on the way to a place is not a directory.
     fn blocked(&self, location: &Location, entry: &OwnEntry) -> Option<String> {
-        let (path, wrap): (_, fn(PathBuf) -> Location) = match location {
-            Location::Boot(path) => (path, Location::Boot),
-            Location::Nix(path) => (path, Location::Nix),
-        };
-        let above = path.ancestors().skip(1).filter_map(|above| self.entries.get(&wrap(above.to_owned())));
+        let above = location.path().ancestors().skip(1);
+        let above = above.filter_map(|above| self.entries.get(&location.beside(above)));
         let file = above.into_iter().find(|above| above.kind != OwnKind::Directory)?;
         let (target, above) = (entry.target.display(), file.target.display());
         Some(format!(

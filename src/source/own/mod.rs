@@ -14,7 +14,7 @@ use super::tree::Attributes;
 use crate::mounts::MountTable;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Cancelled};
-use crate::spec::{Reserved, Spec};
+use crate::spec::{FileSystem, Reserved, Spec};
 use crate::store::StoreRoot;
 
 mod gather;
@@ -98,21 +98,31 @@ pub struct Places<'a> {
     pub reserved: Reserved,
     /// The store directory.
     pub store_dir: &'a Path,
-    /// Where the ESP is mounted; `/boot` if it is not known.
-    pub boot_mount_point: &'a Path,
-    /// How the ESP is mounted.
-    pub boot_options: &'a [String],
+    /// The ESP; on `/boot` if it is not known where.
+    pub boot: FatMount<'a>,
+    /// The XBOOTLDR partition, if there is one.
+    pub xbootldr: Option<FatMount<'a>>,
+}
+
+/// A FAT, as it is mounted.
+#[derive(Clone, Copy, Debug)]
+pub struct FatMount<'a> {
+    /// Where.
+    pub mount_point: &'a Path,
+    /// How.
+    pub options: &'a [String],
 }
 
 impl<'a> Places<'a> {
     /// Those that a spec gives.
     pub fn of(spec: &'a Spec) -> Self {
+        let mounted = |fat: &'a FileSystem| FatMount { mount_point: &fat.mount_point, options: &fat.options };
         Self {
             mounts: &spec.mounts,
             reserved: spec.reserved(),
             store_dir: spec.store_dir.as_path(),
-            boot_mount_point: spec.esp.as_ref().map_or(Path::new("/boot"), |esp| &esp.mount_point),
-            boot_options: spec.esp.as_ref().map_or(&[], |esp| &esp.options),
+            boot: spec.esp.as_ref().map_or(FatMount { mount_point: Path::new("/boot"), options: &[] }, mounted),
+            xbootldr: spec.xbootldr.as_ref().map(mounted),
         }
     }
 }
@@ -122,6 +132,8 @@ impl<'a> Places<'a> {
 pub struct OwnFiles {
     /// Those of the ESP, each directory before what is in it.
     pub boot: Vec<OwnEntry>,
+    /// Those of the XBOOTLDR partition, likewise.
+    pub xbootldr: Vec<OwnEntry>,
     /// Those of the filesystem of the store, likewise.
     pub nix: Vec<OwnEntry>,
     /// Warnings about what the user may not have meant, one line each.

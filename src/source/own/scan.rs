@@ -62,8 +62,7 @@ fn write(scratch: &mut Option<Scratch>, number: usize, text: &str) -> io::Result
 }
 
 fn entry(location: &Location, target: PathBuf, kind: OwnKind, attributes: Attributes, origin: String) -> OwnEntry {
-    let (Location::Boot(path) | Location::Nix(path)) = location;
-    OwnEntry { path: path.clone(), target, kind, attributes, origin }
+    OwnEntry { path: location.path().to_owned(), target, kind, attributes, origin }
 }
 
 /// Those that the spec gives a file, or that follow from what it is.
@@ -123,7 +122,7 @@ impl Sources<'_, '_> {
         let Some(location) = self.gather.locate(&target, field) else { return };
         let kind = match kind(source, metadata) {
             // FAT has none, so that what it leads to stands in its place, as with extraBootFiles.
-            Ok(OwnKind::Symlink(_)) if matches!(location, Location::Boot(_)) => self.follow(source),
+            Ok(OwnKind::Symlink(_)) if location.is_on_fat() => self.follow(source),
             kind => kind,
         };
         match kind {
@@ -195,7 +194,7 @@ fn extra_one(gather: &mut Gather<'_>, source: &Path, target: PathBuf, metadata: 
         return;
     }
     let Some(location) = gather.locate(&target, &origin) else { return };
-    if matches!((&kind, &location), (OwnKind::Symlink(_), Location::Boot(_))) {
+    if matches!(kind, OwnKind::Symlink(_)) && location.is_on_fat() {
         return gather.note(format!("{origin}: is a symbolic link, which FAT cannot hold; put the file there itself"));
     }
     let mode = match kind {

@@ -121,7 +121,8 @@ impl Built {
         self.partition("nix")
     }
 
-    fn partition(&self, role: &str) -> Partition {
+    /// The first partition with this role.
+    pub(crate) fn partition(&self, role: &str) -> Partition {
         let partitions = self.layout["partitions"].as_array().expect("layout.json lists partitions");
         let found = partitions.iter().find(|partition| partition["role"] == role);
         let found = found.unwrap_or_else(|| panic!("layout.json has no partition of role {role}: {}", self.layout));

@@ -63,7 +63,8 @@ pub(super) struct Trees<'m, 'a> {
 }
 
 impl<'a> Trees<'_, 'a> {
-    fn esp(&mut self) -> &mut Merge<'a> {
+    /// The ESP, whichever it is.
+    pub(super) fn esp(&mut self) -> &mut Merge<'a> {
         self.esp.as_deref_mut().unwrap_or(self.boot)
     }
 }

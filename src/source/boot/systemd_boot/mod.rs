@@ -16,8 +16,8 @@ pub use self::error::SystemdBootError;
 use self::system::System;
 pub(crate) use self::system::judge as judge_bootspec;
 use super::error::{PopulateError, io_error};
+use super::grub::Trees;
 use super::links::Store;
-use super::merge::Merge;
 use crate::pe;
 use crate::progress::{Cancel, Progress};
 use crate::spec::SystemdBoot;
@@ -34,48 +34,60 @@ const NIXOS_DIR: &str = "EFI/nixos";
 const MARKERS: &str = "EFI/nixos/.extra-files";
 /// Where systemd-boot looks for unified kernel images.
 const UNIFIED_DIR: &str = "EFI/Linux";
-/// Directories that bootctl or the installer makes and that may stay empty.
-const DIRECTORIES: [&str; 4] = [UNIFIED_DIR, MARKERS, "loader/entries", "loader/keys"];
+/// Directories that bootctl or the installer makes and that may stay empty, where kernels are and on the ESP.
+const DIRECTORIES: [&str; 3] = [UNIFIED_DIR, MARKERS, "loader/entries"];
+const DIRECTORIES_OF_ESP: [&str; 1] = ["loader/keys"];
 
 const SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come \
                                into the initrd with the first nixos-rebuild on the machine";
 
-/// Adds systemd-boot, with an entry for the toplevel and each of its specialisations, to `merge`.
+/// Adds systemd-boot, with an entry for the toplevel and each of its specialisations. What is a generation's, and
+/// extraFiles, go where kernels are: to `trees.boot`, which is XBOOTLDR or the ESP. Programs for firmware and `loader.conf`
+/// go to the ESP.
 ///
-/// Generated files are written into the empty directory `scratch`.
+/// Generated files are written into the empty directories `scratch`, those where kernels are into the first.
 pub(super) fn add(
-    merge: &mut Merge<'_>,
+    trees: &mut Trees<'_, '_>,
     wanted: &SystemdBoot,
     toplevel: &Path,
-    scratch: &Path,
+    scratch: [&Path; 2],
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(), PopulateError> {
-    let store = merge.store;
+    let store = trees.boot.store;
     let systems = system::read(toplevel, store)?;
-    let mut layout = Layout { store, merge, scratch, secrets: Secrets::None };
+    let mut layout = Layout { store, trees, scratch, secrets: Secrets::None };
     layout.loader(wanted, &systems[0])?;
     let mut default = None;
     for system in &systems {
         let id = layout.entry(system, wanted)?;
         default.get_or_insert(id);
     }
-    layout.text("loader/loader.conf", &entry::loader_conf(wanted, &default.unwrap_or_default()))?;
+    layout.text(On::Esp, "loader/loader.conf", &entry::loader_conf(wanted, &default.unwrap_or_default()))?;
     for (path, source) in &wanted.extra_files {
-        layout.copy(path, source)?;
-        layout.text(Path::new(MARKERS).join(path), "")?;
+        layout.copy(On::Boot, path, source)?;
+        layout.text(On::Boot, Path::new(MARKERS).join(path), "")?;
     }
     layout.unified_images(toplevel)?;
     if layout.secrets == Secrets::Missing {
         progress.warn(SECRETS_WARNING);
     }
-    merge.add(scratch, cancel)
+    trees.boot.add(scratch[0], cancel)?;
+    trees.esp().add(scratch[1], cancel)
 }
 
-struct Layout<'m, 'a> {
+/// Which of the two filesystems, if they are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    /// That with the kernels.
+    Boot,
+    Esp,
+}
+
+struct Layout<'l, 'm, 'a> {
     store: Store<'a>,
-    merge: &'m mut Merge<'a>,
-    scratch: &'m Path,
+    trees: &'l mut Trees<'m, 'a>,
+    scratch: [&'l Path; 2],
     secrets: Secrets,
 }
 
@@ -88,8 +100,8 @@ enum Secrets {
     Missing,
 }
 
-impl Layout<'_, '_> {
-    /// What `bootctl install` puts onto an ESP. No random seed: it would be the same on all machines.
+impl Layout<'_, '_, '_> {
+    /// What `bootctl install` puts onto an ESP, and XBOOTLDR beside it. No random seed: it would be the same on all machines.
     fn loader(&mut self, wanted: &SystemdBoot, system: &System) -> Result<(), PopulateError> {
         let arch = system.efi_arch()?;
         let name = format!("systemd-boot{arch}.efi");
@@ -99,13 +111,12 @@ impl Layout<'_, '_> {
             return Err(SystemdBootError::NoLoader { directory, wanted: name, found }.into());
         }
         let loader = wanted.efi_stub.join(&name);
-        self.copy(Path::new("EFI/systemd").join(&name), &loader)?;
-        self.copy(format!("EFI/BOOT/BOOT{}.EFI", arch.to_ascii_uppercase()), &loader)?;
-        self.text("loader/entries.srel", "type1\n")?;
-        DIRECTORIES.into_iter().try_for_each(|directory| {
-            let path = self.scratch.join(directory);
-            fs::create_dir_all(&path).map_err(PopulateError::Scratch)
-        })
+        self.copy(On::Esp, Path::new("EFI/systemd").join(&name), &loader)?;
+        self.copy(On::Esp, format!("EFI/BOOT/BOOT{}.EFI", arch.to_ascii_uppercase()), &loader)?;
+        self.text(On::Boot, "loader/entries.srel", "type1\n")?;
+        let of_boot = DIRECTORIES.map(|directory| self.generated(On::Boot, directory));
+        let of_esp = DIRECTORIES_OF_ESP.map(|directory| self.generated(On::Esp, directory));
+        of_boot.iter().chain(&of_esp).try_for_each(|path| fs::create_dir_all(path).map_err(PopulateError::Scratch))
     }
 
     /// Adds the files of a system and its entry. Returns the entry's id.
@@ -117,7 +128,7 @@ impl Layout<'_, '_> {
         let text = entry::entry(system, &wanted.distro_name, [&kernel, &initrd], device_tree.as_deref());
         let id = format!("nixos-{}", hex(&Sha256::digest(&text)));
         let counter = wanted.boot_counting_tries.map_or_else(String::new, |tries| format!("+{tries}"));
-        self.text(format!("loader/entries/{id}{counter}.conf"), &text)?;
+        self.text(On::Boot, format!("loader/entries/{id}{counter}.conf"), &text)?;
         Ok(format!("{id}.conf"))
     }
 
@@ -129,7 +140,7 @@ impl Layout<'_, '_> {
         let names = format!("{}\n{}", pristine.display(), appender.display());
         let path = Path::new(NIXOS_DIR).join(format!("{}-initrd.efi", hex(&Sha256::digest(names))));
         self.secrets = Secrets::Missing;
-        self.copy(&path, initrd)?;
+        self.copy(On::Boot, &path, initrd)?;
         Ok(path)
     }
 
@@ -147,7 +158,7 @@ impl Layout<'_, '_> {
                 if !pe::is_unified_kernel_image(&start_of(&source).map_err(io_error(&source))?) {
                     return Err(SystemdBootError::NotUnified { path }.into());
                 }
-                self.copy(Path::new(UNIFIED_DIR).join(&name), &path)?;
+                self.copy(On::Boot, Path::new(UNIFIED_DIR).join(&name), &path)?;
             }
         }
         Ok(())
@@ -156,7 +167,7 @@ impl Layout<'_, '_> {
     /// Adds a file of the store under the name that the installer gives it. Returns its path on the ESP.
     fn boot_file(&mut self, source: &Path) -> Result<PathBuf, PopulateError> {
         let path = self.boot_path(source)?;
-        self.copy(&path, source)?;
+        self.copy(On::Boot, &path, source)?;
         Ok(path)
     }
 
@@ -171,14 +182,24 @@ impl Layout<'_, '_> {
         Ok(Path::new(NIXOS_DIR).join(name))
     }
 
-    fn copy(&mut self, path: impl AsRef<Path>, source: &Path) -> Result<(), PopulateError> {
+    fn copy(&mut self, on: On, path: impl AsRef<Path>, source: &Path) -> Result<(), PopulateError> {
         let (source, size) = self.store.find_file(source)?;
-        self.merge.add_file(path.as_ref(), source, size)
+        let merge = match on {
+            On::Boot => &mut *self.trees.boot,
+            On::Esp => self.trees.esp(),
+        };
+        merge.add_file(path.as_ref(), source, size)
     }
 
-    fn text(&mut self, path: impl AsRef<Path>, text: &str) -> Result<(), PopulateError> {
-        let path = self.scratch.join(path);
-        let directory = path.parent().unwrap_or(self.scratch);
+    /// Where a file that is made here is until then.
+    fn generated(&self, on: On, path: impl AsRef<Path>) -> PathBuf {
+        let [boot, esp] = self.scratch;
+        if on == On::Boot { boot } else { esp }.join(path)
+    }
+
+    fn text(&mut self, on: On, path: impl AsRef<Path>, text: &str) -> Result<(), PopulateError> {
+        let path = self.generated(on, path);
+        let directory = path.parent().unwrap_or(&path);
         fs::create_dir_all(directory).and_then(|()| fs::write(&path, text)).map_err(PopulateError::Scratch)
     }
 }

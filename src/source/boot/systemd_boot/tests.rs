@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::progress::Lines;
+use crate::source::boot::merge::{Merge, Names};
 use crate::source::tree::NodeKind;
 use crate::store::{StoreDir, StoreRoot};
 
@@ -49,8 +50,11 @@ impl Host {
         let root = StoreRoot::new(StoreDir::new("/nix/store").unwrap(), Some(self.path("")));
         let (scratch, lines) = (tempfile::tempdir().unwrap(), Lines::default());
         let scratch = fs::canonicalize(scratch.path()).unwrap();
-        let mut merge = Merge::new(Store(&root), Path::new("/boot"), crate::source::boot::merge::Names::OfFat);
-        add(&mut merge, wanted, Path::new(TOPLEVEL), &scratch, &lines, &Cancel::new())?;
+        let scratch = ["boot", "esp"].map(|name| scratch.join(name));
+        scratch.iter().for_each(|path| fs::create_dir(path).unwrap());
+        let mut merge = Merge::new(Store(&root), Path::new("/boot"), Names::OfFat);
+        let mut trees = Trees { boot: &mut merge, esp: None };
+        add(&mut trees, wanted, Path::new(TOPLEVEL), [&scratch[0], &scratch[1]], &lines, &Cancel::new())?;
         let tree = merge.into_tree()?;
         let found = tree.nodes().skip(1).filter_map(|node| {
             let path = tree.path(node).display().to_string();
