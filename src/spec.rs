@@ -396,7 +396,6 @@ impl Sizes {
             ("extraGPTPadding", extra_gpt_padding),
             ("firstPartGap", first_part_gap),
             ("bootPartSize", boot_part_size),
-            ("espSize", esp_size),
             ("nixFreeSpace", nix_free_space),
         ];
         validate::check_total(top, all);

@@ -29,6 +29,8 @@ const FSTAB: &str = "etc/fstab";
 const PROFILE: &str = "/nix/var/nix/profiles/system";
 /// Where a host without a table is taken to have its boot partition.
 const BOOT: &str = "/boot";
+/// Where it has the ESP then, if XBOOTLDR is there (Boot Loader Specification, UAPI.1, "Mount points").
+const EFI: &str = "/efi";
 /// The subvolumes in which distributions have their root, the top level first.
 const ROOTS: [&str; 4] = ["", "@", "root", "@rootfs"];
 
@@ -191,9 +193,14 @@ impl Host {
             Some(location) => (location.mount_point(), Mount::Nix(location.root.clone())),
             None => (PathBuf::from("/"), Mount::Nix(PathBuf::new())),
         });
-        let boot = self.boot.as_ref().map(|_| (PathBuf::from(BOOT), Mount::Boot));
-        let table = MountTable::of_image(nix.into_iter().chain(boot).collect());
-        HostMounts { table, boot_options: Vec::new(), boot_mount_point: PathBuf::from(BOOT), xbootldr: None }
+        let at = |mount_point: &str| PathBuf::from(mount_point);
+        let xbootldr = self.xbootldr.as_ref().map(|_| at(BOOT));
+        let boot_mount_point = at(if xbootldr.is_some() { EFI } else { BOOT });
+        let boot = self.boot.as_ref().map(|_| (boot_mount_point.clone(), Mount::Boot));
+        let beside = xbootldr.clone().map(|mount_point| (mount_point, Mount::Xbootldr));
+        let table = MountTable::of_image(nix.into_iter().chain(boot).chain(beside).collect());
+        let xbootldr = xbootldr.map(|mount_point| (mount_point, Vec::new()));
+        HostMounts { table, boot_options: Vec::new(), boot_mount_point, xbootldr }
     }
 }
 

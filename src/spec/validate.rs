@@ -150,7 +150,7 @@ pub(super) fn padding(value: Value, sector_size: Option<SectorSize>) -> Result<u
 }
 
 /// Checks that all sizes together are a size; notes a mistake at the largest if they are not.
-pub(super) fn check_total(top: &mut Object<'_>, sizes: [(&str, Option<u64>); 5]) {
+pub(super) fn check_total(top: &mut Object<'_>, sizes: [(&str, Option<u64>); 4]) {
     let known = || sizes.iter().filter_map(|(key, size)| Some(((*size)?, *key)));
     let total = known().try_fold(0_u64, |total, (size, _)| total.checked_add(size));
     if total.is_none_or(|total| total > MAX_SIZE)

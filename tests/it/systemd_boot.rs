@@ -173,7 +173,10 @@ fn paths(built: &Built, role: &str) -> Option<BTreeSet<String>> {
         match path.strip_prefix("loader/entries/nixos-") {
             Some(_) => "loader/entries/nixos-*".to_owned(),
             None => path.strip_prefix("EFI/nixos/").map_or(path.to_owned(), |name| {
-                format!("EFI/nixos/{}", name.split_once('-').map_or(name, |(_, name)| name))
+                format!(
+                    "EFI/nixos/{}",
+                    name.split_once('-').filter(|(hash, _)| hash.len() == 32).map_or(name, |(_, name)| name)
+                )
             }),
         }
     };
@@ -185,6 +188,7 @@ fn xbootldr_has_what_an_esp_beside_it_has_not() {
     let closure = with_xbootldr("/boot", |spec| {
         let loader = format!("{}/systemd-bootx64.efi", spec["systemdBoot"]["efiStub"].as_str().unwrap());
         spec["systemdBoot"]["extraFiles"] = json!({ "efi/own.efi": loader });
+        spec["bootPartSize"] = (80 << 20).into();
         spec["populateCmd"] = "f() { mkdir extlinux; echo one > extlinux/extlinux.conf; }; f".into();
         spec["files"] = json!([{ "target": "/boot/own", "text": "own" }, { "target": "/efi/own", "text": "other" }]);
     });
@@ -193,7 +197,7 @@ fn xbootldr_has_what_an_esp_beside_it_has_not() {
     let roles: Vec<_> = partitions.iter().map(|partition| partition["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["boot", "xbootldr", "nix"]);
     let sizes = [0, 1].map(|index| partitions[index]["size"].as_u64().unwrap() >> 20);
-    assert_eq!(sizes, [64, 512]);
+    assert_eq!(sizes, [64, 80]);
     assert_eq!(partitions[1]["typeGuid"], "bc13c2ff-59e6-4262-a352-b275fd6f7172");
     assert_eq!(
         (&partitions[1]["name"], &partitions[1]["filesystem"]["label"]),
@@ -232,7 +236,10 @@ fn xbootldr_has_what_an_esp_beside_it_has_not() {
 /// The ESP by itself, and the disk that is made without an image, have what the image has.
 #[test]
 fn xbootldr_is_in_each_form_of_output() {
-    let closure = with_xbootldr("/boot", |spec| spec["sectorSize"] = 4096.into());
+    let closure = with_xbootldr("/boot", |spec| {
+        spec["sectorSize"] = 4096.into();
+        spec["bootPartSize"] = (272 << 20).into();
+    });
     let built = Built::new(&closure, &[]);
     assert_eq!(built.boot().size >> 20, 260);
     let (esp, out) = (built.scratch().join("esp.img"), built.scratch().join("zst"));
@@ -249,7 +256,29 @@ fn xbootldr_is_in_each_form_of_output() {
     assert!(fs::read(&raw).unwrap() == fs::read(&built.image).unwrap());
 }
 
-/// /boot is a directory beside the store, and what is a generation's is on XBOOTLDR all the same. `add` knows both.
+/// An image without a table of mounts has them where the specification wants them.
+#[test]
+fn add_knows_xbootldr() {
+    let built = Built::new(&with_xbootldr("/boot", |_| {}), &[]);
+    let extra = tempfile::tempdir().unwrap();
+    for directory in ["boot", "efi"] {
+        fs::create_dir(extra.path().join(directory)).unwrap();
+        fs::write(extra.path().join(directory).join("added"), directory).unwrap();
+    }
+    let out = built.scratch().join("added.img");
+    let mut add = sane_image();
+    add.arg("add").arg(&built.image).arg("--extra-files").arg(extra.path()).arg("--out").arg(&out);
+    run(&mut add).expect_success();
+    for (part, contents) in [("boot", "efi"), ("2", "boot")] {
+        let cat = run(sane_image().arg("cat").arg(&out).args([part, "/added"])).expect_success();
+        assert_eq!(cat.stdout, contents);
+    }
+    oracle::fsck_fat(&out, built.boot()).expect_clean();
+    oracle::fsck_fat(&out, built.partition("xbootldr")).expect_clean();
+    assert_eq!(seen_by_inspect(&inspected(&out)).len(), 2);
+}
+
+/// /boot is a directory beside the store, and what is a generation's is on XBOOTLDR all the same.
 #[test]
 fn xbootldr_elsewhere_than_at_boot() {
     let closure = with_xbootldr("/xboot", |spec| spec["files"] = json!([{ "target": "/boot/own", "text": "own" }]));
