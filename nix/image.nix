@@ -36,8 +36,8 @@
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
   # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
-  # default. So do systemdBoot and grub: null, or a set as boot-loaders/ makes it, of which only `efiStub` and
-  # `mkimage` are required.
+  # default. So do systemdBoot, grub and limine: null, or a set as boot-loaders/ makes it, of which only `efiStub`,
+  # `mkimage`, or `package` and `tool` are required.
   ...
 }@args:
 let
@@ -112,7 +112,7 @@ let
     let
       inherit (pkgs.stdenv) hostPlatform;
     in
-    if args.systemdBoot or null != null || args.grub or null != null then
+    if lib.any (loader: args.${loader} or null != null) [ "grub" "limine" "systemdBoot" ] then
       null
     else if hostPlatform.isAarch64 then
       {

@@ -70,7 +70,7 @@ let
     inherit pkgs;
     inherit (config) fileSystems;
     inherit (config.system.build) toplevel;
-    inherit (bootLoaders) grub systemdBoot;
+    inherit (bootLoaders) grub limine systemdBoot;
     inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
     inherit (ownFiles) files;
     inherit (partitions) extraPartitions;
@@ -221,6 +221,19 @@ in
         {option}`boot.loader.grub` and {option}`boot.loader.timeout` apply: for a BIOS if {option}`device` is
         not `"nodev"`, for UEFI if {option}`efiSupport` is set, or for both. The files are the ones that
         {command}`nixos-rebuild` writes on the machine, so it goes on from there.
+      '';
+    };
+
+    limine = mkOption {
+      type = types.bool;
+      default = config.boot.loader.limine.enable or false;
+      defaultText = literalExpression "config.boot.loader.limine.enable";
+      example = false;
+      description = ''
+        Whether the image boots by Limine, with its menu for this system in {file}`limine` on the ESP. The options
+        in {option}`boot.loader.limine` and {option}`boot.loader.timeout` apply: for a BIOS if
+        {option}`biosSupport` is set, for UEFI if {option}`efiSupport` is set, or for both. The files are the ones
+        that {command}`nixos-rebuild` writes on the machine, so it goes on from there.
       '';
     };
 

@@ -185,6 +185,8 @@ pub mod swap;
 
 pub mod grub;
 
+pub mod limine;
+
 pub mod plan;
 
 pub mod image;

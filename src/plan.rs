@@ -20,7 +20,7 @@ use crate::mounts::Location;
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{FileSystem, FsUuid, PartitionName, Place, Spec};
 use crate::store::StorePath;
-use crate::units::{ByteOffset, MIB, PageSize, SectorSize, nearest_multiples};
+use crate::units::{ByteOffset, Lba, MIB, PageSize, SectorSize, nearest_multiples};
 use crate::vfat::VfatLayout;
 
 mod rest;
@@ -280,11 +280,16 @@ impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
 
 /// What a BIOS starts, before it has its place.
 #[derive(Clone, Copy, Debug)]
-pub struct Bios<'a> {
-    /// GRUB's boot sector.
-    pub boot_img: &'a [u8],
-    /// GRUB's core image.
-    pub core: &'a [u8],
+pub enum Bios<'a> {
+    /// GRUB, which has to be told its place.
+    Grub {
+        /// Its boot sector.
+        boot_img: &'a [u8],
+        /// Its core image.
+        core: &'a [u8],
+    },
+    /// Limine, made for the place at [`bios_boot_start`].
+    Limine(&'a BootCode),
 }
 
 /// What is to be put onto a disk.
@@ -347,6 +352,17 @@ pub fn number(spec: &Spec, role: Role) -> Option<u32> {
     (1..).zip(roles(spec)).find_map(|(number, other)| (other == role).then_some(number))
 }
 
+/// Where the BIOS boot partition starts, if there is one. `extra` are the sizes in bytes of the spec's extra partitions.
+///
+/// # Errors
+/// If there is no such partition table.
+pub fn bios_boot_start(spec: &Spec, identities: &Identities, extra: &[u64]) -> Result<Option<Lba>, GptError> {
+    // The filesystem of the store comes last.
+    let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
+    let mut planned = roles(spec).into_iter().zip(&gpt.partitions);
+    Ok(planned.find_map(|(role, planned)| (role == Role::BiosBoot).then_some(planned.first)))
+}
+
 /// The partitions in the order of the disk.
 fn roles(spec: &Spec) -> Vec<Role> {
     let extra = |place: Place| {
@@ -365,11 +381,14 @@ fn roles(spec: &Spec) -> Vec<Role> {
         .collect()
 }
 
-/// The table with GRUB's boot code, and what is to be in the BIOS boot partition.
+/// The table with the boot code of GRUB or Limine, and what is to be in the BIOS boot partition.
 fn with_bios(gpt: GptLayout, roles: &[Role], bios: Option<Bios<'_>>) -> Result<(GptLayout, Vec<u8>), EmbedError> {
     let planned = roles.iter().zip(&gpt.partitions).find(|(role, _)| **role == Role::BiosBoot);
-    let Some(((_, planned), Bios { boot_img, core })) = planned.zip(bios) else { return Ok((gpt, Vec::new())) };
-    let BootCode { mbr, partition } = grub::embed(boot_img, core, planned.first)?;
+    let Some(((_, planned), bios)) = planned.zip(bios) else { return Ok((gpt, Vec::new())) };
+    let BootCode { mbr, partition } = match bios {
+        Bios::Grub { boot_img, core } => grub::embed(boot_img, core, planned.first)?,
+        Bios::Limine(code) => code.clone(),
+    };
     Ok((gpt.with_boot_code(mbr), partition))
 }
 

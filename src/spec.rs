@@ -13,6 +13,7 @@ pub mod files;
 mod grub;
 pub mod identity;
 mod json;
+mod limine;
 mod mount_options;
 mod partitions;
 mod swap;
@@ -35,6 +36,8 @@ pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
 pub use self::grub::{FsIdentifier, Grub, GrubState, Password};
+pub use self::limine::Limine;
+pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
@@ -122,6 +125,8 @@ pub struct Spec {
     pub systemd_boot: Option<SystemdBoot>,
     /// GRUB, if it is to boot the image.
     pub grub: Option<Grub>,
+    /// Limine, if it is to boot the image.
+    pub limine: Option<Limine>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -174,7 +179,8 @@ impl Spec {
 
     /// Whether a BIOS is to start the image, so that it has boot code and a partition for what that loads.
     pub fn boots_by_bios(&self) -> bool {
-        self.grub.as_ref().is_some_and(|grub| grub.bios.is_some())
+        let by_limine = self.limine.as_ref().is_some_and(|limine| limine.bios_support);
+        by_limine || self.grub.as_ref().is_some_and(|grub| grub.bios.is_some())
     }
 
     /// GRUB, where in the image `/boot` is for it, and where the store.
@@ -248,6 +254,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
+    let limine = limine::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
@@ -266,6 +273,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         extra_boot_files: extra_boot_files.iter().flatten().next().is_some(),
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
+        limine: limine.as_ref().and_then(Option::as_ref),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -289,6 +297,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
+        limine: limine?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,

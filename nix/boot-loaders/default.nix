@@ -12,8 +12,12 @@ let
 
   systemdBoot = import ./systemd-boot.nix { inherit config lib pkgs; };
   grub = import ./grub.nix { inherit config lib pkgs; };
+  limine = import ./limine.nix { inherit config lib pkgs; };
   # Those that the image has.
-  own = lib.optional image.systemdBoot systemdBoot ++ lib.optional image.grub grub;
+  own =
+    lib.optional image.systemdBoot systemdBoot
+    ++ lib.optional image.grub grub
+    ++ lib.optional image.limine limine;
 
   isInstallable =
     own != [ ]
@@ -31,12 +35,6 @@ let
       isUefi = true;
     }
     {
-      option = "boot.loader.limine.enable";
-      name = "Limine";
-      enable = loader.limine.enable or false;
-      isUefi = loader.limine.efiSupport or false;
-    }
-    {
       option = "boot.loader.refind.enable";
       name = "rEFInd";
       enable = loader.refind.enable or false;
@@ -51,17 +49,24 @@ let
   ];
   other = lib.head others;
   choices =
-    "boot.loader.systemd-boot.enable for UEFI, boot.loader.grub.enable for UEFI or a BIOS, "
+    "boot.loader.systemd-boot.enable for UEFI, boot.loader.grub.enable or "
+    + "boot.loader.limine.enable for UEFI or a BIOS, "
     + "boot.loader.generic-extlinux-compatible.enable for U-Boot";
 in
 {
   systemdBoot = if image.systemdBoot then systemdBoot.spec else null;
   grub = if image.grub then grub.spec else null;
+  limine = if image.limine then limine.spec else null;
 
   # Whether the image starts by UEFI, and where the ESP is mounted for that.
-  needsEsp = image.systemdBoot || image.grub && grub.isForEfi;
+  needsEsp = image.systemdBoot || image.grub && grub.isForEfi || image.limine;
   efiSysMountPoint =
-    if image.grub && !image.systemdBoot then grub.efiSysMountPoint else systemdBoot.efiSysMountPoint;
+    if image.grub && !image.systemdBoot then
+      grub.efiSysMountPoint
+    else if image.limine then
+      limine.efiSysMountPoint
+    else
+      systemdBoot.efiSysMountPoint;
   xbootldrMountPoint = if image.systemdBoot then systemdBoot.xbootldrMountPoint else null;
   # Whether anything of the image is in /boot wherever the ESP is.
   fillsBoot = image.grub || image.populateCmd != null || image.extraBootFiles != [ ];
@@ -72,7 +77,7 @@ in
   # Why nothing would boot the image, if so. A boot loader may come from elsewhere, so that is no error.
   unserved = lib.optional (!isInstallable) (
     if others == [ ] then
-      "the image has no boot loader; set ${choices}, or sane.image.systemdBoot, grub, populateCmd, "
+      "the image has no boot loader; set ${choices}, or sane.image.systemdBoot, grub, limine, populateCmd, "
       + "extraBootFiles or installBootloader"
     else
       "${other.option} is true, but an image cannot hold ${other.name}, whose installer runs on the machine "

@@ -31,6 +31,13 @@ let
   };
   baseWith = image: base // { sane = { inherit image; }; };
   baseBy = loader: base // { boot = { inherit loader; }; };
+  limineBios = {
+    enable = true;
+    efiSupport = false;
+    biosSupport = true;
+    biosDevice = "/dev/sda";
+    partitionIndex = 1;
+  };
   # A host with GRUB on these filesystems.
   grubOn = fileSystems: grub: {
     inherit fileSystems;
@@ -274,6 +281,65 @@ in
         };
         system.nixos.distroName = "OtherOS";
       };
+    limine-uefi = baseBy { limine.enable = true; };
+    limine-bios = baseBy { limine = limineBios; };
+    limine-all-set =
+      on {
+        "/efi" = esp;
+        "/" = nix;
+      }
+      // {
+        boot.loader = {
+          timeout = null;
+          efi.canTouchEfiVariables = true;
+          efi.efiSysMountPoint = "/efi";
+          limine = limineBios // {
+            efiSupport = true;
+            package = package "limine";
+            enableEditor = true;
+            extraConfig = "serial: yes\n";
+            extraEntries = "/Other\n";
+            resolution = "1x1";
+            additionalFiles."a/b.efi" = ./goldens/esp.txt;
+            validateChecksums = false;
+            panicOnChecksumMismatch = true;
+            style = {
+              wallpapers = [ ./goldens/esp.txt ];
+              wallpaperStyle = "tiled";
+              backdrop = "000001";
+              interface = {
+                resolution = "2x2";
+                branding = "Ours";
+                brandingColor = "000002";
+                helpColor = "000003";
+                helpColorBright = "000004";
+                helpHidden = true;
+              };
+              graphicalTerminal = {
+                font.scale = "3x3";
+                font.spacing = 1;
+                palette = "000005";
+                brightPalette = "000006";
+                foreground = "000007";
+                background = "000008";
+                brightForeground = "000009";
+                brightBackground = "000010";
+                margin = 2;
+                marginGradient = 3;
+              };
+            };
+          };
+        };
+        system.nixos.distroName = "OtherOS";
+      };
+    limine-not-in-image =
+      baseBy {
+        limine.enable = true;
+        limine.secureBoot.enable = true;
+      }
+      // {
+        sane.image.limine = false;
+      };
     # An image that boots otherwise than its host.
     grub-in-image-alone = on { "/" = nix; } // {
       boot.loader.grub = bios;
@@ -392,7 +458,16 @@ in
     not-grub = baseBy { grub.enable = true; } // {
       sane.image.grub = false;
     };
-    limine = baseBy { limine.enable = true; };
+    not-limine = baseBy { limine.enable = true; } // {
+      sane.image.limine = false;
+      sane.image.populateCmd = null;
+    };
+    limine-that-nobody-renews = baseBy { limine = removeAttrs limineBios [ "biosDevice" ]; };
+    limine-in-the-table = baseBy {
+      limine = removeAttrs limineBios [ "partitionIndex" ] // {
+        extraInstallCommands = "true";
+      };
+    };
     grub = grubBy bios;
     # What runs on the machine only. That extraFiles are copied, too, is no more than what an image does.
     grub-commands = grubBy (
@@ -565,6 +640,26 @@ in
     grub-and-systemd-boot = grubOn base.fileSystems uefi // {
       sane.image.systemdBoot = true;
     };
+    limine-large-sectors = baseBy { limine = limineBios; } // {
+      sane.image.sectorSize = 4096;
+    };
+    limine-secure-boot = baseBy {
+      limine.enable = true;
+      limine.secureBoot.enable = true;
+    };
+    limine-and-others =
+      baseBy {
+        limine.enable = true;
+        grub = bios // {
+          enable = true;
+        };
+      }
+      // {
+        sane.image.systemdBoot = true;
+      };
+    limine-without-esp = on { "/" = nix; } // {
+      boot.loader.limine = limineBios;
+    };
     grub-mirrored = grubBy {
       mirroredBoots = [
         (bootAt "/boot1")
@@ -700,6 +795,7 @@ in
     swapSize = baseWith { swapSize = 0; };
     systemdBoot = baseWith { systemdBoot = { }; };
     grub = baseWith { grub = { }; };
+    limine = baseWith { limine = { }; };
   };
 
   disabled = baseWith { enable = false; };

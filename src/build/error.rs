@@ -10,6 +10,7 @@ use crate::copy::CopyError;
 use crate::disk::gpt::GptError;
 use crate::formats::FormatError;
 use crate::grub::CoreError;
+use crate::limine::LimineError;
 use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::progress::Cancelled;
@@ -63,6 +64,9 @@ pub enum BuildError {
     /// GRUB's core image cannot be made.
     #[error("grub: {0}")]
     Core(#[from] CoreError),
+    /// Limine's boot code cannot be made.
+    #[error("limine: {0}")]
+    Limine(#[from] LimineError),
     /// A filesystem is asked for that the image does not have.
     #[error("the image has no ESP; leave out --only, or set efiSysMountPoint to the mount point of one")]
     NoEsp,

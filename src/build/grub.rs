@@ -53,7 +53,7 @@ impl GrubPart {
 
     /// What goes onto the disk outside of its filesystems.
     pub(super) fn outside(&self) -> Option<Bios<'_>> {
-        self.bios.as_ref().map(|bios| Bios { boot_img: &bios.boot_img, core: &bios.core })
+        self.bios.as_ref().map(|bios| Bios::Grub { boot_img: &bios.boot_img, core: &bios.core })
     }
 
     /// What goes into the filesystems.

@@ -4,9 +4,10 @@ use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
 use super::nix::NixPart;
-use super::{BuildError, Context};
+use super::{BuildError, Context, limine};
+use crate::grub::BootCode;
 use crate::identity::Identities;
-use crate::plan::{self, Contents, ImagePlan, PlanError, Rest, Role};
+use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
@@ -19,6 +20,8 @@ pub struct Prepared {
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
     grub: Option<GrubPart>,
+    /// What a BIOS starts of Limine.
+    limine: Option<BootCode>,
     /// Hold files that were made for the image.
     _made: (OwnFiles, BootFiles),
     /// The plan of the image. Until it is built, its size is the largest possible, if contents are compressed.
@@ -35,8 +38,9 @@ impl Prepared {
 
     /// Plans it again, now that it is known how long compressed contents are.
     pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, fats, extra, nix, grub, .. } = &*self;
-        self.plan = plan(spec, identities, &Parts { fats, extra, nix, grub: grub.as_ref() }, context)?;
+        let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
+        let parts = Parts { fats, extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
+        self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
 }
@@ -48,15 +52,16 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let extra = ExtraParts::prepare(spec, context)?;
     let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
     let grub = GrubPart::prepare(spec, &identities, context)?;
+    let limine = limine::boot_code(spec, &identities, &extra.sizes(), context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
-    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref() };
+    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -81,6 +86,7 @@ pub(super) fn boot_files(
         populate_cmd: spec.populate_cmd.as_deref(),
         systemd_boot: spec.systemd_boot.as_ref(),
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
+        limine: spec.limine.as_ref(),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),
@@ -103,11 +109,12 @@ struct Parts<'a> {
     extra: &'a ExtraParts,
     nix: &'a NixPart,
     grub: Option<&'a GrubPart>,
+    limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, grub } = *parts;
-    let bios = grub.and_then(GrubPart::outside);
+    let Parts { fats, extra, nix, grub, limine } = *parts;
+    let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
     let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
     let private_files = context.options.extra_files.is_some();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::fields::{Object, member_path};
 use super::file_system::{BOOT, Mounts};
 use super::grub::Grub;
+use super::limine::Limine;
 use super::partitions::{HybridEntry, PartitionName};
 use crate::mounts::Location;
 use crate::units::SectorSize;
@@ -15,6 +16,7 @@ pub(super) struct AskedFor<'a> {
     pub(super) extra_boot_files: bool,
     pub(super) systemd_boot: bool,
     pub(super) grub: Option<&'a Grub>,
+    pub(super) limine: Option<&'a Limine>,
     pub(super) hybrid_mbr: &'a [HybridEntry],
 }
 
@@ -57,13 +59,15 @@ pub(super) fn find(mounts: &Mounts, asked_for: &AskedFor<'_>, top: &mut Object<'
 
 /// Notes what needs an ESP, if there is none. `esp` is where it is mounted, as far as that could be read.
 pub(super) fn check_esp(esp: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
-    let Some(None) = esp else { return };
     let path = top.member("efiSysMountPoint");
+    check_limine(esp, asked_for, top);
+    let Some(None) = esp else { return };
     let remedy = format!("set {path} to the mount point of a vfat filesystem");
     let names_esp = |entry: &HybridEntry| entry.partition == PartitionName::Boot;
     let problems = [
         (asked_for.systemd_boot, "is null, but systemdBoot needs an ESP"),
         (asked_for.grub.is_some_and(|grub| grub.efi.is_some()), "is null, but grub.efi needs an ESP"),
+        (asked_for.limine.is_some(), "is null, but limine needs a vfat filesystem"),
         (asked_for.hybrid_mbr.iter().any(names_esp), "is null, but hybridMbr names the partition \"boot\""),
     ];
     for (_, problem) in problems.into_iter().filter(|(is_wrong, _)| *is_wrong) {
@@ -87,9 +91,35 @@ pub(super) fn check_xbootldr(mount_point: Option<&Option<PathBuf>>, asked_for: &
 
 /// Notes disks that no BIOS starts from: it knows sectors of 512 bytes only.
 pub(super) fn check_sectors(sector_size: Option<SectorSize>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
-    if sector_size == Some(SectorSize::B4096) && asked_for.grub.is_some_and(|grub| grub.bios.is_some()) {
+    let askers = [
+        (asked_for.grub.is_some_and(|grub| grub.bios.is_some()), "grub.bios to null"),
+        (asked_for.limine.is_some_and(|limine| limine.bios_support), "limine.biosSupport to false"),
+    ];
+    for (_, instead) in askers.into_iter().filter(|(asks, _)| sector_size == Some(SectorSize::B4096) && *asks) {
         let path = top.member("sectorSize");
-        let remedy = format!("set {path} to 512, or grub.bios to null for a machine that starts by UEFI");
+        let remedy = format!("set {path} to 512, or {instead} for a machine that starts by UEFI");
         top.note(path, "is 4096, but no BIOS starts from such a disk", remedy);
+    }
+}
+
+/// Notes where Limine cannot be with another boot loader, or where its installer would not look.
+fn check_limine(esp: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>, top: &mut Object<'_>) {
+    let Some(limine) = asked_for.limine else { return };
+    let path = top.member("limine");
+    let by_uefi = asked_for.systemd_boot || asked_for.grub.is_some_and(|grub| grub.efi.is_some());
+    if limine.efi_support && by_uefi {
+        let problem = "is for UEFI, which systemdBoot or grub.efi is already";
+        top.note(path.clone(), problem, format!("leave one of them, or set {path}.efiSupport to false"));
+    }
+    if limine.bios_support && asked_for.grub.is_some_and(|grub| grub.bios.is_some()) {
+        let problem = "is for a BIOS, which grub.bios is already";
+        top.note(path.clone(), problem, format!("leave one of them, or set {path}.biosSupport to false"));
+    }
+    if let Some(Some(mount_point)) = esp
+        && !limine.efi_support
+        && mount_point != Path::new(BOOT)
+    {
+        let problem = format!("is for a BIOS alone, with files on {BOOT}, but the ESP is at {}", mount_point.display());
+        top.note(path, problem, format!("set efiSysMountPoint to {BOOT:?}"));
     }
 }

@@ -26,13 +26,14 @@ const BAD: &str = "VERDICT failed: ";
 /// What it says that wants its power to be cut.
 const CUT: &str = "CUT THE POWER\n";
 /// What only a machine says that will come to no verdict.
-const FAILURES: [(&str, &str); 5] = [
+const FAILURES: [(&str, &str); 6] = [
     ("Kernel panic", "the kernel panicked"),
     ("Initramfs unpacking failed", "the initrd is damaged"),
     ("Shell>", "the firmware found nothing to boot"),
     // Its menu, which no image here waits in.
     ("Reboot Into Firmware Interface", "systemd-boot found nothing to boot"),
     ("Error loading ", "systemd-boot found no kernel"),
+    ("CHECKSUM MISMATCH", "Limine does not take a file"),
 ];
 
 /// The same of a prompt, which waits for ever.

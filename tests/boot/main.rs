@@ -19,6 +19,7 @@ mod growth;
 mod grub;
 mod guest;
 mod initrd;
+mod limine;
 mod machine;
 mod nix_guest;
 mod row;

@@ -146,6 +146,9 @@ fn own_files_replace_those_of_boot_loaders() {
     let out = closure.root().join("out");
     let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[])).expect_failure(1);
     assert!(run.stderr.contains(&format!("/boot/{CONF}: is a file in")), "{}", run.stderr);
+    let closure = without_esp(|spec| spec["files"] = json!([{ "target": "/boot/extlinux", "text": "" }]));
+    let run = self::run(&mut build_command(&closure.spec_path(), closure.root(), &out, &[])).expect_failure(1);
+    assert!(run.stderr.contains("and a directory in the files of boot loaders; leave one out"), "{}", run.stderr);
 }
 
 #[test]

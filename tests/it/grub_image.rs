@@ -1,7 +1,7 @@
 //! Whole images that GRUB boots, in each form of output; and what `grub-install` says to them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, build_command, run, sane_image};
 use crate::support::mount::{Access, LoopDevice, Mount, MountPoint};
 use crate::support::oracle;
-use crate::support::tool::{need, need_root};
+use crate::support::tool::{need, need_root, run as run_tool, tool};
 use crate::support::tree::Entry;
 
 const BIOS: &str = "/usr/lib/grub/i386-pc";
@@ -114,6 +114,13 @@ fn the_plan_tells_of_the_partition_and_tools_know_it() {
     oracle::e2fsck(&built.image, built.nix()).expect_clean();
     let boot = |path: &str| run(sane_image().arg("ls").arg(&built.image).args(["boot", path])).expect_success().stdout;
     assert!(boot("/EFI/BOOT").contains("BOOTX64.EFI"), "{}", boot("/EFI/BOOT"));
+    if need("grub-file") {
+        let directory = built.scratch().join("extracted");
+        let mut extract = sane_image();
+        extract.arg("extract").arg("--out").arg(&directory).arg(&built.image).args(["boot", "/EFI/BOOT"]);
+        run(&mut extract).expect_success();
+        run_tool(tool("grub-file").arg("--is-x86_64-efi").arg(directory.join("EFI/BOOT/BOOTX64.EFI")));
+    }
     assert!(boot("/grub").contains("grub.cfg") && boot("/kernels").contains("bzImage"));
     // Whatever is built, it is the same.
     let again = Built::new(&closure, &["--jobs", "1"]);
@@ -128,7 +135,12 @@ fn the_configuration_is_for_root_alone() {
     else {
         return;
     };
-    let built = Built::new(&closure, &[]);
+    // A directory of the host's own with a file for it does not open it.
+    let own = tempfile::tempdir().unwrap();
+    fs::create_dir_all(own.path().join("boot/grub")).unwrap();
+    fs::set_permissions(own.path().join("boot/grub"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(own.path().join("boot/grub/custom.cfg"), "").unwrap();
+    let built = Built::new(&closure, &["--extra-files", own.path().to_str().unwrap()]);
     let config = run(sane_image().arg("cat").arg(&built.image).args(["nix", "/boot/grub/grub.cfg"])).expect_success();
     assert!(config.stdout.contains("password_pbkdf2 root grub.pbkdf2"), "{}", config.stdout);
     if let Some(mount) = Mount::new(&built.image, built.nix(), "ext4", Access::ReadOnly) {

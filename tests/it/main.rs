@@ -39,6 +39,7 @@ mod inspect;
 mod judge;
 mod kit;
 mod labels;
+mod limine;
 mod ls;
 mod mbr;
 mod mount_options;

@@ -48,7 +48,7 @@ fn verify(image: &Path, arguments: &[&str]) -> Run {
 /// What `verify` says of an image that is not right: its lines.
 fn faults(image: &Path, arguments: &[&str]) -> Vec<String> {
     let run = verify(image, arguments).expect_failure(1);
-    assert!(run.stderr.contains("is not right"), "{}", run.stderr);
+    assert!(run.stderr.contains("has faults"), "{}", run.stderr);
     run.stdout.lines().map(str::to_owned).collect()
 }
 
@@ -432,7 +432,7 @@ fn what_is_not_right_gets_no_name() {
         let out = dir.path().join("out");
         let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, arguments)).expect_failure(1);
         assert!(run.stderr.contains(closure.path("lie").base_name()), "{}", run.stderr);
-        assert!(run.stderr.contains("is not right"), "{}", run.stderr);
+        assert!(run.stderr.contains("has faults"), "{}", run.stderr);
         assert!(!out.exists());
     }
     Built::new(&closure, &[]);

@@ -8,6 +8,8 @@ let
   };
 in
 {
+  imports = [ ./limine.nix ];
+
   options = {
     boot.loader.systemd-boot = {
       installDeviceTree = mkOption {
@@ -36,8 +38,6 @@ in
     };
     boot.lanzaboote.enable = no;
     boot.loader.external.enable = no;
-    boot.loader.limine.enable = no;
-    boot.loader.limine.efiSupport = no;
     boot.loader.refind.enable = no;
     systemd.repart.enable = no;
     system.nixos.distroName = mkOption {

@@ -11,13 +11,16 @@ use crate::source::tree::{Attributes, FileTree, NodeKind};
 /// Where GRUB's configuration is, which may hold hashes of passwords: nixpkgs' installer closes it to others, too.
 const GRUB: &str = "grub";
 
+/// Where a directory comes from that boot loaders need.
+const MADE: &str = "the files of boot loaders";
+
 /// The entries of `tree`, which is `/boot`, and lies at `place` of the filesystem of the store.
 pub(super) fn entries(tree: &FileTree, place: &Path) -> Vec<OwnEntry> {
     let nodes = tree.nodes().filter(|_| !tree.is_empty());
     let entries = nodes.filter_map(|node| {
         let path = tree.path(node);
         let source = tree.source_path(node).unwrap_or_default();
-        let origin = source.display().to_string();
+        let origin = tree.source_path(node).map_or(MADE.to_owned(), |path| path.display().to_string());
         let (kind, mode) = match tree.kind(node) {
             NodeKind::Directory if path == Path::new(GRUB) => (OwnKind::Directory, 0o700),
             NodeKind::Directory => (OwnKind::Directory, 0o755),
@@ -30,17 +33,20 @@ pub(super) fn entries(tree: &FileTree, place: &Path) -> Vec<OwnEntry> {
     entries.collect()
 }
 
-/// The host's own files over those of boot loaders, each directory before what is in it.
+/// The host's own files over those of boot loaders, each directory before what is in it. Directories of boot loaders keep
+/// their modes: who lays a file into `/boot/grub` does not open it to others.
 ///
 /// # Errors
 /// If one has a file where the other has a directory.
 pub fn beneath(boot: &[OwnEntry], own: &[OwnEntry]) -> Result<Vec<OwnEntry>, PopulateError> {
     let mut entries: BTreeMap<&Path, &OwnEntry> = BTreeMap::new();
     for entry in boot.iter().chain(own) {
-        if let Some(under) = entries.insert(&entry.path, entry)
-            && is_directory(under) != is_directory(entry)
-        {
-            return Err(disagree(under, entry));
+        match entries.get(entry.path.as_path()) {
+            Some(under) if is_directory(under) != is_directory(entry) => return Err(disagree(under, entry)),
+            Some(under) if is_directory(under) => {}
+            _ => {
+                entries.insert(&entry.path, entry);
+            }
         }
     }
     for entry in entries.values() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::grub::error::GrubError;
+use super::limine::error::LayoutError;
 use super::systemd_boot::error::SystemdBootError;
 use crate::progress::Cancelled;
 use crate::source::command::CommandError;
@@ -108,6 +109,9 @@ pub enum PopulateError {
     /// GRUB could not be added.
     #[error("grub: {0}")]
     Grub(#[from] GrubError),
+    /// Limine could not be added.
+    #[error("limine: {0}")]
+    Limine(#[from] LayoutError),
     /// The files make no tree.
     #[error("boot files: {0}")]
     Tree(#[from] TreeError),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
 pub use self::grub::{GrubError, GrubFiles, Place};
+pub use self::limine::LayoutError as LimineLayoutError;
 pub use self::systemd_boot::SystemdBootError;
 
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -21,13 +22,14 @@ use super::tree::FileTree;
 use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
-use crate::spec::SystemdBoot;
+use crate::spec::{Limine, SystemdBoot};
 use crate::store::StoreRoot;
 
 mod directory;
 mod error;
 mod grub;
 mod judge;
+mod limine;
 mod links;
 mod merge;
 mod populate;
@@ -47,6 +49,8 @@ pub struct BootRequest<'a> {
     pub systemd_boot: Option<&'a SystemdBoot>,
     /// GRUB, if it is wanted.
     pub grub: Option<GrubFiles<'a>>,
+    /// Limine, if it is wanted.
+    pub limine: Option<&'a Limine>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -111,6 +115,7 @@ pub fn boot_files(
         (Some(boot), None) => work.add_systemd_boot(&mut Trees { boot, esp: None })?,
         (None, _) => {}
     }
+    esp.as_mut().map_or(Ok(()), |esp| work.add_limine(esp))?;
     let esp = esp.map(|esp| work.finish_fat(esp, request.own)).transpose()?;
     let xbootldr = xbootldr.map(|fat| work.finish_fat(fat, request.own_on_xbootldr)).transpose()?;
     Ok(BootFiles { esp, xbootldr, nix, _scratch: scratch })
@@ -148,6 +153,14 @@ impl<'w> Work<'w> {
         let Some(wanted) = request.systemd_boot else { return Ok(()) };
         let scratch = [self.new_scratch()?, self.new_scratch()?];
         systemd_boot::add(trees, wanted, request.toplevel, [&scratch[0], &scratch[1]], progress, cancel)
+    }
+
+    /// Adds Limine, which has all its files on the ESP.
+    fn add_limine(&mut self, esp: &mut Merge<'w>) -> Result<(), PopulateError> {
+        let Self { request, progress, cancel, .. } = *self;
+        let Some(wanted) = request.limine else { return Ok(()) };
+        let directory = self.new_scratch()?;
+        limine::add(esp, wanted, request.toplevel, &directory, progress, cancel)
     }
 
     /// The tree of a FAT, with the host's `own` files.

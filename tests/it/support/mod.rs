@@ -22,6 +22,8 @@ pub(crate) mod mount;
 
 pub(crate) mod machine;
 
+pub(crate) mod limine;
+
 pub(crate) mod foreign;
 
 pub(crate) mod reading;

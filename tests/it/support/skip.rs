@@ -15,6 +15,8 @@ pub(crate) enum Lack {
     Program(String),
     /// A part of the kernel, which a container or a small virtual machine has from others.
     Kernel(String),
+    /// What no package registry of .ci/run has.
+    Unpackaged(String),
     /// A sentence about anything else.
     Other(String),
 }
@@ -35,6 +37,7 @@ impl std::fmt::Display for Lack {
             Self::Root => write!(f, "not root"),
             Self::Program(name) => write!(f, "{name} not installed"),
             Self::Kernel(part) => write!(f, "{part} not in the kernel"),
+            Self::Unpackaged(what) => write!(f, "{what} not here, and in no package"),
             Self::Other(sentence) => write!(f, "{sentence}"),
         }
     }
@@ -48,9 +51,9 @@ static SKIPPED: Mutex<Skipped> = Mutex::new(BTreeMap::new());
 /// Notes that the running test skips what it would do with this; always false.
 ///
 /// # Panics
-/// If SANE_IMAGE_REQUIRE_ORACLES=1, unless it is a part of the kernel: nobody can install that.
+/// If SANE_IMAGE_REQUIRE_ORACLES=1, unless nobody can install it: a part of the kernel, or what is in no package.
 pub(crate) fn skip(lack: Lack) -> bool {
-    let is_installable = !matches!(lack, Lack::Kernel(_));
+    let is_installable = !matches!(lack, Lack::Kernel(_) | Lack::Unpackaged(_));
     let required = is_installable && std::env::var_os("SANE_IMAGE_REQUIRE_ORACLES").is_some_and(|value| value == "1");
     assert!(!required, "{lack}, and SANE_IMAGE_REQUIRE_ORACLES=1");
     println!("skipped in part: {lack}");
@@ -66,7 +69,9 @@ pub(crate) fn summary(skipped: &Skipped) -> Option<String> {
         let these = skipped.iter().filter(|(lack, _)| of(lack));
         let counts = these.map(|(lack, tests)| match lack {
             Lack::Root => format!("{}", tests.len()),
-            Lack::Program(what) | Lack::Kernel(what) | Lack::Other(what) => format!("{what} ({})", tests.len()),
+            Lack::Program(what) | Lack::Kernel(what) | Lack::Unpackaged(what) | Lack::Other(what) => {
+                format!("{what} ({})", tests.len())
+            }
         });
         counts.collect::<Vec<_>>().join(", ")
     };
@@ -74,6 +79,7 @@ pub(crate) fn summary(skipped: &Skipped) -> Option<String> {
         ("Not root: ", counts(|lack| matches!(lack, Lack::Root))),
         ("Not installed: ", counts(|lack| matches!(lack, Lack::Program(_)))),
         ("Not in the kernel: ", counts(|lack| matches!(lack, Lack::Kernel(_)))),
+        ("In no package: ", counts(|lack| matches!(lack, Lack::Unpackaged(_)))),
         ("Else: ", counts(|lack| matches!(lack, Lack::Other(_)))),
     ];
     let parts = parts.iter().filter(|(_, counts)| !counts.is_empty());
