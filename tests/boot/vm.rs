@@ -86,7 +86,7 @@ fn an_image_for_uefi_on_x86_64() {
     bench.good("vm-keep", &mut bench.vm(&arguments)).expect_said(&[WROTE]);
     assert_eq!(sum(&built.image), before, "the image was written to");
     let again = bench.good("vm-keep-again", &mut bench.vm(&arguments));
-    again.expect_said(&["kept,a:b.qcow2 is there: it is booted"]);
+    again.expect_said(&["kept,a:b.qcow2 exists: it is booted"]);
     assert!(!again.console().contains(WROTE), "what was written is gone");
 }
 
