@@ -1,6 +1,7 @@
 //! The space that a disk leaves to its last partition, the one with the nix filesystem. Pure.
 
-use super::{PlanError, Sizes, table};
+use super::PlanError;
+use super::table::{Sizes, table};
 use crate::disk::gpt::GptError;
 use crate::identity::Identities;
 use crate::spec::{MAX_SIZE, Spec};
