@@ -48,7 +48,7 @@ fn verify(image: &Path, arguments: &[&str]) -> Run {
 /// What `verify` says of an image that is not right: its lines.
 fn faults(image: &Path, arguments: &[&str]) -> Vec<String> {
     let run = verify(image, arguments).expect_failure(1);
-    assert!(run.stderr.contains("has faults"), "{}", run.stderr);
+    assert!(run.stderr.contains("is not right"), "{}", run.stderr);
     run.stdout.lines().map(str::to_owned).collect()
 }
 
