@@ -113,7 +113,7 @@ pub struct StorePathRange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImagePlan {
-    /// [`VERSION`].
+    /// [`VERSION`](super::VERSION).
     pub version: u32,
     /// The image is `<name>.img`.
     pub name: String,
