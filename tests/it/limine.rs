@@ -31,7 +31,10 @@ esac
 fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
     let files = ["BOOTX64.EFI", "limine-bios.sys"].map(|name| (name, Entry::file(name)));
     let package = Entry::dir([
-        ("bin", Entry::dir([("limine", Entry::executable(PROGRAM))])),
+        (
+            "bin",
+            Entry::dir([("limine", Entry::executable(PROGRAM)), ("fails", Entry::executable("#!/bin/sh\nexit 1\n"))]),
+        ),
         ("share", Entry::dir([("limine", Entry::dir(files))])),
     ]);
     let builder = ClosureBuilder::new()
@@ -62,10 +65,10 @@ fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
 }
 
 /// Puts the program that is in the closure into its spec, by its path on this machine.
-fn with_tool(closure: &Closure) {
+fn with_tool(closure: &Closure, name: &str) {
     let package = closure.on_host(&closure.path("limine").path);
     let mut spec: Value = serde_json::from_str(&fs::read_to_string(closure.spec_path()).unwrap()).unwrap();
-    spec["limine"]["tool"] = package.join("bin/limine").to_str().unwrap().into();
+    spec["limine"]["tool"] = package.join("bin").join(name).to_str().unwrap().into();
     fs::write(closure.spec_path(), spec.to_string()).unwrap();
 }
 
@@ -83,7 +86,7 @@ fn boot_code_files_and_menu_are_in_the_image() {
             "name": "first", "typeGuid": "fe3a2a5d-4f32-41a7-b725-accc3285a309", "size": 3 << 20, "place": "beforeBoot",
         }]);
     });
-    with_tool(&closure);
+    with_tool(&closure, "limine");
     let built = Built::new(&closure, &[]);
     let bios = &built.layout["partitions"][1];
     assert_eq!(bios["role"], "biosBoot");
@@ -111,14 +114,15 @@ fn boot_code_files_and_menu_are_in_the_image() {
 #[test]
 fn each_build_has_the_same_bytes() {
     let closure = closure(|_| ());
-    with_tool(&closure);
+    with_tool(&closure, "limine");
     let [first, second] = [&["--jobs", "1"][..], &[]].map(|arguments| Built::new(&closure, arguments));
     assert!(fs::read(&first.image).unwrap() == fs::read(&second.image).unwrap());
 }
 
 #[test]
 fn a_program_that_fails_ends_the_build_and_leaves_nothing() {
-    let closure = closure(|spec| spec["limine"]["tool"] = "/bin/false".into());
+    let closure = closure(|_| ());
+    with_tool(&closure, "fails");
     let out = tempfile::tempdir().unwrap();
     let mut build = build_command(&closure.spec_path(), closure.root(), &out.path().join("image"), &[]);
     let failed = run(&mut build).expect_failure(1);
