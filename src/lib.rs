@@ -147,6 +147,8 @@ mod ioctl;
 
 pub mod output;
 
+mod tool;
+
 mod gnu_sparse;
 
 pub mod pe;

@@ -1,4 +1,4 @@
-//! Limine's own program, `limine`: what it writes for a BIOS, and the checksum that it puts into the program for UEFI.
+//! What Limine's own program, `limine`, writes for a BIOS.
 //!
 //! `limine bios-install DISK NUMBER` writes a stage 1 into the first sector, up to the disk's signature, and a stage 2 into
 //! the partition of that number, and puts into the first where on the disk the second is. Here the disk is an empty one, a
@@ -8,8 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::Path;
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -17,6 +16,8 @@ use uuid::Uuid;
 use crate::disk::gpt::{self, GptError, GptLayout, PartitionRequest};
 use crate::grub::BootCode;
 use crate::output::Scratch;
+use crate::source::boot::LimineToolError as ToolError;
+use crate::source::boot::run_limine as run;
 use crate::units::{Lba, MIB, SectorSize};
 
 /// In bytes; no BIOS starts from disks with others.
@@ -25,32 +26,13 @@ const SECTOR: u64 = 512;
 const TABLE: u64 = 34;
 /// What of the first sector is boot code, in bytes.
 const CODE: usize = 440;
-/// As many of the last lines of the program's output as an error tells.
-const LINES: usize = 5;
 
 /// Limine's program did not do what it is to do.
 #[derive(Debug, Error)]
 pub enum LimineError {
-    /// It cannot be started.
-    #[error("{}: cannot be run: {source}; set limine.tool to bin/limine of a package for this machine", program.display())]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// It failed.
-    #[error(
-        "limine {command}: {status}:{output}\nlook at limine.tool, which has to be of the version of limine.package"
-    )]
-    Failed {
-        /// The command.
-        command: &'static str,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its last lines.
-        output: String,
-    },
+    /// The program cannot be started, or fails.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     /// It wrote where nobody asked it to, or nothing.
     #[error("limine bios-install: it {0}; limine.tool has to be of Limine 4 or newer")]
     Unexpected(&'static str),
@@ -81,7 +63,7 @@ pub fn bios_install(tool: &Path, first: Lba) -> Result<BootCode, LimineError> {
     disk.set_len(layout.disk_size)?;
     gpt::write(&layout, &mut disk)?;
     let before = table(&disk)?;
-    run(tool, "bios-install", &[path.as_os_str().as_ref(), Path::new("1")])?;
+    run(tool, "bios-install", [&path, Path::new("1")], scratch.path())?;
     let after = table(&disk)?;
     let ((mbr, rest), (_, rest_before)) = (after.split_at(CODE), before.split_at(CODE));
     if rest != rest_before {
@@ -116,37 +98,10 @@ fn table(disk: &File) -> io::Result<Vec<u8>> {
     Ok(table)
 }
 
-/// Puts the checksum of a configuration into the copy `program` of Limine's program for UEFI, which then takes no other.
-///
-/// # Errors
-/// If `tool` fails or cannot be run.
-pub fn enroll_config(tool: &Path, program: &Path, checksum: &str) -> Result<(), LimineError> {
-    run(tool, "enroll-config", &[program, Path::new(checksum)])
-}
-
-fn run(tool: &Path, command: &'static str, arguments: &[&Path]) -> Result<(), LimineError> {
-    let output = Command::new(tool)
-        .arg(command)
-        .args(arguments)
-        .env_clear()
-        .env("LC_ALL", "C")
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| LimineError::Start { program: tool.to_owned(), source })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let lines: Vec<_> = said.lines().collect();
-    let last = lines.iter().skip(lines.len().saturating_sub(LINES));
-    let last = last.map(|line| format!("\n{line}")).collect();
-    Err(LimineError::Failed { command, status: output.status, output: last })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::process::Command;
 
     use super::*;
 
@@ -189,7 +144,7 @@ mod tests {
         says("exit 0", "left the partition or the first sector empty");
         says("printf 'stage 1' | dd of=\"$2\" conv=notrunc", "left the partition or the first sector empty");
         says(&format!("{INSTALL}; printf x | at 1032 \"$2\""), "changed the partition table");
-        says("seq 9 >&2; exit 4", "limine bios-install: exit status: 4:\n5\n6\n7\n8\n9\nlook at limine.tool");
+        says("seq 9 >&2; exit 4", "limine bios-install: exit status: 4: 5; 6; 7; 8; 9; look at limine.tool");
         assert!(matches!(install(INSTALL, 2049), Err(LimineError::NoPlace(Lba(2049)))));
         let error = bios_install(Path::new("/nowhere/limine"), Lba(2048)).unwrap_err().to_string();
         assert!(error.starts_with("/nowhere/limine: cannot be run: "), "{error}");
@@ -205,7 +160,7 @@ mod tests {
         let write = "printf '%s' \"$2\" > \"$1\"; chmod 755 \"$1\"";
         let mut shell = Command::new("sh");
         assert!(shell.args(["-c", write, "sh"]).arg(&tool).arg(script).status().unwrap().success());
-        enroll_config(&tool, Path::new("/efi"), "abc").unwrap();
+        run(&tool, "enroll-config", ["/efi", "abc"].map(Path::new), scratch.path()).unwrap();
         assert_eq!(fs::read_to_string(out).unwrap(), "enroll-config /efi abc C \n");
     }
 }

@@ -8,19 +8,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use thiserror::Error;
 
 use crate::output::Scratch;
 use crate::spec::FsType;
+use crate::tool;
 
 /// The target for BIOS.
 const BIOS: &str = "i386-pc";
 /// What the names of all targets for UEFI end in.
 const EFI: &str = "-efi";
-/// As many of the last lines of the program's output as an error tells.
-const LINES: usize = 5;
 
 /// What a core image is made of.
 #[derive(Clone, Copy, Debug)]
@@ -175,16 +174,8 @@ fn make(request: Request<'_>, target: &str) -> Result<Core, CoreError> {
     let arguments = arguments(target, request)?;
     let scratch = Scratch::temporary().map_err(CoreError::Scratch)?;
     let file = scratch.path().join("core");
-    let output = Command::new(request.mkimage)
-        .args(arguments)
-        .arg("--output")
-        .arg(&file)
-        .current_dir(scratch.path())
-        .env_clear()
-        .env("LC_ALL", "C")
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .stdin(Stdio::null())
-        .output();
+    let arguments = arguments.into_iter().chain(["--output".into(), file.clone().into()]);
+    let output = tool::run(request.mkimage, arguments, scratch.path());
     let program = || request.mkimage.to_owned();
     let output = output.map_err(|source| CoreError::Start { program: program(), source })?;
     // Where a module is missing, some versions end with a message, an empty file and no failure.
@@ -198,21 +189,15 @@ fn make(request: Request<'_>, target: &str) -> Result<Core, CoreError> {
             program: program(),
             modules: request.modules.to_owned(),
             status: output.status,
-            output: last_lines(&[output.stdout, output.stderr].concat()),
+            output: tool::last_lines(&output),
         }),
     }
 }
 
-/// The end of what a program printed, in one line.
-fn last_lines(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("; ");
-    if last.is_empty() { "it printed nothing".to_owned() } else { crate::read::escape::text(&last) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     fn place(fs: FsType, path: &str) -> Boot<'_> {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 pub use self::directory::beneath;
 pub use self::error::PopulateError;
 pub use self::grub::{GrubError, GrubFiles, Place};
-pub use self::limine::LayoutError as LimineLayoutError;
+pub use self::limine::{LayoutError as LimineLayoutError, ToolError as LimineToolError};
 pub use self::systemd_boot::SystemdBootError;
 
+pub(crate) use self::limine::tool::run as run_limine;
 pub(crate) use self::systemd_boot::judge_bootspec;
 
 use self::grub::Trees;

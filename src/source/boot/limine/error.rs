@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::limine::LimineError;
+use super::tool::ToolError;
 
 /// Limine cannot be laid out.
 #[derive(Debug, Error)]
@@ -42,5 +42,5 @@ pub enum LayoutError {
     },
     /// Limine's own program failed.
     #[error(transparent)]
-    Tool(#[from] LimineError),
+    Tool(#[from] ToolError),
 }

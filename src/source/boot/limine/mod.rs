@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use blake2::{Blake2b512, Digest};
 
 pub use self::error::LayoutError;
+pub use self::tool::ToolError;
 
 use self::config::Uris;
 use self::system::Systems;
 use super::error::{PopulateError, io_error};
 use super::merge::Merge;
-use crate::limine;
 use crate::progress::{Cancel, Progress};
 use crate::spec::Limine;
 
@@ -26,6 +26,7 @@ pub(super) mod error;
 mod system;
 #[cfg(test)]
 mod tests;
+pub(super) mod tool;
 
 /// The directory of it all on the ESP.
 const LIMINE: &str = "limine";
@@ -114,7 +115,10 @@ impl Layout<'_, '_> {
             let (found, _) = self.esp.store.find_file(&source)?;
             let path = scratch.join(path);
             write(&path, fs::read(&found).map_err(io_error(&found))?)?;
-            limine::enroll_config(&self.wanted.tool, &path, &checksum(config.as_bytes())).map_err(LayoutError::from)?;
+            // Then it takes no other configuration.
+            let checksum = checksum(config.as_bytes());
+            let arguments = [&path, Path::new(&checksum)];
+            tool::run(&self.wanted.tool, "enroll-config", arguments, scratch).map_err(LayoutError::from)?;
         }
         Ok(())
     }

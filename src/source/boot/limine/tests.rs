@@ -153,7 +153,7 @@ fn what_makes_no_menu_is_refused() {
     fs::write(&tool, "#!/bin/sh\nexec >&2; echo one; echo two; exit 3\n").unwrap();
     host.file(&format!("{}/share/limine/BOOTX64.EFI", host.text("package")), "program");
     let enroll = &json!({ "enrollConfig": true });
-    says(host.error(enroll, |_| ()), "limine enroll-config: exit status: 3:\none\ntwo\nlook at limine.tool");
+    says(host.error(enroll, |_| ()), "limine enroll-config: exit status: 3: one; two; look at limine.tool");
     fs::remove_file(tool).unwrap();
     says(host.error(enroll, |_| ()), "cannot be run");
 }
