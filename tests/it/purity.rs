@@ -89,3 +89,27 @@ fn impurities_are_seen() {
     assert_eq!(impurities("use std::fs::File;\n// std::io\nlet x = 1;").len(), 1);
     assert_eq!(impurities("#[cfg(test)]\nuse std::fs;").len(), 0);
 }
+
+/// Data flows one way: a module uses only those that stand above it in lib.rs.
+#[test]
+fn no_arrow_runs_back() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let modules: Vec<_> = lib.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';')).collect();
+    let place = |name: &str| modules.iter().position(|module| *module == name);
+    let files = WalkDir::new(&source).into_iter().map(|entry| entry.unwrap().into_path());
+    let mut arrows = 0;
+    for file in files.filter(|path| path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs")) {
+        let top = file.strip_prefix(&source).unwrap().iter().next().unwrap().to_str().unwrap();
+        let Some(own) = place(top.trim_end_matches(".rs")) else { continue };
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for used in code.split("crate::").skip(1) {
+            let name = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let Some(other) = place(name) else { continue };
+            assert!(other <= own, "{}: uses {name}, which stands below it in lib.rs", file.display());
+            arrows += 1;
+        }
+    }
+    assert!(arrows > 500, "{arrows}");
+}
