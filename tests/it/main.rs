@@ -58,5 +58,6 @@ mod swap;
 mod systemd_boot;
 mod threads;
 mod verify;
+mod verity;
 mod vm;
 mod waiting;
