@@ -19,6 +19,7 @@ use crate::source::tree::FileTree;
 use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
 use crate::units::{SectorSize, nearest_multiples};
+use crate::verity::Described;
 use crate::vfat::VfatLayout;
 
 mod described;
@@ -90,23 +91,37 @@ pub struct Contents<'a> {
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of the partition of the store.
     pub nix_size: u64,
+    /// The hash tree of that, if it has one.
+    pub verity: Option<Described>,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
     /// Whether there are files that are not for everybody.
     pub private_files: bool,
+    /// Of what the size of the disk is to be a multiple.
+    pub size_multiple: SizeMultiple,
 }
 
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
     let roles = roles(spec);
-    let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
+    let hash_tree = contents.verity.as_ref().map_or(0, |area| area.hash_size);
+    let sizes = Sizes { nix: contents.nix_size, verity: hash_tree, extra: contents.extra };
+    let gpt = table(spec, identities, &sizes)?;
+    let gpt = match spec.verity {
+        Some(_) => {
+            let size = Rest::around(gpt.disk_size, spec, contents.size_multiple)?;
+            gpt.on_disk_of(size)
+        }
+        None => gpt,
+    };
     let gpt = with_hybrid(gpt, spec, &roles)?;
     let (gpt, bios_boot) = with_bios(gpt, &roles, contents.bios)?;
     let planned = roles.iter().zip(&gpt.partitions);
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
             let partition = partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents));
-            Partition { swap: swap(role, spec, identities), ..partition }
+            let verity = contents.verity.clone().filter(|_| role == Role::Verity);
+            Partition { swap: swap(role, spec, identities), verity, ..partition }
         })
         .collect();
     let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
@@ -147,7 +162,7 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             let free = contents.nix.free_bytes().saturating_sub(over);
             Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
-        Role::BiosBoot | Role::Extra(_) => None,
+        Role::BiosBoot | Role::Verity | Role::Extra(_) => None,
     }
 }
 
@@ -183,6 +198,7 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
         guid: planned.guid,
         filesystem,
         swap: None,
+        verity: None,
     }
 }
 

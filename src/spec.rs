@@ -19,6 +19,7 @@ mod partitions;
 mod swap;
 mod systemd_boot;
 mod validate;
+mod verity;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName,
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
 pub use self::validate::MAX_SIZE;
+pub use self::verity::Verity;
 
 pub use crate::mounts::{Location, MountTable};
 
@@ -117,6 +119,8 @@ pub struct Spec {
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
     pub btrfs: Option<Btrfs>,
+    /// The hash tree of [`Spec::nix`], if it is to have one.
+    pub verity: Option<Verity>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -241,6 +245,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
 
     let esp_mount_point = read_esp_mount_point(&mut top);
     let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
+    let architecture = verity::read(&mut top).flatten();
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
     let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
         (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
@@ -249,6 +254,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         }
         _ => Mounts::default(),
     };
+    let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
@@ -294,6 +300,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
+        verity,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
@@ -307,7 +314,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         esp_size: sizes.esp_size?,
-        nix_free_space: sizes.nix_free_space?,
+        // Nothing can ever be written there.
+        nix_free_space: if verity.is_some() { 0 } else { sizes.nix_free_space? },
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,

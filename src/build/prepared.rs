@@ -1,9 +1,12 @@
 //! Plans an image: every file found, every block decided, and nothing written.
 
+use std::fs::File;
+
 use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
-use super::nix::NixPart;
+use super::nix::{Ext4Part, NixPart};
+use super::verity::VerityPart;
 use super::{BuildError, Context, limine};
 use crate::grub::BootCode;
 use crate::identity::Identities;
@@ -19,6 +22,7 @@ pub struct Prepared {
     pub(super) fats: FatParts,
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
+    verity: Option<VerityPart>,
     grub: Option<GrubPart>,
     /// What a BIOS starts of Limine.
     limine: Option<BootCode>,
@@ -31,15 +35,47 @@ pub struct Prepared {
 impl Prepared {
     /// The most bytes that the image can need while it is written.
     pub(super) fn most(&self) -> u64 {
-        let nix = self.plan.partitions.iter().find(|partition| partition.role == Role::Nix);
-        let end = nix.map_or(0, |partition| partition.offset.saturating_add(self.nix.size()));
-        self.plan.size.max(end)
+        self.plan.size.max(self.nix_start().saturating_add(self.nix.size()))
+    }
+
+    /// Where the filesystem of the store starts, in bytes.
+    pub(super) fn nix_start(&self) -> u64 {
+        self.plan
+            .partitions
+            .iter()
+            .find(|partition| partition.role == Role::Nix)
+            .map_or(0, |partition| partition.offset)
+    }
+
+    /// The filesystem of the store, if all bytes of the disk are known before it is written.
+    pub(super) fn known(&self) -> Option<&Ext4Part> {
+        self.nix.known().filter(|_| !self.is_sealed_late())
+    }
+
+    /// Whether there is a hash tree, so that what boots the system is known only when its store is written.
+    pub(super) fn is_sealed_late(&self) -> bool {
+        self.verity.is_some()
     }
 
     /// Plans it again, now that it is known how long compressed contents are.
-    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
-        let parts = Parts { fats, extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), BuildError> {
+        self.verity = VerityPart::prepare(&self.spec, &self.identities, &self.nix)?;
+        self.plan_again(context)
+    }
+
+    /// Writes the hash tree of what is in the store's filesystem in `image`, and puts the root hash where the system looks
+    /// for it.
+    pub(super) fn seal(&mut self, image: &File, context: Context<'_>) -> Result<(), BuildError> {
+        let Some(verity) = &mut self.verity else { return Ok(()) };
+        let root = verity.write(image, &self.plan, context)?;
+        self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
+        self.plan_again(context)
+    }
+
+    fn plan_again(&mut self, context: Context<'_>) -> Result<(), BuildError> {
+        let Self { spec, identities, fats, extra, nix, verity, grub, limine, .. } = &*self;
+        let verity = verity.as_ref();
+        let parts = Parts { fats, extra, nix, verity, grub: grub.as_ref(), limine: limine.as_ref() };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -56,12 +92,20 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
-    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    let verity = VerityPart::prepare(spec, &identities, &nix)?;
+    let parts = Parts {
+        fats: &fats,
+        extra: &extra,
+        nix: &nix,
+        verity: verity.as_ref(),
+        grub: grub.as_ref(),
+        limine: limine.as_ref(),
+    };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, _made: (own, boot) })
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -108,18 +152,21 @@ struct Parts<'a> {
     fats: &'a FatParts,
     extra: &'a ExtraParts,
     nix: &'a NixPart,
+    verity: Option<&'a VerityPart>,
     grub: Option<&'a GrubPart>,
     limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, grub, limine } = *parts;
+    let Parts { fats, extra, nix, verity, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
     let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
     let private_files = context.options.extra_files.is_some();
+    let verity = verity.map(VerityPart::described);
+    let size_multiple = context.options.size_multiple;
     nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, private_files };
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, private_files, size_multiple };
         plan::plan(spec, identities, &contents)
     })
 }

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Bios, Role};
+use crate::discoverable::Content;
 use crate::disk::gpt::{GptError, GptLayout, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::grub::{self, BootCode, EmbedError};
@@ -24,6 +25,9 @@ const BIOS_BOOT_SIZE: u64 = MIB;
 /// Discoverable Partitions Specification: generic Linux data.
 const TYPE_LINUX: Uuid = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
 
+/// Discoverable Partitions Specification, "Partition Flags": bit 60, read-only.
+const READ_ONLY: u64 = 1 << 60;
+
 /// The partition table.
 pub(super) fn table(spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> Result<GptLayout, GptError> {
     let requests: Vec<_> = roles(spec).into_iter().map(|role| request(role, spec, identities, sizes)).collect();
@@ -41,7 +45,7 @@ pub fn number(spec: &Spec, role: Role) -> Option<u32> {
 /// If there is no such partition table.
 pub fn bios_boot_start(spec: &Spec, identities: &Identities, extra: &[u64]) -> Result<Option<Lba>, GptError> {
     // The filesystem of the store comes last.
-    let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
+    let gpt = table(spec, identities, &Sizes::least(extra))?;
     let mut planned = roles(spec).into_iter().zip(&gpt.partitions);
     Ok(planned.find_map(|(role, planned)| (role == Role::BiosBoot).then_some(planned.first)))
 }
@@ -61,6 +65,7 @@ pub(super) fn roles(spec: &Spec) -> Vec<Role> {
         .chain(boot.into_iter().flatten())
         .chain(extra(Place::AfterBoot))
         .chain([Role::Nix])
+        .chain(spec.verity.map(|_| Role::Verity))
         .collect()
 }
 
@@ -98,8 +103,17 @@ pub(super) fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result
 /// The sizes in bytes of the partitions that have none in the spec.
 pub(super) struct Sizes<'a> {
     pub(super) nix: u64,
+    /// Of the hash tree, if there is one.
+    pub(super) verity: u64,
     /// In the order of the spec.
     pub(super) extra: &'a [u64],
+}
+
+impl<'a> Sizes<'a> {
+    /// For what does not depend on the sizes of others than the extra partitions.
+    pub(super) fn least(extra: &'a [u64]) -> Self {
+        Self { nix: MIB, verity: MIB, extra }
+    }
 }
 
 fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> PartitionRequest {
@@ -120,6 +134,21 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
             let request = of_filesystem(xbootldr, TYPE_XBOOTLDR, spec.boot_part_size);
             let is_boot = matches!(spec.boot, Some(Location::Xbootldr(_)));
             PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
+        }
+        Role::Nix if let Some(verity) = spec.verity => {
+            let request = of_filesystem(&identities.nix, verity.partition_type(Content::Data).guid(), sizes.nix);
+            PartitionRequest { attributes: READ_ONLY, ..request }
+        }
+        Role::Verity => {
+            let (verity, identity) =
+                spec.verity.zip(identities.verity.as_ref()).expect("there is a role for what there is");
+            PartitionRequest {
+                name: identity.partition_name.clone(),
+                type_guid: verity.partition_type(Content::Verity).guid(),
+                guid: identity.partition,
+                size: sizes.verity,
+                attributes: READ_ONLY,
+            }
         }
         Role::Nix => {
             let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);

@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+use crate::discoverable::Content;
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
 pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
@@ -43,8 +44,19 @@ pub struct Identities {
     pub bios_boot: Uuid,
     /// The filesystem of the store.
     pub nix: Identity<Uuid>,
+    /// The hash tree of that, if it has one.
+    pub verity: Option<VerityIdentity>,
     /// Each extra partition.
     pub extra: Vec<ExtraIdentity>,
+}
+
+/// The identities of the partition of a hash tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerityIdentity {
+    /// The partition's UUID (unique GUID): half of the root hash, once that is known.
+    pub partition: Uuid,
+    /// The partition's name.
+    pub partition_name: String,
 }
 
 /// The identities of an extra partition, besides its name.
@@ -76,13 +88,25 @@ impl Identities {
             esp: spec.esp.as_ref().map(|esp| self::esp(&esp.device, &derive)),
             xbootldr: spec.xbootldr.as_ref().map(|fat| xbootldr(&fat.device, &derive)),
             bios_boot: derive(BIOS_BOOT),
-            nix: nix(&spec.nix.device, &derive),
+            nix: nix(spec, &derive),
+            verity: spec.verity.map(|verity| VerityIdentity {
+                partition: derive("hash tree's partition"),
+                partition_name: verity.partition_type(Content::Verity).to_string(),
+            }),
             extra: extra.collect(),
         };
         identities.check_distinct(spec)?;
         identities.check_names(spec)?;
         identities.check_swaps()?;
         Ok(identities)
+    }
+
+    /// The same with the GUIDs by which the system finds a verified filesystem and its hash tree: halves of the root hash.
+    #[must_use]
+    pub fn sealed(self, [data, tree]: [Uuid; 2]) -> Self {
+        let nix = Identity { partition: data, ..self.nix };
+        let verity = self.verity.map(|verity| VerityIdentity { partition: tree, ..verity });
+        Self { nix, verity, ..self }
     }
 
     fn check_distinct(&self, spec: &Spec) -> Result<(), SpecErrors> {
@@ -151,7 +175,8 @@ impl Identities {
         let fats = fats.map(|(mounted, fat)| (mounted.mount_point.display().to_string(), fat.partition_name.as_str()));
         let nix = ("the nix filesystem".to_owned(), self.nix.partition_name.as_str());
         let bios_boot = ("the BIOS's boot code".to_owned(), BIOS_BOOT);
-        let others: Vec<_> = fats.chain([nix]).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
+        let verity = self.verity.as_ref().map(|verity| ("the hash tree".to_owned(), verity.partition_name.as_str()));
+        let others: Vec<_> = fats.chain([nix]).chain(verity).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
         for (index, extra) in spec.extra_partitions.iter().enumerate() {
             if let Some((what, _)) = others.iter().find(|(_, name)| *name == extra.name) {
                 return Err(SpecErrors::from(SpecError {
@@ -201,7 +226,7 @@ pub(super) fn devices(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> [Vec<
     let xbootldr = xbootldr.map(|fat| self::xbootldr(&fat.device, &derive));
     let [esp, xbootldr] = [esp, xbootldr]
         .map(|fat| fat.map_or_else(Vec::new, |fat| fat.devices(FsUuid::VolumeId(fat.filesystem)).to_vec()));
-    let nix = self::nix(&nix.device, &derive);
+    let nix = self::nix_of(&nix.device, &derive);
     [esp, xbootldr, nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
@@ -236,7 +261,15 @@ fn xbootldr(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
     complete(device, filesystem, "XBOOTLDR", derive("XBOOTLDR partition"), XBOOTLDR_NAME)
 }
 
-fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+fn nix(spec: &Spec, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let identity = nix_of(&spec.nix.device, derive);
+    match spec.verity {
+        None => identity,
+        Some(verity) => Identity { partition_name: verity.partition_type(Content::Data).to_string(), ..identity },
+    }
+}
+
+fn nix_of(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
     let filesystem = match device {
         Device::FsUuid(FsUuid::Uuid(uuid)) => *uuid,
         _ => derive("nix filesystem"),
@@ -248,7 +281,7 @@ fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
 fn complete<I>(device: &Device, filesystem: I, label: &str, partition: Uuid, name: &str) -> Identity<I> {
     let mut identity = Identity { filesystem, label: label.to_owned(), partition, partition_name: name.to_owned() };
     match device {
-        Device::FsUuid(_) => {}
+        Device::FsUuid(_) | Device::Verified(_) => {}
         Device::Label(label) => identity.label.clone_from(label),
         Device::PartUuid(uuid) => identity.partition = *uuid,
         Device::PartLabel(name) => identity.partition_name.clone_from(name),
@@ -263,6 +296,7 @@ fn describe(filesystem: &FileSystem) -> String {
         Device::Label(label) => ("label", label.clone()),
         Device::PartUuid(uuid) => ("partuuid", uuid.to_string()),
         Device::PartLabel(name) => ("partlabel", name.clone()),
+        Device::Verified(_) => ("verity", filesystem.device.path()),
     };
     format!("{} {kind} {name:?}", filesystem.mount_point.display())
 }

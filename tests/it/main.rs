@@ -59,5 +59,6 @@ mod systemd_boot;
 mod threads;
 mod verify;
 mod verity;
+mod verity_image;
 mod vm;
 mod waiting;
