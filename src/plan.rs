@@ -5,10 +5,11 @@
 
 use thiserror::Error;
 
-pub use self::described::{Filesystem, ImagePlan, Partition, Role, StorePathRange, SwapArea};
+pub use self::described::{Filesystem, ImagePlan, Partition, Role, SlotFor, StorePathRange, SwapArea};
 pub use self::filesystem::{Laid, NixFilesystem};
 pub use self::rest::{Rest, SizeMultiple};
 pub use self::room::BootRoom;
+pub use self::slots::{SlotError, slot_size};
 pub use self::table::{bios_boot_start, number};
 
 use self::table::{Sizes, roles, table, with_bios, with_hybrid};
@@ -25,6 +26,7 @@ mod described;
 mod filesystem;
 mod rest;
 mod room;
+mod slots;
 mod table;
 
 /// The version of the JSON that an [`ImagePlan`] serialises to.
@@ -51,6 +53,9 @@ pub enum PlanError {
         /// The difference.
         missing: u64,
     },
+    /// The store does not fit its slot.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// The disk has a size that a form of the image cannot have.
     #[error(
         "diskSize: {disk_size} is not a multiple of {}, as the format {} needs it; set diskSize to {}",
@@ -92,6 +97,8 @@ pub struct Contents<'a> {
     pub nix_size: u64,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
+    /// Of what the size of the disk is to be a multiple.
+    pub size_multiple: SizeMultiple,
     /// Whether there are files that are not for everybody.
     pub private_files: bool,
 }
@@ -100,6 +107,11 @@ pub struct Contents<'a> {
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
     let roles = roles(spec);
     let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
+    let gpt = match spec.updates {
+        // The last partition of any other disk takes all that is left.
+        Some(_) => slots::on_disk(gpt, spec.disk_size, contents.size_multiple)?,
+        None => gpt,
+    };
     let gpt = with_hybrid(gpt, spec, &roles)?;
     let (gpt, bios_boot) = with_bios(gpt, &roles, contents.bios)?;
     let planned = roles.iter().zip(&gpt.partitions);
@@ -147,7 +159,7 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             let free = contents.nix.free_bytes().saturating_sub(over);
             Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
-        Role::BiosBoot | Role::Extra(_) => None,
+        Role::BiosBoot | Role::Slot(_) | Role::Extra(_) => None,
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
                 prepared.fats.of(role).into_iter().for_each(|fat| map.add_moved(&fat.map(), start));
             }
             Role::Nix => map.add_moved(&prepared.nix.map(), start),
+            Role::Slot(_) => {}
             Role::Extra(index) => extra(&prepared.extra, index, partition, &mut map),
         }
     }

@@ -39,7 +39,8 @@ impl Prepared {
     /// Plans it again, now that it is known how long compressed contents are.
     pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
         let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
-        let parts = Parts { fats, extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
+        let (grub, limine) = (grub.as_ref(), limine.as_ref());
+        let parts = Parts { fats, extra, nix, nix_size: partition_size(spec, nix)?, grub, limine };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -50,18 +51,44 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let identities = identify(spec, context)?;
     let own = own_files(spec, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
-    let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
+    let rest = rest(spec, &identities, &extra, context)?;
     let grub = GrubPart::prepare(spec, &identities, context)?;
     let limine = limine::boot_code(spec, &identities, &extra.sizes(), context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
-    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    let nix_size = first_partition_size(spec, &nix)?;
+    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, nix_size, grub: grub.as_ref(), limine: limine.as_ref() };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
     Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
+}
+
+/// The size in bytes of the partition with the store: it fills that, or its slot has room for later versions.
+fn partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    spec.updates.as_ref().map_or_else(|| Ok(nix.partition_size()), |updates| Ok(plan::slot_size(updates, nix.size())?))
+}
+
+/// The same before it is written: what is compressed then may fit though it would not as it is.
+fn first_partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    let compresses = spec.btrfs.as_ref().is_some_and(|btrfs| btrfs.compression.is_some());
+    let asked_for = spec.updates.as_ref().and_then(|updates| updates.slot_size).filter(|_| compresses);
+    asked_for.map_or_else(|| partition_size(spec, nix), Ok)
+}
+
+/// What the disk leaves to the partition with the store. It leaves nothing to a slot, which has a size of its own.
+pub(super) fn rest(
+    spec: &Spec,
+    identities: &Identities,
+    extra: &ExtraParts,
+    context: Context<'_>,
+) -> Result<Option<Rest>, PlanError> {
+    match spec.updates {
+        Some(_) => Ok(None),
+        None => Rest::new(spec, identities, &extra.sizes(), context.options.size_multiple),
+    }
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -108,18 +135,19 @@ struct Parts<'a> {
     fats: &'a FatParts,
     extra: &'a ExtraParts,
     nix: &'a NixPart,
+    nix_size: u64,
     grub: Option<&'a GrubPart>,
     limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, grub, limine } = *parts;
+    let Parts { fats, extra, nix, nix_size, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
-    let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
-    let private_files = context.options.extra_files.is_some();
+    let extra = &extra.sizes();
+    let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
     nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, private_files };
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, size_multiple, private_files };
         plan::plan(spec, identities, &contents)
     })
 }

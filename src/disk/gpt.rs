@@ -199,6 +199,14 @@ impl GptLayout {
         })
     }
 
+    /// The same table on a larger disk, whose end is in no partition. `size` is in bytes, whole MiB.
+    pub fn on_disk(self, size: u64) -> Self {
+        let backup_header = Lba(size / self.sector_size.bytes() - 1);
+        let backup_entries = Lba(backup_header.0 - entries_sectors(self.sector_size));
+        let last_usable = Lba(backup_entries.0 - 1);
+        Self { disk_size: size, last_usable, backup_entries, backup_header, ..self }
+    }
+
     /// The same table behind a hybrid MBR.
     pub fn with_hybrid(self, hybrid: Vec<MbrPartition>) -> Self {
         Self { hybrid, ..self }

@@ -18,8 +18,17 @@ pub enum Role {
     Xbootldr,
     /// The filesystem that holds the store.
     Nix,
+    /// Room for the next version of another partition; nothing is in it.
+    Slot(SlotFor),
     /// The one at this index of the spec's extra partitions.
     Extra(usize),
+}
+
+/// Of what an empty slot takes the next version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotFor {
+    /// Of the filesystem that holds the store.
+    Nix,
 }
 
 impl Serialize for Role {
@@ -29,6 +38,7 @@ impl Serialize for Role {
             Self::Boot => "boot",
             Self::Xbootldr => "xbootldr",
             Self::Nix => "nix",
+            Self::Slot(_) => "slot",
             Self::Extra(_) => "extra",
         })
     }
@@ -128,7 +138,7 @@ pub struct ImagePlan {
     /// Whether it holds files that are not for everybody; left out where it does not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub private_files: bool,
-    /// In the order of the disk; the nix filesystem is the last.
+    /// In the order of the disk; the nix filesystem is the last, but for empty slots.
     pub partitions: Vec<Partition>,
     /// For how much more there is room where kernels are, on XBOOTLDR or else the ESP; `null` if there is neither.
     pub boot: Option<BootRoom>,

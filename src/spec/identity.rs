@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors, Updates};
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
 pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
@@ -45,6 +45,17 @@ pub struct Identities {
     pub nix: Identity<Uuid>,
     /// Each extra partition.
     pub extra: Vec<ExtraIdentity>,
+    /// The UUIDs (unique GUIDs) of the slots for the next version, if there are any.
+    pub empty: EmptySlots,
+}
+
+/// The partition UUIDs of empty slots, which are all that these are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptySlots {
+    /// Of that for the store.
+    pub nix: Uuid,
+    /// Of that for the hashes of the store.
+    pub verity: Uuid,
 }
 
 /// The identities of an extra partition, besides its name.
@@ -76,8 +87,9 @@ impl Identities {
             esp: spec.esp.as_ref().map(|esp| self::esp(&esp.device, &derive)),
             xbootldr: spec.xbootldr.as_ref().map(|fat| xbootldr(&fat.device, &derive)),
             bios_boot: derive(BIOS_BOOT),
-            nix: nix(&spec.nix.device, &derive),
+            nix: nix(&spec.nix.device, spec.updates.as_ref(), &derive),
             extra: extra.collect(),
+            empty: EmptySlots { nix: derive("empty slot of the store"), verity: derive("empty slot of hashes") },
         };
         identities.check_distinct(spec)?;
         identities.check_names(spec)?;
@@ -201,7 +213,7 @@ pub(super) fn devices(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> [Vec<
     let xbootldr = xbootldr.map(|fat| self::xbootldr(&fat.device, &derive));
     let [esp, xbootldr] = [esp, xbootldr]
         .map(|fat| fat.map_or_else(Vec::new, |fat| fat.devices(FsUuid::VolumeId(fat.filesystem)).to_vec()));
-    let nix = self::nix(&nix.device, &derive);
+    let nix = self::nix(&nix.device, None, &derive);
     [esp, xbootldr, nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
@@ -236,12 +248,16 @@ fn xbootldr(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
     complete(device, filesystem, "XBOOTLDR", derive("XBOOTLDR partition"), XBOOTLDR_NAME)
 }
 
-fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
-    let filesystem = match device {
-        Device::FsUuid(FsUuid::Uuid(uuid)) => *uuid,
-        _ => derive("nix filesystem"),
+fn nix(device: &Device, updates: Option<&Updates>, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let version = updates.map(Updates::store_label);
+    let filesystem = match (device, &version) {
+        (Device::FsUuid(FsUuid::Uuid(uuid)), _) => *uuid,
+        (_, None) => derive("nix filesystem"),
+        // Two versions are on one disk.
+        (_, Some(version)) => derive(&format!("nix filesystem {version}")),
     };
-    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, "Linux filesystem")
+    let name = version.as_deref().unwrap_or("Linux filesystem");
+    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, name)
 }
 
 /// Fills in the defaults for whatever `device` does not name.

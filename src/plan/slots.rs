@@ -1,0 +1,91 @@
+//! The sizes of slots for updates, and of a disk with room behind them. Pure.
+
+use thiserror::Error;
+
+use super::SizeMultiple;
+use crate::disk::gpt::{GptError, GptLayout};
+use crate::spec::{MAX_SIZE, Updates};
+use crate::units::{MIB, align_up};
+
+/// What is to be there has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SlotError {
+    /// The store is larger than its slot.
+    #[error("updates.slotSize: {slot} bytes are too few: the store needs {needed}; set slotSize to {} at least", needed.next_multiple_of(MIB))]
+    Store {
+        /// The size asked for, in bytes.
+        slot: u64,
+        /// What the filesystem of the store needs, in bytes.
+        needed: u64,
+    },
+    /// The partitions are larger than the disk.
+    #[error(
+        "diskSize: {disk_size} bytes are too few: the partitions need {needed} with both slots; set diskSize to {needed} \
+         at least, or updates.slotSize to fewer bytes"
+    )]
+    Disk {
+        /// The size asked for, in bytes.
+        disk_size: u64,
+        /// The least size, in bytes.
+        needed: u64,
+    },
+}
+
+/// The size in bytes of each slot of the store, which now needs `data` bytes: by default half as much again.
+///
+/// # Errors
+/// If the size asked for is too small.
+pub fn slot_size(updates: &Updates, data: u64) -> Result<u64, SlotError> {
+    match updates.slot_size {
+        Some(slot) if slot < data => Err(SlotError::Store { slot, needed: data }),
+        Some(slot) => Ok(slot),
+        // What is too large is told when partitions get their places.
+        None => Ok(align_up(data.saturating_add(data / 2), MIB).unwrap_or(u64::MAX - u64::MAX % MIB)),
+    }
+}
+
+/// The table on a disk of the size asked for, or of the next multiple. What is behind the slots is in no partition.
+pub(super) fn on_disk(
+    gpt: GptLayout,
+    asked_for: Option<u64>,
+    multiple: SizeMultiple,
+) -> Result<GptLayout, super::PlanError> {
+    let needed = align_up(gpt.disk_size, multiple.bytes).filter(|&size| size <= MAX_SIZE).ok_or(GptError::TooLarge)?;
+    match asked_for {
+        Some(disk_size) if !disk_size.is_multiple_of(multiple.bytes) => {
+            Err(super::PlanError::NoMultiple { disk_size, multiple })
+        }
+        Some(disk_size) if disk_size < needed => Err(SlotError::Disk { disk_size, needed }.into()),
+        asked_for => Ok(gpt.on_disk(asked_for.unwrap_or(needed))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn updates(slot_size: Option<u64>) -> Updates {
+        Updates { name: "host".to_owned(), version: "1".to_owned(), slot_size }
+    }
+
+    #[test]
+    fn a_slot_has_room_for_growth() {
+        for (data, slot) in [(1, MIB), (2 * MIB, 3 * MIB), (2 * MIB + 4096, 4 * MIB), (100 * MIB, 150 * MIB)] {
+            assert_eq!(slot_size(&updates(None), data), Ok(slot), "{data}");
+        }
+        assert!(slot_size(&updates(None), u64::MAX).is_ok_and(|slot| slot.is_multiple_of(MIB)));
+    }
+
+    #[test]
+    fn a_slot_has_the_size_asked_for() {
+        let asked_for = updates(Some(8 * MIB));
+        for data in [1, 8 * MIB] {
+            assert_eq!(slot_size(&asked_for, data), Ok(8 * MIB));
+        }
+        let told = slot_size(&asked_for, 8 * MIB + 1).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "updates.slotSize: 8388608 bytes are too few: the store needs 8388609; set slotSize to 9437184 at least"
+        );
+    }
+}
