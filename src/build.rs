@@ -22,7 +22,7 @@ use crate::verify;
 pub use self::bare::{BareFilesystem, build_partition};
 use self::bootloader::Installer;
 pub use self::error::BuildError;
-pub use self::forms::{BadForms, Forms};
+pub use self::forms::{BadForms, Forms, Split};
 pub use self::outputs::{OutputFile, Outputs};
 pub use self::prepared::{Prepared, prepare};
 pub use self::shown::{nameless, show, stream};
@@ -43,6 +43,7 @@ mod overlaid;
 mod planned;
 mod prepared;
 mod shown;
+mod split;
 mod verity;
 
 /// The name of the plan beside the image.
@@ -112,7 +113,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Builds all that `outputs` are for and `layout.json`, and runs the boot loader's installer if one is given: once in a
+/// Builds all that `outputs` are for and `layout.json`, and the files of an update if `forms` say so, and runs the boot loader's installer if one is given: once in a
 /// rehearsal before the store is copied, and once when all else is done. Returns what was built, the raw image first.
 ///
 /// Other forms than the raw image are made without one, unless an installer wants one, or the filesystem of the store is
@@ -131,6 +132,7 @@ pub fn build(
     let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
     let by_image = proves_image || wants_image(prepared, install_bootloader);
     let mut filled = Vec::new();
+    let mut of_update = Vec::new();
     match by_image {
         true => filled.push((Format::Raw, write_image(prepared, &mut outputs, install_bootloader, context)?)),
         false => outputs.write_layout(&prepared.plan.to_json())?,
@@ -138,8 +140,12 @@ pub fn build(
     with_source(prepared, by_image.then_some(&outputs), install_bootloader, context, &mut |source| {
         let made = outputs.disks().filter(|(format, _)| !by_image || *format != Format::Raw);
         filled.extend(forms::make(source, prepared, made, &outputs, forms, context)?);
+        if forms.split() != Split::No {
+            of_update = split::make(source, prepared, &outputs, forms, context)?;
+        }
         Ok(())
     })?;
+    outputs.add_split(of_update);
     let proved = outputs.disks().map(|(format, file)| {
         let file = if format.is_readable() { file } else { outputs.image() };
         prove(file.file(), &prepared.spec, context)
@@ -148,12 +154,14 @@ pub fn build(
     context.progress.stage("writing out", 0, 0);
     context.cancel.check()?;
     let paths: Vec<_> = outputs.disks().map(|(format, file)| (format, file.target().named().to_owned())).collect();
+    let of_update: Vec<_> = outputs.split().iter().map(|file| file.target().named().to_owned()).collect();
     outputs.publish()?;
+    let of_update = of_update.into_iter().map(|path| built(path, None, None));
     let built = paths.into_iter().zip(proved).map(|((format, path), proved)| {
         let way = filled.iter().find(|(other, _)| *other == format).and_then(|(_, way)| *way);
         built(path, way, proved)
     });
-    built.collect()
+    built.chain(of_update).collect()
 }
 
 /// Writes the raw image and the plan. Tells which way the contents of the store took.

@@ -18,6 +18,7 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+pub mod updates;
 mod validate;
 mod verity;
 
@@ -42,6 +43,7 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
 pub use self::verity::Verity;
 
@@ -158,6 +160,8 @@ pub struct Spec {
     pub extra_partitions: Vec<ExtraPartition>,
     /// What the MBR names besides the GPT, in this order; usually nothing.
     pub hybrid_mbr: Vec<HybridEntry>,
+    /// What is updated in two slots, if anything is.
+    pub updates: Option<Updates>,
     /// A shell command to run last on the finished image.
     pub install_bootloader: Option<String>,
     /// What may be wrong, but need not be: a line each, with the JSON path at which it stands.
@@ -191,6 +195,11 @@ impl Spec {
     pub fn grub_places(&self) -> Option<(&Grub, Location, Location)> {
         let grub = self.grub.as_ref()?;
         Some((grub, self.boot.clone()?, self.mounts.locate(&grub.store_path).ok()?))
+    }
+
+    /// Whether the partition of the store has a size of its own, so that it does not take what a disk has left.
+    pub fn has_fixed_store(&self) -> bool {
+        self.verity.is_some() || self.updates.is_some()
     }
 
     /// Checks what only the closure can tell: that it holds the system to boot.
@@ -270,6 +279,10 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
+    let updates = updates::read(&mut top);
+    if let Some(Some(updates)) = &updates {
+        updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+    }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
@@ -319,6 +332,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
+        updates: updates?,
         install_bootloader: install_bootloader?,
         warnings: mounts.warnings,
     })

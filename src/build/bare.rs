@@ -60,7 +60,7 @@ pub fn build_partition(
     built(out.to_owned(), copied, proved)
 }
 
-/// What the disk leaves to the nix filesystem. Extra partitions are looked at only if that depends on them.
+/// What the disk leaves to the nix filesystem, if that fills its partition. Extra partitions are looked at only if that depends on them.
 fn rest(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Option<Rest>, BuildError> {
     let multiple = context.options.size_multiple;
     if !Rest::is_asked_for(spec, multiple) {

@@ -79,6 +79,16 @@ pub enum BuildError {
     /// A filesystem is asked for that the image does not have.
     #[error("the image has no ESP; leave out --only, or set efiSysMountPoint to the mount point of one")]
     NoEsp,
+    /// Nobody can tell which kernel belongs to an update.
+    #[error(
+        "EFI/Linux has {found} unified kernel images, and none of them is called {wanted}; leave one, or rename it"
+    )]
+    ManyKernels {
+        /// How many there are.
+        found: usize,
+        /// What the one of this version would be called.
+        wanted: String,
+    },
     /// An ESP beside XBOOTLDR does not fit into its partition.
     #[error("the ESP: {}", .0.to_string().replace("bootPartSize", "espSize"))]
     Esp(#[source] VfatError),

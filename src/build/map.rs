@@ -41,6 +41,7 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
                 let hash_tree = partition.verity.as_ref().map_or(0, |area| area.hash_size);
                 map.add(start..start + hash_tree, Held::Metadata);
             }
+            Role::Slot(_) => {}
             Role::Extra(index) => extra(&prepared.extra, index, partition, &mut map),
         }
     }

@@ -59,8 +59,9 @@ impl Prepared {
 
     /// Plans it again, now that it is known how long compressed contents are.
     pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), BuildError> {
-        self.verity = VerityPart::prepare(&self.spec, &self.identities, &self.nix)?;
-        self.plan_again(context)
+        let nix_size = partition_size(&self.spec, &self.nix)?;
+        self.verity = VerityPart::prepare(&self.spec, &self.identities, &self.nix, nix_size)?;
+        self.plan_again(nix_size, context)
     }
 
     /// Writes the hash tree of what is in the store's filesystem in `image`, and puts the root hash where the system looks
@@ -69,13 +70,13 @@ impl Prepared {
         let Some(verity) = &mut self.verity else { return Ok(()) };
         let root = verity.write(image, &self.plan, context)?;
         self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
-        self.plan_again(context)
+        self.plan_again(partition_size(&self.spec, &self.nix)?, context)
     }
 
-    fn plan_again(&mut self, context: Context<'_>) -> Result<(), BuildError> {
+    fn plan_again(&mut self, nix_size: u64, context: Context<'_>) -> Result<(), BuildError> {
         let Self { spec, identities, fats, extra, nix, verity, grub, limine, .. } = &*self;
-        let verity = verity.as_ref();
-        let parts = Parts { fats, extra, nix, verity, grub: grub.as_ref(), limine: limine.as_ref() };
+        let (verity, grub, limine) = (verity.as_ref(), grub.as_ref(), limine.as_ref());
+        let parts = Parts { fats, extra, nix, nix_size, verity, grub, limine };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -86,17 +87,19 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let identities = identify(spec, context)?;
     let own = own_files(spec, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
-    let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
+    let rest = rest(spec, &identities, &extra, context)?;
     let grub = GrubPart::prepare(spec, &identities, context)?;
     let limine = limine::boot_code(spec, &identities, &extra.sizes(), context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
-    let verity = VerityPart::prepare(spec, &identities, &nix)?;
+    let nix_size = first_partition_size(spec, &nix)?;
+    let verity = VerityPart::prepare(spec, &identities, &nix, nix_size)?;
     let parts = Parts {
         fats: &fats,
         extra: &extra,
         nix: &nix,
+        nix_size,
         verity: verity.as_ref(),
         grub: grub.as_ref(),
         limine: limine.as_ref(),
@@ -106,6 +109,28 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
         context.progress.warn(&warning);
     }
     Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, _made: (own, boot) })
+}
+
+/// The size in bytes of the partition with the store: it fills that, or its slot has room for later versions.
+fn partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    spec.updates.as_ref().map_or_else(|| Ok(nix.partition_size()), |updates| Ok(plan::slot_size(updates, nix.size())?))
+}
+
+/// The same before it is written: what is compressed then may fit though it would not as it is.
+fn first_partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    let compresses = spec.btrfs.as_ref().is_some_and(|btrfs| btrfs.compression.is_some());
+    let asked_for = spec.updates.as_ref().and_then(|updates| updates.slot_size).filter(|_| compresses);
+    asked_for.map_or_else(|| partition_size(spec, nix), Ok)
+}
+
+/// What the disk leaves to the partition with the store. It leaves nothing to a slot, which has a size of its own.
+pub(super) fn rest(
+    spec: &Spec,
+    identities: &Identities,
+    extra: &ExtraParts,
+    context: Context<'_>,
+) -> Result<Option<Rest>, PlanError> {
+    Rest::new(spec, identities, &extra.sizes(), context.options.size_multiple)
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -152,21 +177,21 @@ struct Parts<'a> {
     fats: &'a FatParts,
     extra: &'a ExtraParts,
     nix: &'a NixPart,
+    nix_size: u64,
     verity: Option<&'a VerityPart>,
     grub: Option<&'a GrubPart>,
     limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, verity, grub, limine } = *parts;
+    let Parts { fats, extra, nix, nix_size, verity, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
-    let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
-    let private_files = context.options.extra_files.is_some();
-    let verity = verity.map(VerityPart::described);
-    let size_multiple = context.options.size_multiple;
+    let extra = &extra.sizes();
+    let verity = verity.map(|verity| (verity.described(), verity.slot_size()));
+    let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
     nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, private_files, size_multiple };
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
         plan::plan(spec, identities, &contents)
     })
 }

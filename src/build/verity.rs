@@ -14,17 +14,30 @@ use crate::verity::{self, Described, Identity, Layout, RootHash};
 /// The hash tree, with or without its root.
 pub(super) struct VerityPart {
     layout: Layout,
+    /// The size of its partition in bytes: enough for a tree of as much data as the store's partition has room for.
+    slot_size: u64,
     root: Option<RootHash>,
 }
 
 impl VerityPart {
-    /// Lays out the hash tree of `nix`, if the spec asks for one.
-    pub(super) fn prepare(spec: &Spec, identities: &Identities, nix: &NixPart) -> Result<Option<Self>, BuildError> {
+    /// Lays out the hash tree of `nix`, if the spec asks for one. The partition of that has `nix_size` bytes.
+    pub(super) fn prepare(
+        spec: &Spec,
+        identities: &Identities,
+        nix: &NixPart,
+        nix_size: u64,
+    ) -> Result<Option<Self>, BuildError> {
         if spec.verity.is_none() {
             return Ok(None);
         }
         let Identity { uuid, salt } = Identity::of(identities.nix.filesystem);
-        Ok(Some(Self { layout: Layout::new(nix.size(), uuid, salt)?, root: None }))
+        let slot_size = Layout::new(nix_size.max(nix.size()), uuid, salt.clone())?.size();
+        Ok(Some(Self { layout: Layout::new(nix.size(), uuid, salt)?, slot_size, root: None }))
+    }
+
+    /// The size of its partition in bytes.
+    pub(super) fn slot_size(&self) -> u64 {
+        self.slot_size
     }
 
     /// What the plan says of it.

@@ -21,8 +21,19 @@ pub enum Role {
     Nix,
     /// The hash tree of that.
     Verity,
+    /// Room for the next version of another partition; nothing is in it.
+    Slot(SlotFor),
     /// The one at this index of the spec's extra partitions.
     Extra(usize),
+}
+
+/// Of what an empty slot takes the next version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotFor {
+    /// Of the filesystem that holds the store.
+    Nix,
+    /// Of its hash tree.
+    Verity,
 }
 
 impl Serialize for Role {
@@ -33,6 +44,7 @@ impl Serialize for Role {
             Self::Xbootldr => "xbootldr",
             Self::Nix => "nix",
             Self::Verity => "verity",
+            Self::Slot(_) => "slot",
             Self::Extra(_) => "extra",
         })
     }
@@ -135,7 +147,7 @@ pub struct ImagePlan {
     /// Whether it holds files that are not for everybody; left out where it does not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub private_files: bool,
-    /// In the order of the disk; the nix filesystem is the last.
+    /// In the order of the disk; the nix filesystem is the last, but for empty slots.
     pub partitions: Vec<Partition>,
     /// For how much more there is room where kernels are, on XBOOTLDR or else the ESP; `null` if there is neither.
     pub boot: Option<BootRoom>,

@@ -60,9 +60,9 @@ impl Rest {
         Ok(Some(Self { start, behind: gpt.disk_size - end, disk_size, multiple: multiple.bytes }))
     }
 
-    /// Whether the size of the disk decides that of the partition. One with a hash tree is as large as its data.
+    /// Whether the size of the disk decides that of the partition. One with a hash tree is as large as its data, and slots have a size of their own.
     pub fn is_asked_for(spec: &Spec, multiple: SizeMultiple) -> bool {
-        spec.verity.is_none() && (spec.disk_size.is_some() || multiple.bytes != MIB)
+        !spec.has_fixed_store() && (spec.disk_size.is_some() || multiple.bytes != MIB)
     }
 
     /// The size of a disk whose partitions need one of `needed` bytes, and leave the rest free.

@@ -2,13 +2,14 @@
 
 use uuid::Uuid;
 
-use super::{Bios, Role};
+use super::{Bios, Role, SlotFor};
 use crate::discoverable::Content;
 use crate::disk::gpt::{GptError, GptLayout, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::grub::{self, BootCode, EmbedError};
 use crate::identity::{BIOS_BOOT, Identities, Identity};
 use crate::mounts::Location;
+use crate::spec::updates::EMPTY_LABEL;
 use crate::spec::{PartitionName, Place, Spec};
 use crate::units::{Lba, MIB};
 
@@ -24,7 +25,6 @@ const TYPE_BIOS_BOOT: Uuid = uuid::uuid!("21686148-6449-6e6f-744e-656564454649")
 const BIOS_BOOT_SIZE: u64 = MIB;
 /// Discoverable Partitions Specification: generic Linux data.
 const TYPE_LINUX: Uuid = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
-
 /// Discoverable Partitions Specification, "Partition Flags": bit 60, read-only.
 const READ_ONLY: u64 = 1 << 60;
 
@@ -66,6 +66,8 @@ pub(super) fn roles(spec: &Spec) -> Vec<Role> {
         .chain(extra(Place::AfterBoot))
         .chain([Role::Nix])
         .chain(spec.verity.map(|_| Role::Verity))
+        .chain(spec.updates.as_ref().map(|_| Role::Slot(SlotFor::Nix)))
+        .chain(spec.updates.as_ref().and(spec.verity).map(|_| Role::Slot(SlotFor::Verity)))
         .collect()
 }
 
@@ -153,7 +155,11 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
         Role::Nix => {
             let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);
             let is_boot = matches!(spec.boot, Some(Location::Nix(_)));
-            PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
+            PartitionRequest { attributes: boot_mark(spec, is_boot) | slot_mark(spec), ..request }
+        }
+        Role::Slot(SlotFor::Nix) => empty_slot(request(Role::Nix, spec, identities, sizes), identities.empty.nix),
+        Role::Slot(SlotFor::Verity) => {
+            empty_slot(request(Role::Verity, spec, identities, sizes), identities.empty.verity)
         }
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
@@ -172,6 +178,16 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
 /// that are marked, or on the first one.
 fn boot_mark(spec: &Spec, is_boot: bool) -> u64 {
     if is_boot && spec.populate_cmd.is_some() { LEGACY_BOOTABLE } else { 0 }
+}
+
+/// The mark of a slot: nobody but a program that brings another version writes to it, and it never grows.
+fn slot_mark(spec: &Spec) -> u64 {
+    if spec.updates.is_some() { READ_ONLY } else { 0 }
+}
+
+/// A second slot like the partition that has this version.
+fn empty_slot(like: PartitionRequest, guid: Uuid) -> PartitionRequest {
+    PartitionRequest { name: EMPTY_LABEL.to_owned(), guid, attributes: READ_ONLY, ..like }
 }
 
 fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors, Updates};
 use crate::discoverable::Content;
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
@@ -15,6 +15,8 @@ pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc
 pub(crate) const BIOS_BOOT: &str = "BIOS boot partition";
 /// The name of the partition beside the ESP that has what systemd-boot starts: as the Boot Loader Specification calls it.
 const XBOOTLDR_NAME: &str = "Linux extended boot";
+/// The name of the partition with the store.
+const NIX_NAME: &str = "Linux filesystem";
 /// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
 const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
 
@@ -48,6 +50,17 @@ pub struct Identities {
     pub verity: Option<VerityIdentity>,
     /// Each extra partition.
     pub extra: Vec<ExtraIdentity>,
+    /// The UUIDs (unique GUIDs) of the slots for the next version, if there are any.
+    pub empty: EmptySlots,
+}
+
+/// The partition UUIDs of empty slots, which are all that these are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptySlots {
+    /// Of that for the store.
+    pub nix: Uuid,
+    /// Of that for the hashes of the store.
+    pub verity: Uuid,
 }
 
 /// The identities of the partition of a hash tree.
@@ -89,11 +102,9 @@ impl Identities {
             xbootldr: spec.xbootldr.as_ref().map(|fat| xbootldr(&fat.device, &derive)),
             bios_boot: derive(BIOS_BOOT),
             nix: nix(spec, &derive),
-            verity: spec.verity.map(|verity| VerityIdentity {
-                partition: derive("hash tree's partition"),
-                partition_name: verity.partition_type(Content::Verity).to_string(),
-            }),
+            verity: verity(spec, &derive),
             extra: extra.collect(),
+            empty: EmptySlots { nix: derive("empty slot of the store"), verity: derive("empty slot of hashes") },
         };
         identities.check_distinct(spec)?;
         identities.check_names(spec)?;
@@ -226,7 +237,7 @@ pub(super) fn devices(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> [Vec<
     let xbootldr = xbootldr.map(|fat| self::xbootldr(&fat.device, &derive));
     let [esp, xbootldr] = [esp, xbootldr]
         .map(|fat| fat.map_or_else(Vec::new, |fat| fat.devices(FsUuid::VolumeId(fat.filesystem)).to_vec()));
-    let nix = self::nix_of(&nix.device, &derive);
+    let nix = self::nix_of(&nix.device, None, NIX_NAME, &derive);
     [esp, xbootldr, nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
@@ -262,19 +273,27 @@ fn xbootldr(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
 }
 
 fn nix(spec: &Spec, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
-    let identity = nix_of(&spec.nix.device, derive);
-    match spec.verity {
-        None => identity,
-        Some(verity) => Identity { partition_name: verity.partition_type(Content::Data).to_string(), ..identity },
-    }
+    let version = spec.updates.as_ref().map(Updates::store_label);
+    let verified = spec.verity.map(|verity| verity.partition_type(Content::Data).to_string());
+    let name = version.clone().or(verified);
+    nix_of(&spec.nix.device, version.as_deref(), name.as_deref().unwrap_or(NIX_NAME), derive)
 }
 
-fn nix_of(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
-    let filesystem = match device {
-        Device::FsUuid(FsUuid::Uuid(uuid)) => *uuid,
-        _ => derive("nix filesystem"),
+fn verity(spec: &Spec, derive: impl Fn(&str) -> Uuid) -> Option<VerityIdentity> {
+    let verity = spec.verity?;
+    let version = spec.updates.as_ref().map(Updates::hash_label);
+    let partition_name = version.unwrap_or_else(|| verity.partition_type(Content::Verity).to_string());
+    Some(VerityIdentity { partition: derive("hash tree's partition"), partition_name })
+}
+
+fn nix_of(device: &Device, version: Option<&str>, name: &str, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let filesystem = match (device, version) {
+        (Device::FsUuid(FsUuid::Uuid(uuid)), _) => *uuid,
+        (_, None) => derive("nix filesystem"),
+        // Two versions are on one disk.
+        (_, Some(version)) => derive(&format!("nix filesystem {version}")),
     };
-    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, "Linux filesystem")
+    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, name)
 }
 
 /// Fills in the defaults for whatever `device` does not name.
