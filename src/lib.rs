@@ -163,6 +163,8 @@ pub mod spec;
 
 pub use spec::identity;
 
+pub mod uki;
+
 pub mod source;
 
 pub mod read;

@@ -18,6 +18,7 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+mod uki;
 mod validate;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::uki::Uki;
 pub use self::validate::MAX_SIZE;
 
 pub use crate::mounts::{Location, MountTable};
@@ -127,6 +129,8 @@ pub struct Spec {
     pub grub: Option<Grub>,
     /// Limine, if it is to boot the image.
     pub limine: Option<Limine>,
+    /// The unified kernel image, if there is to be one on XBOOTLDR or the ESP.
+    pub uki: Option<Uki>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -255,6 +259,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
     let limine = limine::read(&mut top);
+    let uki = uki::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
@@ -274,6 +279,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
         limine: limine.as_ref().and_then(Option::as_ref),
+        uki: uki.iter().flatten().next().is_some(),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -298,6 +304,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot?,
         grub: grub?,
         limine: limine?,
+        uki: uki?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,

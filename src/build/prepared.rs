@@ -87,6 +87,8 @@ pub(super) fn boot_files(
         systemd_boot: spec.systemd_boot.as_ref(),
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
+        uki: spec.uki.as_ref(),
+        root_hash: None,
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),
