@@ -166,6 +166,8 @@ pub mod spec;
 
 pub use spec::identity;
 
+pub mod uki;
+
 pub mod source;
 
 pub mod read;

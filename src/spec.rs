@@ -18,6 +18,7 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+mod uki;
 pub mod updates;
 mod validate;
 mod verity;
@@ -43,6 +44,7 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::uki::Uki;
 pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
 pub use self::verity::Verity;
@@ -133,6 +135,8 @@ pub struct Spec {
     pub grub: Option<Grub>,
     /// Limine, if it is to boot the image.
     pub limine: Option<Limine>,
+    /// The unified kernel image, if there is to be one on XBOOTLDR or the ESP.
+    pub uki: Option<Uki>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -270,6 +274,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
     let limine = limine::read(&mut top);
+    let uki = uki::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
@@ -293,6 +298,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
         limine: limine.as_ref().and_then(Option::as_ref),
+        uki: uki.iter().flatten().next().is_some(),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -300,6 +306,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
+    let mut warnings = mounts.warnings;
+    warnings.extend(verity::warning(verity, uki.iter().flatten().next().is_some()));
 
     let (_, store) = place?;
     Some(Spec {
@@ -318,6 +326,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot?,
         grub: grub?,
         limine: limine?,
+        uki: uki?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
@@ -334,7 +343,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         hybrid_mbr: hybrid_mbr?,
         updates: updates?,
         install_bootloader: install_bootloader?,
-        warnings: mounts.warnings,
+        warnings,
     })
 }
 

@@ -57,6 +57,7 @@ mod support;
 mod swap;
 mod systemd_boot;
 mod threads;
+mod uki;
 mod verify;
 mod verity;
 mod verity_image;
