@@ -183,6 +183,8 @@ pub mod ext4;
 
 pub mod btrfs;
 
+pub mod erofs;
+
 pub mod swap;
 
 pub mod grub;
