@@ -188,6 +188,8 @@ pub mod ext4;
 
 pub mod btrfs;
 
+pub mod erofs;
+
 pub mod verity;
 
 pub mod swap;

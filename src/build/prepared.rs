@@ -5,7 +5,8 @@ use std::fs::File;
 use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
-use super::nix::{Ext4Part, NixPart};
+use super::known::Known;
+use super::nix::NixPart;
 use super::verity::{VerityPart, put_root_hash};
 use super::{BuildError, Context, limine};
 use crate::discoverable::Tree;
@@ -50,7 +51,7 @@ impl Prepared {
     }
 
     /// The filesystem of the store, if all bytes of the disk are known before it is written.
-    pub(super) fn known(&self) -> Option<&Ext4Part> {
+    pub(super) fn known(&self) -> Option<&dyn Known> {
         self.nix.known().filter(|_| !self.is_sealed_late())
     }
 
