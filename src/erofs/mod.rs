@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+pub mod check;
 pub mod format;
+pub mod reader;
+mod rest;
+mod volume;
 
 /// A block of the filesystem, counted from its start in units of [`format::BLOCK_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -104,7 +104,7 @@ fn read_elsewhere(image: &Image, own: u32, fs: &dyn FileSystem, store_dir: &Stor
         return Some(read_database(fs, own, &path, store_dir));
     }
     let is_other = |partition: &&Partition| {
-        partition.number != own && matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs))
+        partition.number != own && partition.format().is_some_and(Format::can_hold_store)
     };
     image.partitions().iter().filter(is_other).find_map(|partition| {
         let fs = partition.open().ok()?;
