@@ -20,6 +20,7 @@
 
 use std::fmt;
 
+pub mod check;
 pub mod contents;
 pub mod directory;
 pub mod format;
@@ -28,6 +29,9 @@ pub mod inode;
 pub mod layout;
 pub mod map;
 mod packing;
+pub mod reader;
+mod rest;
+mod volume;
 pub mod writer;
 
 /// A block of the filesystem, counted from its start in units of [`format::BLOCK_SIZE`].
