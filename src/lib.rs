@@ -82,7 +82,7 @@
 //! # use std::num::NonZeroUsize;
 //! use std::path::Path;
 //!
-//! use sane_image::build::{self, Forms, Outputs};
+//! use sane_image::build::{self, Forms, Outputs, Split};
 //! use sane_image::formats::Format;
 //! use sane_image::image::{Image, PartName};
 //! use sane_image::verify;
@@ -102,7 +102,7 @@
 //! # let out = directory.path().join("out");
 //!
 //! // `spec` and `context` as above; `out` is a directory.
-//! let forms = Forms::new(&[Format::Raw, Format::Qcow2], None, false)?;
+//! let forms = Forms::new(&[Format::Raw, Format::Qcow2], None, false, Split::No)?;
 //! let outputs = Outputs::open(&out, &spec.name, &forms, context.options.privacy())?;
 //! let mut prepared = build::prepare(&spec, context)?;
 //! let bootloader = spec.install_bootloader.as_deref();
@@ -166,6 +166,8 @@ pub mod spec;
 
 pub use spec::identity;
 
+pub mod uki;
+
 pub mod source;
 
 pub mod read;
@@ -185,6 +187,8 @@ pub mod vfat;
 pub mod ext4;
 
 pub mod btrfs;
+
+pub mod erofs;
 
 pub mod verity;
 
