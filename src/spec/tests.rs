@@ -2,6 +2,7 @@
 
 mod files;
 mod mounts;
+mod updates;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -101,6 +102,7 @@ fn what_is_left_out_has_its_default() {
         disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
+        updates: None,
         install_bootloader: None,
         warnings: vec![],
     };
