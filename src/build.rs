@@ -44,6 +44,7 @@ mod planned;
 mod prepared;
 mod shown;
 mod split;
+mod verity;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -183,7 +184,8 @@ fn write_image(
     Ok(copied)
 }
 
-/// Writes all partitions, and rehearses the installer on the way.
+/// Writes all partitions, and rehearses the installer on the way: before the store, which takes long, if what boots the
+/// system does not depend on that.
 fn write<'a>(
     prepared: &mut Prepared,
     outputs: &Outputs,
@@ -192,28 +194,38 @@ fn write<'a>(
 ) -> Result<(Option<Installer<'a>>, Option<copy::Summary>), BuildError> {
     let image = outputs.image().file();
     outputs.image().set_len(prepared.most())?;
-    let mut copied = None;
-    let mut installer = None;
+    let early = match prepared.is_sealed_late() {
+        false => write_boot(prepared, outputs, install_bootloader, context)?,
+        true => None,
+    };
+    prepared.extra.write(image, &prepared.plan.partitions, context)?;
+    let at = ByteOffset(prepared.nix_start());
+    let copied = prepared.nix.write(image, at, context.means())?;
+    // Where contents were compressed, their size is known only now.
+    prepared.settle(context)?;
+    if !prepared.is_sealed_late() {
+        return Ok((early, Some(copied)));
+    }
+    outputs.image().set_len(prepared.most())?;
+    prepared.seal(image, context)?;
+    Ok((write_boot(prepared, outputs, install_bootloader, context)?, Some(copied)))
+}
+
+/// Writes what firmware and boot loaders read, and rehearses the installer with it.
+fn write_boot<'a>(
+    prepared: &Prepared,
+    outputs: &Outputs,
+    install_bootloader: Option<&'a str>,
+    context: Context<'_>,
+) -> Result<Option<Installer<'a>>, BuildError> {
+    let image = outputs.image().file();
     for partition in &prepared.plan.partitions {
-        let at = ByteOffset(partition.offset);
-        match partition.role {
-            Role::BiosBoot | Role::Slot(_) | Role::Extra(_) => {}
-            role @ (Role::Boot | Role::Xbootldr) => {
-                prepared.fats.of(role).map_or(Ok(()), |fat| fat.write(image, at, context))?;
-            }
-            Role::Nix => {
-                // The last partition, and the long one: what is wrong with the script is told before.
-                let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
-                installer = install_bootloader.map(rehearse).transpose()?;
-                prepared.extra.write(image, &prepared.plan.partitions, context)?;
-                copied = Some(prepared.nix.write(image, at, context.means())?);
-            }
-        }
+        let fat = prepared.fats.of(partition.role);
+        fat.map_or(Ok(()), |fat| fat.write(image, ByteOffset(partition.offset), context))?;
     }
     bios_boot(&prepared.plan).map_or(Ok(()), |(at, bytes)| image.write_all_at(bytes, at))?;
-    // The nix filesystem is the last; where contents were compressed, its size is known only now.
-    prepared.settle(context)?;
-    Ok((installer, copied))
+    let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
+    Ok(install_bootloader.map(rehearse).transpose()?)
 }
 
 /// What a BIOS loads from its partition, and at which byte of the disk that is.

@@ -9,6 +9,7 @@
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! modules of GRUB ─ grub ─▶ BootCode       core image, and the sectors that a BIOS starts it from
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
+//! data of a partition ─ verity ─▶ hash tree     with the root hash that proves them
 //! ImagePlan + Layouts ─ map ─▶ ImageMap   what every byte is: metadata, contents, zeros that somebody reads, free; pure
 //! Layouts ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata
 //! ImageMap + metadata + files of the closure ─ formats, copy ─▶ <name>.img, .img.zst, .qcow2, … + layout.json
@@ -133,7 +134,7 @@
 //! # The order of the modules
 //!
 //! [`build`] runs these stages in order. Every module may use [`units`], [`times`], [`progress`], [`output`], [`pe`],
-//! [`store`], [`mounts`] and [`read`].
+//! [`discoverable`], [`store`], [`mounts`] and [`read`].
 
 pub mod units;
 
@@ -152,6 +153,8 @@ mod tool;
 mod gnu_sparse;
 
 pub mod pe;
+
+pub mod discoverable;
 
 pub mod store;
 
@@ -182,6 +185,8 @@ pub mod vfat;
 pub mod ext4;
 
 pub mod btrfs;
+
+pub mod verity;
 
 pub mod swap;
 

@@ -20,6 +20,7 @@ use crate::source::tree::FileTree;
 use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
 use crate::units::{SectorSize, nearest_multiples};
+use crate::verity::Described;
 use crate::vfat::VfatLayout;
 
 mod described;
@@ -95,6 +96,8 @@ pub struct Contents<'a> {
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of the partition of the store.
     pub nix_size: u64,
+    /// The hash tree of that, if it has one, and the size of its partition in bytes.
+    pub verity: Option<(Described, u64)>,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
     /// Of what the size of the disk is to be a multiple.
@@ -106,11 +109,15 @@ pub struct Contents<'a> {
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
     let roles = roles(spec);
-    let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
-    let gpt = match spec.updates {
-        // The last partition of any other disk takes all that is left.
-        Some(_) => slots::on_disk(gpt, spec.disk_size, contents.size_multiple)?,
-        None => gpt,
+    let tree = contents.verity.as_ref().map_or(0, |(_, size)| *size);
+    let sizes = Sizes { nix: contents.nix_size, verity: tree, extra: contents.extra };
+    let gpt = table(spec, identities, &sizes)?;
+    let gpt = match spec.has_fixed_store() {
+        true => {
+            let size = Rest::around(gpt.disk_size, spec, contents.size_multiple)?;
+            gpt.on_disk_of(size)
+        }
+        false => gpt,
     };
     let gpt = with_hybrid(gpt, spec, &roles)?;
     let (gpt, bios_boot) = with_bios(gpt, &roles, contents.bios)?;
@@ -118,7 +125,9 @@ pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Re
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
             let partition = partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents));
-            Partition { swap: swap(role, spec, identities), ..partition }
+            let verity =
+                contents.verity.as_ref().filter(|_| role == Role::Verity).map(|(described, _)| described.clone());
+            Partition { swap: swap(role, spec, identities), verity, ..partition }
         })
         .collect();
     let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
@@ -159,7 +168,7 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             let free = contents.nix.free_bytes().saturating_sub(over);
             Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
-        Role::BiosBoot | Role::Slot(_) | Role::Extra(_) => None,
+        Role::BiosBoot | Role::Verity | Role::Slot(_) | Role::Extra(_) => None,
     }
 }
 
@@ -195,6 +204,7 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
         guid: planned.guid,
         filesystem,
         swap: None,
+        verity: None,
     }
 }
 

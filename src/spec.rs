@@ -20,6 +20,7 @@ mod swap;
 mod systemd_boot;
 pub mod updates;
 mod validate;
+mod verity;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
 pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
+pub use self::verity::Verity;
 
 pub use crate::mounts::{Location, MountTable};
 
@@ -119,6 +121,8 @@ pub struct Spec {
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
     pub btrfs: Option<Btrfs>,
+    /// The hash tree of [`Spec::nix`], if it is to have one.
+    pub verity: Option<Verity>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -193,6 +197,11 @@ impl Spec {
         Some((grub, self.boot.clone()?, self.mounts.locate(&grub.store_path).ok()?))
     }
 
+    /// Whether the partition of the store has a size of its own, so that it does not take what a disk has left.
+    pub fn has_fixed_store(&self) -> bool {
+        self.verity.is_some() || self.updates.is_some()
+    }
+
     /// Checks what only the closure can tell: that it holds the system to boot.
     ///
     /// # Errors
@@ -245,6 +254,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
 
     let esp_mount_point = read_esp_mount_point(&mut top);
     let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
+    let architecture = verity::read(&mut top).flatten();
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
     let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
         (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
@@ -253,6 +263,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         }
         _ => Mounts::default(),
     };
+    let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
@@ -302,6 +313,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
+        verity,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
@@ -315,7 +327,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         esp_size: sizes.esp_size?,
-        nix_free_space: sizes.nix_free_space?,
+        // Nothing can ever be written there.
+        nix_free_space: if verity.is_some() { 0 } else { sizes.nix_free_space? },
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,

@@ -63,7 +63,7 @@ pub fn build_partition(
 /// What the disk leaves to the nix filesystem, if that fills its partition. Extra partitions are looked at only if that depends on them.
 fn rest(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Option<Rest>, BuildError> {
     let multiple = context.options.size_multiple;
-    if spec.updates.is_some() || !Rest::is_asked_for(spec, multiple) {
+    if !Rest::is_asked_for(spec, multiple) {
         return Ok(None);
     }
     Ok(Rest::new(spec, identities, &ExtraParts::prepare(spec, context)?.sizes(), multiple)?)

@@ -1,9 +1,12 @@
 //! Plans an image: every file found, every block decided, and nothing written.
 
+use std::fs::File;
+
 use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
-use super::nix::NixPart;
+use super::nix::{Ext4Part, NixPart};
+use super::verity::VerityPart;
 use super::{BuildError, Context, limine};
 use crate::grub::BootCode;
 use crate::identity::Identities;
@@ -19,6 +22,7 @@ pub struct Prepared {
     pub(super) fats: FatParts,
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
+    verity: Option<VerityPart>,
     grub: Option<GrubPart>,
     /// What a BIOS starts of Limine.
     limine: Option<BootCode>,
@@ -31,16 +35,48 @@ pub struct Prepared {
 impl Prepared {
     /// The most bytes that the image can need while it is written.
     pub(super) fn most(&self) -> u64 {
-        let nix = self.plan.partitions.iter().find(|partition| partition.role == Role::Nix);
-        let end = nix.map_or(0, |partition| partition.offset.saturating_add(self.nix.size()));
-        self.plan.size.max(end)
+        self.plan.size.max(self.nix_start().saturating_add(self.nix.size()))
+    }
+
+    /// Where the filesystem of the store starts, in bytes.
+    pub(super) fn nix_start(&self) -> u64 {
+        self.plan
+            .partitions
+            .iter()
+            .find(|partition| partition.role == Role::Nix)
+            .map_or(0, |partition| partition.offset)
+    }
+
+    /// The filesystem of the store, if all bytes of the disk are known before it is written.
+    pub(super) fn known(&self) -> Option<&Ext4Part> {
+        self.nix.known().filter(|_| !self.is_sealed_late())
+    }
+
+    /// Whether there is a hash tree, so that what boots the system is known only when its store is written.
+    pub(super) fn is_sealed_late(&self) -> bool {
+        self.verity.is_some()
     }
 
     /// Plans it again, now that it is known how long compressed contents are.
-    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
-        let (grub, limine) = (grub.as_ref(), limine.as_ref());
-        let parts = Parts { fats, extra, nix, nix_size: partition_size(spec, nix)?, grub, limine };
+    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), BuildError> {
+        let nix_size = partition_size(&self.spec, &self.nix)?;
+        self.verity = VerityPart::prepare(&self.spec, &self.identities, &self.nix, nix_size)?;
+        self.plan_again(nix_size, context)
+    }
+
+    /// Writes the hash tree of what is in the store's filesystem in `image`, and puts the root hash where the system looks
+    /// for it.
+    pub(super) fn seal(&mut self, image: &File, context: Context<'_>) -> Result<(), BuildError> {
+        let Some(verity) = &mut self.verity else { return Ok(()) };
+        let root = verity.write(image, &self.plan, context)?;
+        self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
+        self.plan_again(partition_size(&self.spec, &self.nix)?, context)
+    }
+
+    fn plan_again(&mut self, nix_size: u64, context: Context<'_>) -> Result<(), BuildError> {
+        let Self { spec, identities, fats, extra, nix, verity, grub, limine, .. } = &*self;
+        let (verity, grub, limine) = (verity.as_ref(), grub.as_ref(), limine.as_ref());
+        let parts = Parts { fats, extra, nix, nix_size, verity, grub, limine };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -58,12 +94,21 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
     let nix_size = first_partition_size(spec, &nix)?;
-    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, nix_size, grub: grub.as_ref(), limine: limine.as_ref() };
+    let verity = VerityPart::prepare(spec, &identities, &nix, nix_size)?;
+    let parts = Parts {
+        fats: &fats,
+        extra: &extra,
+        nix: &nix,
+        nix_size,
+        verity: verity.as_ref(),
+        grub: grub.as_ref(),
+        limine: limine.as_ref(),
+    };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, _made: (own, boot) })
 }
 
 /// The size in bytes of the partition with the store: it fills that, or its slot has room for later versions.
@@ -85,10 +130,7 @@ pub(super) fn rest(
     extra: &ExtraParts,
     context: Context<'_>,
 ) -> Result<Option<Rest>, PlanError> {
-    match spec.updates {
-        Some(_) => Ok(None),
-        None => Rest::new(spec, identities, &extra.sizes(), context.options.size_multiple),
-    }
+    Rest::new(spec, identities, &extra.sizes(), context.options.size_multiple)
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -136,18 +178,20 @@ struct Parts<'a> {
     extra: &'a ExtraParts,
     nix: &'a NixPart,
     nix_size: u64,
+    verity: Option<&'a VerityPart>,
     grub: Option<&'a GrubPart>,
     limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, nix_size, grub, limine } = *parts;
+    let Parts { fats, extra, nix, nix_size, verity, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
     let extra = &extra.sizes();
+    let verity = verity.map(|verity| (verity.described(), verity.slot_size()));
     let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
     nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, size_multiple, private_files };
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
         plan::plan(spec, identities, &contents)
     })
 }

@@ -8,7 +8,7 @@ use super::{Check, FlashError, Flashed, flash};
 use crate::build::{self, BuildError, Context, Prepared};
 use crate::disk::table::Table;
 use crate::formats::Source;
-use crate::plan::{PlanError, SlotError};
+use crate::plan::PlanError;
 use crate::read::{ReadError, escape};
 use crate::spec::Spec;
 use crate::units::{ByteOffset, MIB};
@@ -37,9 +37,7 @@ pub fn prepare(spec: &Spec, size: Option<u64>, context: Context<'_>) -> Result<P
     // What is left of the last MiB is in no partition.
     let spec = Spec { disk_size: Some(size - size % MIB), ..spec.clone() };
     build::prepare(&spec, context).map_err(|error| match error {
-        BuildError::Plan(PlanError::TooSmall { needed, .. } | PlanError::Slot(SlotError::Disk { needed, .. })) => {
-            FitError::TooSmall { needed, size }.into()
-        }
+        BuildError::Plan(PlanError::TooSmall { needed, .. }) => FitError::TooSmall { needed, size }.into(),
         error => error.into(),
     })
 }

@@ -1,10 +1,8 @@
-//! The sizes of slots for updates, and of a disk with room behind them. Pure.
+//! The sizes of slots for updates. Pure.
 
 use thiserror::Error;
 
-use super::SizeMultiple;
-use crate::disk::gpt::{GptError, GptLayout};
-use crate::spec::{MAX_SIZE, Updates};
+use crate::spec::Updates;
 use crate::units::{MIB, align_up};
 
 /// What is to be there has no room.
@@ -16,17 +14,6 @@ pub enum SlotError {
         /// The size asked for, in bytes.
         slot: u64,
         /// What the filesystem of the store needs, in bytes.
-        needed: u64,
-    },
-    /// The partitions are larger than the disk.
-    #[error(
-        "diskSize: {disk_size} bytes are too few: the partitions need {needed} with both slots; set diskSize to {needed} \
-         at least, or updates.slotSize to fewer bytes"
-    )]
-    Disk {
-        /// The size asked for, in bytes.
-        disk_size: u64,
-        /// The least size, in bytes.
         needed: u64,
     },
 }
@@ -41,22 +28,6 @@ pub fn slot_size(updates: &Updates, data: u64) -> Result<u64, SlotError> {
         Some(slot) => Ok(slot),
         // What is too large is told when partitions get their places.
         None => Ok(align_up(data.saturating_add(data / 2), MIB).unwrap_or(u64::MAX - u64::MAX % MIB)),
-    }
-}
-
-/// The table on a disk of the size asked for, or of the next multiple. What is behind the slots is in no partition.
-pub(super) fn on_disk(
-    gpt: GptLayout,
-    asked_for: Option<u64>,
-    multiple: SizeMultiple,
-) -> Result<GptLayout, super::PlanError> {
-    let needed = align_up(gpt.disk_size, multiple.bytes).filter(|&size| size <= MAX_SIZE).ok_or(GptError::TooLarge)?;
-    match asked_for {
-        Some(disk_size) if !disk_size.is_multiple_of(multiple.bytes) => {
-            Err(super::PlanError::NoMultiple { disk_size, multiple })
-        }
-        Some(disk_size) if disk_size < needed => Err(SlotError::Disk { disk_size, needed }.into()),
-        asked_for => Ok(gpt.on_disk(asked_for.unwrap_or(needed))),
     }
 }
 

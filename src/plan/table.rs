@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Bios, Role, SlotFor};
+use crate::discoverable::Content;
 use crate::disk::gpt::{GptError, GptLayout, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::grub::{self, BootCode, EmbedError};
@@ -44,7 +45,7 @@ pub fn number(spec: &Spec, role: Role) -> Option<u32> {
 /// If there is no such partition table.
 pub fn bios_boot_start(spec: &Spec, identities: &Identities, extra: &[u64]) -> Result<Option<Lba>, GptError> {
     // The filesystem of the store comes last.
-    let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
+    let gpt = table(spec, identities, &Sizes::least(extra))?;
     let mut planned = roles(spec).into_iter().zip(&gpt.partitions);
     Ok(planned.find_map(|(role, planned)| (role == Role::BiosBoot).then_some(planned.first)))
 }
@@ -64,7 +65,9 @@ pub(super) fn roles(spec: &Spec) -> Vec<Role> {
         .chain(boot.into_iter().flatten())
         .chain(extra(Place::AfterBoot))
         .chain([Role::Nix])
+        .chain(spec.verity.map(|_| Role::Verity))
         .chain(spec.updates.as_ref().map(|_| Role::Slot(SlotFor::Nix)))
+        .chain(spec.updates.as_ref().and(spec.verity).map(|_| Role::Slot(SlotFor::Verity)))
         .collect()
 }
 
@@ -102,8 +105,17 @@ pub(super) fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result
 /// The sizes in bytes of the partitions that have none in the spec.
 pub(super) struct Sizes<'a> {
     pub(super) nix: u64,
+    /// Of the hash tree, if there is one.
+    pub(super) verity: u64,
     /// In the order of the spec.
     pub(super) extra: &'a [u64],
+}
+
+impl<'a> Sizes<'a> {
+    /// For what does not depend on the sizes of others than the extra partitions.
+    pub(super) fn least(extra: &'a [u64]) -> Self {
+        Self { nix: MIB, verity: MIB, extra }
+    }
 }
 
 fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> PartitionRequest {
@@ -125,12 +137,30 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
             let is_boot = matches!(spec.boot, Some(Location::Xbootldr(_)));
             PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
         }
+        Role::Nix if let Some(verity) = spec.verity => {
+            let request = of_filesystem(&identities.nix, verity.partition_type(Content::Data).guid(), sizes.nix);
+            PartitionRequest { attributes: READ_ONLY, ..request }
+        }
+        Role::Verity => {
+            let (verity, identity) =
+                spec.verity.zip(identities.verity.as_ref()).expect("there is a role for what there is");
+            PartitionRequest {
+                name: identity.partition_name.clone(),
+                type_guid: verity.partition_type(Content::Verity).guid(),
+                guid: identity.partition,
+                size: sizes.verity,
+                attributes: READ_ONLY,
+            }
+        }
         Role::Nix => {
             let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);
             let is_boot = matches!(spec.boot, Some(Location::Nix(_)));
             PartitionRequest { attributes: boot_mark(spec, is_boot) | slot_mark(spec), ..request }
         }
         Role::Slot(SlotFor::Nix) => empty_slot(request(Role::Nix, spec, identities, sizes), identities.empty.nix),
+        Role::Slot(SlotFor::Verity) => {
+            empty_slot(request(Role::Verity, spec, identities, sizes), identities.empty.verity)
+        }
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
             PartitionRequest {

@@ -11,6 +11,7 @@ use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
 use super::identity;
 use super::mount_options::{self, Mounted};
+use super::verity;
 use crate::mounts::{Mount, MountTable};
 use crate::store::StoreDir;
 
@@ -41,6 +42,15 @@ pub enum FsType {
     Ext4,
     /// btrfs.
     Btrfs,
+}
+
+impl FsType {
+    /// Whether a system can write to it.
+    pub fn is_writable(self) -> bool {
+        match self {
+            Self::Vfat | Self::Ext4 | Self::Btrfs => true,
+        }
+    }
 }
 
 impl fmt::Display for FsType {
@@ -268,7 +278,12 @@ fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSy
     let wanted = wanted.join(" or ");
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
     let device = entry.required("device", role.example_device(), |text: String| {
-        Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])).map(|named| (text, named))
+        let verified = matches!(role, Role::Nix).then(|| verity::of_device(&text)).flatten();
+        let named = match verified {
+            Some(tree) => Ok(Named::verified(tree)),
+            None => Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])),
+        };
+        named.map(|named| (text, named))
     });
     let device = device.map(|(text, named)| {
         let place = entry.member("device");

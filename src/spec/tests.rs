@@ -84,6 +84,8 @@ fn what_is_left_out_has_its_default() {
             options: vec!["noatime".into()],
         },
         btrfs: None,
+        verity: None,
+        updates: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,

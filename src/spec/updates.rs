@@ -127,6 +127,8 @@ pub(super) fn check(
 fn is_shared(device: &Device, label: &str) -> bool {
     match device {
         Device::PartLabel(name) => name != label,
+        // The root hash tells them apart.
+        Device::Verified(_) => false,
         Device::FsUuid(_) | Device::Label(_) | Device::PartUuid(_) => true,
     }
 }

@@ -59,5 +59,7 @@ mod systemd_boot;
 mod threads;
 mod updates;
 mod verify;
+mod verity;
+mod verity_image;
 mod vm;
 mod waiting;

@@ -19,10 +19,11 @@ const EDGES: [&str; 11] = [
     "vfat/error.rs",
     "vfat/reader.rs",
 ];
-const PURE: [&str; 34] = [
+const PURE: [&str; 36] = [
     "units.rs",
     "times.rs",
     "pe.rs",
+    "discoverable.rs",
     "mounts.rs",
     "add/mounts",
     "store/nar.rs",
@@ -42,6 +43,7 @@ const PURE: [&str; 34] = [
     "btrfs",
     "vfat",
     "swap",
+    "verity",
     "diff/boot.rs",
     "diff/disk.rs",
     "diff/files.rs",
