@@ -39,7 +39,7 @@ pub(super) fn make(
 ) -> Result<Vec<Pending>, BuildError> {
     let Some(updates) = &prepared.spec.updates else { return Ok(Vec::new()) };
     let mut split = Split { outputs, files: Vec::new(), sums: BTreeMap::new() };
-    let is_sealed = slots(prepared).count() > 1;
+    let is_sealed = prepared.spec.verity.is_some();
     for (partition, kind, range) in slots(prepared) {
         let ending = format!(".{kind}.raw.zst");
         let name = match is_sealed {
@@ -69,6 +69,7 @@ fn slots(prepared: &Prepared) -> impl Iterator<Item = (&Partition, &'static str,
         let (kind, size) = match partition.role {
             // What is behind it in its slot is nobody's.
             Role::Nix => ("store", prepared.nix.size()),
+            Role::Verity => ("verity", partition.verity.as_ref()?.hash_size),
             _ => return None,
         };
         Some((partition, kind, partition.offset..partition.offset + size))

@@ -104,7 +104,6 @@ fn what_is_left_out_has_its_default() {
         disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
-        updates: None,
         install_bootloader: None,
         warnings: vec![],
     };

@@ -67,7 +67,8 @@ fn check_length(updates: &Updates, fields: &mut Object<'_>) -> bool {
     let label = updates.hash_label();
     let fits = label.len() <= LABEL_MAX;
     if !fits {
-        let problem = format!("would make a partition {label:?}, whose name has {} characters of {LABEL_MAX}", label.len());
+        let problem =
+            format!("would make a partition {label:?}, whose name has {} characters of {LABEL_MAX}", label.len());
         let remedy = format!("set {} to a shorter one", fields.member("name"));
         fields.note(fields.member("version"), problem, remedy);
     }

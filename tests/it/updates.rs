@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -42,6 +42,15 @@ fn closure(version: &'static str, change: impl FnOnce(&mut Value) + 'static) -> 
             change(spec);
         })
         .write()
+}
+
+/// The same, whose store has a hash tree.
+fn sealed(version: &'static str) -> Closure {
+    closure(version, |spec| {
+        spec["verity"] = json!({ "architecture": "x86-64" });
+        spec["fileSystems"]["/"] = json!({ "fsType": "tmpfs" });
+        spec["fileSystems"]["/nix/store"] = json!({ "device": "/dev/mapper/usr", "fsType": "ext4", "options": ["ro"] });
+    })
 }
 
 fn read(path: &Path, offset: u64, len: u64) -> Vec<u8> {
@@ -160,22 +169,19 @@ fn what_has_no_room_is_told() {
 /// Moves a disk of version 1 to version 2 and 3, as a machine that runs does.
 #[test]
 fn systemd_takes_the_files() {
-    if !Path::new(SYSUPDATE).exists() {
-        skip(Lack::Unpackaged("systemd-sysupdate".to_owned()));
+    if !need_sysupdate() || !need("sgdisk") {
         return;
     }
     let built = Built::new(&closure("1", |_| {}), &[]);
     let disk = built.image.as_path();
-    let (first, second) = (built.nix(), built.partition("slot"));
-    let mut esp = built.scratch().join("esp");
+    let esp = built.scratch().join("esp");
     fs::create_dir(&esp).unwrap();
-    for (version, target, other) in [("2", second, "host_1"), ("3", first, "host_2")] {
-        let closure = closure(version, |_| {});
-        let out = built.scratch().join(version);
-        run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--split=only"])).expect_success();
-        update(&transfers(built.scratch(), disk, &out, &esp));
+    for (version, role, other) in [("2", "slot", "host_1"), ("3", "nix", "host_2")] {
+        let out = release(&closure(version, |_| {}), &built);
+        let kinds = [("store", "host_@v.store.raw.zst", "host_@v", "linux-generic")];
+        update(&transfers(built.scratch(), disk, &out, &esp, &kinds));
         let store = unpacked(&out.join(format!("host_{version}.store.raw.zst")));
-        assert!(read(disk, target.offset, store.len() as u64) == store);
+        assert!(read(disk, built.partition(role).offset, store.len() as u64) == store);
         let listed = tool::run(tool("sgdisk").arg("--print").arg(disk));
         let listed = String::from_utf8(listed).unwrap();
         assert!(
@@ -185,8 +191,80 @@ fn systemd_takes_the_files() {
         assert!(fs::read(esp.join(format!("host_{version}+3-0.efi"))).unwrap() == kernel(version));
     }
     assert_eq!(names(&esp), ["host_2+3-0.efi", "host_3+3-0.efi"]);
-    esp.pop();
     oracle::sgdisk(disk, 512).expect_clean();
+}
+
+/// The empty partitions get the GUIDs by which systemd finds the next version: the halves of its root hash.
+#[test]
+fn systemd_takes_a_store_with_its_hashes() {
+    if !need_sysupdate() || !need("veritysetup") {
+        return;
+    }
+    let built = Built::new(&sealed("1"), &[]);
+    let disk = built.image.as_path();
+    let esp = built.scratch().join("esp");
+    fs::create_dir(&esp).unwrap();
+    let out = release(&sealed("2"), &built);
+    let layout: Value = serde_json::from_slice(&fs::read(out.join("layout.json")).unwrap()).unwrap();
+    let partitions = layout["partitions"].as_array().unwrap();
+    let of_role = |role: &str| partitions.iter().find(|partition| partition["role"] == role).unwrap();
+    let kinds = [
+        ("verity", "host_@v_@u.verity.raw.zst", "host_@v_verity", "usr-x86-64-verity"),
+        ("store", "host_@v_@u.store.raw.zst", "host_@v", "usr-x86-64"),
+    ];
+    update(&transfers(built.scratch(), disk, &out, &esp, &kinds));
+
+    let table = tool::run(tool("sfdisk").arg("--json").arg(disk));
+    let table: Value = serde_json::from_slice(&table).unwrap();
+    let listed = table["partitiontable"]["partitions"].as_array().unwrap();
+    let entry = |name: &str| listed.iter().find(|entry| entry["name"] == name).unwrap();
+    let mut parts = Vec::new();
+    for (role, name) in [("nix", "host_2"), ("verity", "host_2_verity")] {
+        let (wanted, found) = (of_role(role), entry(name));
+        let is_same = |key: &str, listed: &str| {
+            wanted[key].as_str().unwrap().eq_ignore_ascii_case(found[listed].as_str().unwrap())
+        };
+        assert!(is_same("guid", "uuid") && is_same("typeGuid", "type"), "{found}");
+        assert_eq!(found["attrs"], "GUID:60", "{found}");
+        let sectors = |key: &str| found[key].as_u64().unwrap() * 512;
+        let path = built.scratch().join(role);
+        fs::write(&path, read(disk, sectors("start"), sectors("size"))).unwrap();
+        parts.push(path);
+    }
+    for name in ["host_1", "host_1_verity"] {
+        assert_eq!(entry(name)["attrs"], "GUID:60");
+    }
+    let root = ["nix", "verity"].map(|role| of_role(role)["guid"].as_str().unwrap().replace('-', "")).concat();
+    let verified =
+        |root: &str| tool("veritysetup").arg("verify").args(&parts).arg(root).output().unwrap().status.success();
+    assert!(verified(&root), "{root}");
+    assert!(!verified(&root.chars().rev().collect::<String>()), "another root hash");
+}
+
+/// What earlier builds of one version have left is told: a program that lists the directory may take it.
+#[test]
+fn other_files_of_the_version_are_told() {
+    let closure = sealed("1");
+    let out = closure.root().join("out");
+    fs::create_dir(&out).unwrap();
+    let old = "host_1_00000000-0000-4000-8000-000000000000.store.raw.zst";
+    let other = "host_1_00000000-0000-4000-8000-000000000000.efi";
+    [old, other, "host_2.store.raw.zst"].iter().for_each(|name| fs::write(out.join(name), "old").unwrap());
+    let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--split=only"])).expect_success();
+    let warnings: Vec<_> = run.stderr.lines().filter(|line| line.contains("warning: ")).collect();
+    assert!(matches!(warnings[..], [line] if line.contains(old) && line.ends_with("; remove it")), "{warnings:?}");
+    assert!(names(&out).contains(&old.to_owned()));
+}
+
+fn need_sysupdate() -> bool {
+    Path::new(SYSUPDATE).exists() || skip(Lack::Unpackaged("systemd-sysupdate".to_owned()))
+}
+
+/// The files of a version, beside an image.
+fn release(closure: &Closure, built: &Built) -> PathBuf {
+    let out = built.scratch().join(closure.spec["updates"]["version"].as_str().unwrap());
+    run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--split=only"])).expect_success();
+    out
 }
 
 fn update(definitions: &Path) {
@@ -195,26 +273,24 @@ fn update(definitions: &Path) {
     tool::run(sysupdate.arg("update"));
 }
 
-/// What a machine would have in /etc/sysupdate.d.
-fn transfers(scratch: &Path, disk: &Path, source: &Path, esp: &Path) -> std::path::PathBuf {
+/// What a machine would have in /etc/sysupdate.d: for partitions, the names of files, of partitions and of their type.
+fn transfers(scratch: &Path, disk: &Path, source: &Path, esp: &Path, kinds: &[(&str, &str, &str, &str)]) -> PathBuf {
     let directory = scratch.join("sysupdate.d");
     fs::create_dir_all(&directory).unwrap();
     let from =
         |pattern: &str| format!("[Source]\nType=regular-file\nPath={}\nMatchPattern={pattern}\n", source.display());
-    let store = format!(
-        "{}[Target]\nType=partition\nPath={}\nMatchPattern=host_@v\nMatchPartitionType=linux-generic\nInstancesMax=2\n",
-        from("host_@v.store.raw.zst"),
-        disk.display()
-    );
+    for (name, files, label, kind) in kinds {
+        let target = format!(
+            "[Target]\nType=partition\nPath={}\nMatchPattern={label}\nMatchPartitionType={kind}\nInstancesMax=2\n",
+            disk.display()
+        );
+        fs::write(directory.join(format!("50-{name}.transfer")), from(files) + &target).unwrap();
+    }
     let kernel = format!(
-        "{}[Target]\nType=regular-file\nPath={}\nMatchPattern=host_@v+@l-@d.efi host_@v+@l.efi host_@v.efi\n\
+        "[Target]\nType=regular-file\nPath={}\nMatchPattern=host_@v+@l-@d.efi host_@v+@l.efi host_@v.efi\n\
          TriesLeft=3\nTriesDone=0\nInstancesMax=2\n",
-        from("host_@v.efi"),
         esp.display()
     );
-    // Up to version 256 the files were called otherwise.
-    for (name, text) in [("60-store", store), ("70-kernel", kernel)] {
-        fs::write(directory.join(name).with_extension("transfer"), text).unwrap();
-    }
+    fs::write(directory.join("70-kernel.transfer"), from("host_@v.efi") + &kernel).unwrap();
     directory
 }
