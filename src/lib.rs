@@ -166,6 +166,8 @@ pub mod spec;
 
 pub use spec::identity;
 
+pub mod uki;
+
 pub mod source;
 
 pub mod read;
@@ -185,6 +187,8 @@ pub mod vfat;
 pub mod ext4;
 
 pub mod btrfs;
+
+pub mod erofs;
 
 pub mod verity;
 

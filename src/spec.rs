@@ -18,6 +18,7 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+mod uki;
 pub mod updates;
 mod validate;
 mod verity;
@@ -43,6 +44,7 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::uki::Uki;
 pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
 pub use self::verity::Verity;
@@ -50,7 +52,7 @@ pub use self::verity::Verity;
 pub use crate::mounts::{Location, MountTable};
 
 use self::fields::Object;
-use self::file_system::{Fats, Mounts};
+use self::file_system::{Fats, Mounts, NixPlace};
 use crate::store::{Closure, StoreDir, StorePath};
 use crate::units::{MIB, SectorSize};
 
@@ -133,6 +135,8 @@ pub struct Spec {
     pub grub: Option<Grub>,
     /// Limine, if it is to boot the image.
     pub limine: Option<Limine>,
+    /// The unified kernel image, if there is to be one on XBOOTLDR or the ESP.
+    pub uki: Option<Uki>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -264,16 +268,17 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         _ => Mounts::default(),
     };
     let verity = verity::judge(architecture, &mounts, &mut top);
-    let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
+    let place = mounts.nix_place.as_ref();
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
     let limine = limine::read(&mut top);
+    let uki = uki::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
-    let store_in_nix = place.and_then(|(mount_point, store)| store.as_path().strip_prefix(mount_point).ok());
+    let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
     let sizes = Sizes::read(&mut top);
@@ -282,6 +287,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let updates = updates::read(&mut top);
     if let Some(Some(updates)) = &updates {
         updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
     }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
@@ -293,6 +299,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
         limine: limine.as_ref().and_then(Option::as_ref),
+        uki: uki.iter().flatten().next().is_some(),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -300,14 +307,15 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
+    let mut warnings = mounts.warnings;
+    warnings.extend(verity::warning(verity, uki.iter().flatten().next().is_some()));
 
-    let (_, store) = place?;
     Some(Spec {
         name: name?,
         toplevel: toplevel??,
         closure_info: closure_info?,
         store_in_nix: store_in_nix?.to_owned(),
-        store_dir: store.clone(),
+        store_dir: store_dir?,
         esp: mounts.esp?,
         xbootldr: mounts.xbootldr?,
         boot,
@@ -318,6 +326,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot?,
         grub: grub?,
         limine: limine?,
+        uki: uki?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
@@ -334,7 +343,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         hybrid_mbr: hybrid_mbr?,
         updates: updates?,
         install_bootloader: install_bootloader?,
-        warnings: mounts.warnings,
+        warnings,
     })
 }
 
@@ -361,7 +370,7 @@ fn read_xbootldr_mount_point(top: &mut Object<'_>, esp: Option<&Option<PathBuf>>
 }
 
 /// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.
-fn read_extra_directories(top: &mut Object<'_>, place: Option<(&Path, &StoreDir)>) -> Vec<PathBuf> {
+fn read_extra_directories(top: &mut Object<'_>, place: Option<&NixPlace>) -> Vec<PathBuf> {
     let wanted = "a directory on the nix filesystem";
     let read = top.list("extraDirectories", wanted, |text| validate::extra_directory(&text, place));
     let sorted: BTreeSet<_> = read.unwrap_or_default().into_iter().flatten().collect();

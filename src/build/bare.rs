@@ -39,6 +39,9 @@ pub fn build_partition(
     let grub = GrubPart::prepare(spec, &identities, context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     match which {
+        BareFilesystem::Boot if boot.uki.as_ref().is_some_and(|uki| uki.hash.is_some()) => {
+            return Err(BuildError::BootWithoutStore);
+        }
         BareFilesystem::Boot => {
             let fats = FatParts::prepare(spec, &identities, &mut boot)?;
             let part = fats.esp.ok_or(BuildError::NoEsp)?;

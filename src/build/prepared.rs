@@ -5,15 +5,18 @@ use std::fs::File;
 use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
-use super::nix::{Ext4Part, NixPart};
-use super::verity::VerityPart;
+use super::known::Known;
+use super::nix::NixPart;
+use super::verity::{VerityPart, put_root_hash};
 use super::{BuildError, Context, limine};
+use crate::discoverable::Tree;
 use crate::grub::BootCode;
 use crate::identity::Identities;
 use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
+use crate::uki;
 
 /// Everything about an image, decided and checked, and nothing written.
 pub struct Prepared {
@@ -27,7 +30,7 @@ pub struct Prepared {
     /// What a BIOS starts of Limine.
     limine: Option<BootCode>,
     /// Hold files that were made for the image.
-    _made: (OwnFiles, BootFiles),
+    made: (OwnFiles, BootFiles),
     /// The plan of the image. Until it is built, its size is the largest possible, if contents are compressed.
     pub plan: ImagePlan,
 }
@@ -48,7 +51,7 @@ impl Prepared {
     }
 
     /// The filesystem of the store, if all bytes of the disk are known before it is written.
-    pub(super) fn known(&self) -> Option<&Ext4Part> {
+    pub(super) fn known(&self) -> Option<&dyn Known> {
         self.nix.known().filter(|_| !self.is_sealed_late())
     }
 
@@ -69,6 +72,8 @@ impl Prepared {
     pub(super) fn seal(&mut self, image: &File, context: Context<'_>) -> Result<(), BuildError> {
         let Some(verity) = &mut self.verity else { return Ok(()) };
         let root = verity.write(image, &self.plan, context)?;
+        let (_, BootFiles { uki, .. }) = &self.made;
+        uki.as_ref().map_or(Ok(()), |uki| put_root_hash(root, uki))?;
         self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
         self.plan_again(partition_size(&self.spec, &self.nix)?, context)
     }
@@ -108,7 +113,7 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, made: (own, boot) })
 }
 
 /// The size in bytes of the partition with the store: it fills that, or its slot has room for later versions.
@@ -156,6 +161,11 @@ pub(super) fn boot_files(
         systemd_boot: spec.systemd_boot.as_ref(),
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
+        uki: spec.uki.as_ref(),
+        root_hash: spec.verity.map(|verity| match verity.tree {
+            Tree::Root => uki::RootHash::Root,
+            Tree::Usr => uki::RootHash::Usr,
+        }),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::{Object, as_is};
 use super::partitions::ExtraPartition;
-use super::{Device, FileSystem, validate};
+use super::{Device, FileSystem, Uki, validate};
 
 /// The longest name of a GPT partition in UTF-16 units. Names here are ASCII.
 const LABEL_MAX: usize = 36;
@@ -121,6 +121,15 @@ pub(super) fn check(
                 format!("{:?} would be taken for a version of {:?}, and overwritten", partition.name, updates.name);
             top.note(path.clone(), problem, format!("set {path} to one that does not start with {start:?}"));
         }
+    }
+}
+
+/// Checks that the kernel image of a version is called as systemd-sysupdate calls that of the next one.
+pub(super) fn check_uki(updates: &Updates, uki: Option<&Uki>, top: &mut Object<'_>) {
+    let wanted = updates.stem() + ".efi";
+    if let Some(uki) = uki.filter(|uki| uki.file_name != wanted) {
+        let problem = format!("{:?} is not the name of the version of updates", uki.file_name);
+        top.note("uki.fileName".to_owned(), problem, format!("set uki.fileName to {wanted:?}"));
     }
 }
 

@@ -85,3 +85,12 @@ pub(super) fn judge(architecture: Option<Architecture>, mounts: &Mounts, top: &m
         }
     }
 }
+
+/// What may be wrong if nothing in the image tells the system the root hash.
+pub(super) fn warning(verity: Option<Verity>, has_uki: bool) -> Option<String> {
+    let parameter = verity.filter(|_| !has_uki)?.parameter();
+    Some(format!(
+        "verity: nothing in the image has the root hash, without which the system does not find its store; set uki, or \
+         add {parameter}= to the kernel's parameters with rootHash of layout.json"
+    ))
+}

@@ -57,6 +57,7 @@ mod support;
 mod swap;
 mod systemd_boot;
 mod threads;
+mod uki;
 mod updates;
 mod verify;
 mod verity;
