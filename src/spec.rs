@@ -287,6 +287,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let updates = updates::read(&mut top);
     if let Some(Some(updates)) = &updates {
         updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
     }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);

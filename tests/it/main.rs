@@ -58,6 +58,7 @@ mod swap;
 mod systemd_boot;
 mod threads;
 mod uki;
+mod updates;
 mod verify;
 mod verity;
 mod verity_image;
