@@ -7,6 +7,7 @@
 mod boot;
 mod btrfs;
 mod device;
+mod erofs;
 mod fields;
 mod file_system;
 pub mod files;
@@ -32,6 +33,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
+pub use self::erofs::ErofsCompression;
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
@@ -117,6 +119,8 @@ pub struct Spec {
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
     pub btrfs: Option<Btrfs>,
+    /// How the contents of [`Spec::nix`] are compressed, if it is an erofs.
+    pub erofs_compression: Option<ErofsCompression>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -250,6 +254,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         _ => Mounts::default(),
     };
     let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
+    let is_erofs = mounts.nix.as_ref().map(|nix| nix.fs_type.to_string() == "erofs");
+    let erofs_compression = erofs::read(&mut top, is_erofs);
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
@@ -294,6 +300,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
+        erofs_compression: erofs_compression?,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+pub mod compress;
 pub mod format;
+pub mod indexes;
 
 /// A block of the filesystem, counted from its start in units of [`format::BLOCK_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

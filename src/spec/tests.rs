@@ -83,6 +83,7 @@ fn what_is_left_out_has_its_default() {
             options: vec!["noatime".into()],
         },
         btrfs: None,
+        erofs_compression: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,
