@@ -131,8 +131,10 @@ mod tests {
     fn what_is_compressed_comes_back() {
         for method in METHODS {
             let mut compressor = Compressor::new(method);
-            for (len, bytes) in
-                [4097, 5000, 8192, 70_000, PIECE_BYTES - 1, PIECE_BYTES].map(|len| (len, text(len))).into_iter().chain([
+            for (len, bytes) in [4097, 5000, 8192, 70_000, PIECE_BYTES - 1, PIECE_BYTES]
+                .map(|len| (len, text(len)))
+                .into_iter()
+                .chain([
                     (PIECE_BYTES, vec![0; PIECE_BYTES]),
                     (PIECE_BYTES, [noise(PIECE_BYTES - 8192), vec![7; 8192]].concat()),
                 ])

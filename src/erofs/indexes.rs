@@ -181,7 +181,9 @@ fn base(pack: &[Index]) -> u32 {
         match *index {
             Index::Count { blocks } => counted += u64::from(blocks),
             Index::NonHead { .. } => {}
-            Index::Head { block, .. } => return u32::try_from(block.0 - counted).expect("the layout has checked its end"),
+            Index::Head { block, .. } => {
+                return u32::try_from(block.0 - counted).expect("the layout has checked its end");
+            }
         }
     }
     0
@@ -254,9 +256,9 @@ mod tests {
                 }
                 continue;
             }
-            let blocks = (lcn + 1 < count).then(|| at(bytes, count, lcn + 1)).map_or(1, |(kind, low, ..)| {
-                if kind == lcluster::NONHEAD { low & !lcluster::D0_CBLKCNT } else { 1 }
-            });
+            let blocks = (lcn + 1 < count)
+                .then(|| at(bytes, count, lcn + 1))
+                .map_or(1, |(kind, low, ..)| if kind == lcluster::NONHEAD { low & !lcluster::D0_CBLKCNT } else { 1 });
             extents.push((lcn * BLOCK_SIZE + u64::from(low), kind == lcluster::HEAD1, address(pack, number), blocks));
         }
         extents
@@ -270,7 +272,8 @@ mod tests {
             match piece.form {
                 Form::Packed => expected.push((offset, true, block, piece.blocks.into())),
                 Form::Raw => {
-                    expected.extend((0..u64::from(piece.blocks)).map(|i| (offset + i * BLOCK_SIZE, false, block + i, 1)));
+                    expected
+                        .extend((0..u64::from(piece.blocks)).map(|i| (offset + i * BLOCK_SIZE, false, block + i, 1)));
                 }
             }
             block += u64::from(piece.blocks);

@@ -33,6 +33,16 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// The first block; it means nothing if there is none.
+    pub fn start(self) -> BlockIndex {
+        match self {
+            Self::None => BlockIndex(0),
+            Self::Flat(start) | Self::Blocks(start) | Self::Pieces { start, .. } => start,
+        }
+    }
+}
+
 /// How a piece has been stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -86,8 +96,7 @@ impl Placement {
 
 /// The files that have more than an end, in the order of the tree: those that compression may make shorter.
 pub fn packed_files(tree: &FileTree) -> impl Iterator<Item = NodeIndex> + '_ {
-    let is_file = |node: &NodeIndex| matches!(tree.kind(*node), NodeKind::File { .. });
-    tree.nodes().filter(is_file).filter(|node| plain_shape(tree, *node).blocks > 0)
+    tree.nodes().filter(|node| tree.kind(*node).is_file()).filter(|node| plain_shape(tree, *node).blocks > 0)
 }
 
 /// Places pieces as their stored lengths become known, in the order of files and of each file's pieces.

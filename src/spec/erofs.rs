@@ -1,5 +1,6 @@
 //! `erofsCompression`: how the contents of an erofs are compressed.
 
+use super::FsType;
 use super::fields::Object;
 
 /// How an erofs compresses the contents of files.
@@ -16,13 +17,12 @@ const DEFAULT_LEVEL: u8 = 3;
 /// The levels that zstd has, without those below 1.
 const LEVELS: std::ops::RangeInclusive<u8> = 1..=22;
 
-/// Reads the field. `is_erofs` tells whether the filesystem of the store is one, if that is known.
-pub(super) fn read(top: &mut Object<'_>, is_erofs: Option<bool>) -> Option<Option<ErofsCompression>> {
+/// Reads the field. `fs_type` is the format of the store's filesystem, if that is known.
+pub(super) fn read(top: &mut Object<'_>, fs_type: Option<FsType>) -> Option<Option<ErofsCompression>> {
     let wanted = "\"lz4\", \"zstd\", \"zstd:LEVEL\" or null";
-    let found = top.optional("erofsCompression", wanted, None, |text: Option<String>| {
-        text.map(|text| parse(&text)).transpose()
-    })?;
-    if found.is_some() && is_erofs == Some(false) {
+    let found = top
+        .optional("erofsCompression", wanted, None, |text: Option<String>| text.map(|text| parse(&text)).transpose())?;
+    if found.is_some() && fs_type.is_some_and(|fs_type| fs_type != FsType::Erofs) {
         let path = top.member("erofsCompression");
         let remedy = format!("set {path} to null, or fsType of that filesystem to \"erofs\"");
         top.note(path, "the filesystem with the store is no erofs".to_owned(), remedy);
@@ -55,7 +55,9 @@ mod tests {
         assert_eq!(read("lz4"), Ok(ErofsCompression::Lz4));
         assert_eq!([read("zstd"), read("zstd:3")], [Ok(ErofsCompression::Zstd(3)); 2]);
         assert_eq!(read("zstd:22"), Ok(ErofsCompression::Zstd(22)));
-        for bad in ["", "zlib", "zstd:", "zstd:0", "zstd:23", "zstd:-1", "zstd:+3", "zstd:03", "lz4:9", "Zstd", "zstd,3"] {
+        for bad in
+            ["", "zlib", "zstd:", "zstd:0", "zstd:23", "zstd:-1", "zstd:+3", "zstd:03", "lz4:9", "Zstd", "zstd,3"]
+        {
             assert_eq!(read(bad), Err(()), "{bad}");
         }
     }
