@@ -22,6 +22,7 @@ mod diff;
 mod disk_size;
 mod edge_cases;
 mod erofs_packed;
+mod erofs;
 mod example;
 mod extract;
 mod failures;
