@@ -218,7 +218,7 @@ impl Layout {
     fn add_group(&mut self, tree: &FileTree, first: NodeIndex, shapes: &[Shape]) -> Result<(), LayoutError> {
         let start = self.end;
         let (places, packed) = super::packing::pack(&shapes.iter().map(Shape::slots).collect::<Vec<_>>());
-        let before = (start.0 - self.metadata.0) * (BLOCK_SIZE / SLOT_SIZE);
+        let before = (start.0 - self.first_slots().0) * (BLOCK_SIZE / SLOT_SIZE);
         self.grow(packed as u64)?;
         let first = first.as_usize();
         let mut ends = 0;
@@ -282,9 +282,15 @@ impl Layout {
         Nid(self.slots[node.as_usize()].into())
     }
 
+    /// The block from which inodes are numbered: the one before the metadata area. So none has the number 0, which programs
+    /// take for a name without a file.
+    pub fn first_slots(&self) -> BlockIndex {
+        BlockIndex(self.metadata.0 - 1)
+    }
+
     /// Where a node's inode is, in bytes.
     pub fn inode_at(&self, node: NodeIndex) -> ByteOffset {
-        ByteOffset(self.metadata.0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
+        ByteOffset(self.first_slots().0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
     }
 
     /// The first block of a node's contents; it means nothing if none of them are in blocks.
