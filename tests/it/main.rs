@@ -21,6 +21,7 @@ mod devices;
 mod diff;
 mod disk_size;
 mod edge_cases;
+mod erofs;
 mod erofs_packed;
 mod example;
 mod extract;
