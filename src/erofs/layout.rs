@@ -218,7 +218,7 @@ impl Layout {
     fn add_group(&mut self, tree: &FileTree, first: NodeIndex, shapes: &[Shape]) -> Result<(), LayoutError> {
         let start = self.end;
         let (places, packed) = super::packing::pack(&shapes.iter().map(Shape::slots).collect::<Vec<_>>());
-        let before = (start.0 - self.first_slots().0) * (BLOCK_SIZE / SLOT_SIZE);
+        let before = (start.0 - self.numbers_start().0) * (BLOCK_SIZE / SLOT_SIZE);
         self.grow(packed as u64)?;
         let first = first.as_usize();
         let mut ends = 0;
@@ -277,20 +277,20 @@ impl Layout {
         }
     }
 
-    /// The number of a node's inode.
+    /// The block where inode numbers start: the one before the metadata area. So no inode has the number 0; the C library
+    /// takes a directory entry with that number for a deleted one.
+    pub fn numbers_start(&self) -> BlockIndex {
+        BlockIndex(self.metadata.0 - 1)
+    }
+
+    /// The number of a node's inode, which is not 0.
     pub fn nid(&self, node: NodeIndex) -> Nid {
         Nid(self.slots[node.as_usize()].into())
     }
 
-    /// The block from which inodes are numbered: the one before the metadata area. So none has the number 0, which programs
-    /// take for a name without a file.
-    pub fn first_slots(&self) -> BlockIndex {
-        BlockIndex(self.metadata.0 - 1)
-    }
-
     /// Where a node's inode is, in bytes.
     pub fn inode_at(&self, node: NodeIndex) -> ByteOffset {
-        ByteOffset(self.first_slots().0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
+        ByteOffset(self.numbers_start().0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
     }
 
     /// The first block of a node's contents; it means nothing if none of them are in blocks.
