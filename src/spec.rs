@@ -7,6 +7,7 @@
 mod boot;
 mod btrfs;
 mod device;
+mod erofs;
 mod fields;
 mod file_system;
 pub mod files;
@@ -35,6 +36,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
+pub use self::erofs::ErofsCompression;
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
@@ -125,6 +127,8 @@ pub struct Spec {
     pub btrfs: Option<Btrfs>,
     /// The hash tree of [`Spec::nix`], if it is to have one.
     pub verity: Option<Verity>,
+    /// How the contents of [`Spec::nix`] are compressed, if it is an erofs.
+    pub erofs_compression: Option<ErofsCompression>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -269,6 +273,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     };
     let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_place.as_ref();
+    let erofs_compression = erofs::read(&mut top, mounts.nix.as_ref().map(|nix| nix.fs_type));
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
@@ -322,6 +327,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
         verity,
+        erofs_compression: erofs_compression?,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,

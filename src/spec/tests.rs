@@ -87,6 +87,7 @@ fn what_is_left_out_has_its_default() {
         btrfs: None,
         verity: None,
         updates: None,
+        erofs_compression: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,

@@ -21,6 +21,8 @@ mod devices;
 mod diff;
 mod disk_size;
 mod edge_cases;
+mod erofs_packed;
+mod erofs;
 mod example;
 mod extract;
 mod failures;
