@@ -11,13 +11,10 @@ use crate::judge;
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, Partition, Run, build_command, run};
 use crate::support::oracle;
-use crate::support::skip::{Lack, skip};
 use crate::support::tool::{self, need, tool};
 use crate::support::tree::Entry;
 
 const MIB: u64 = 1 << 20;
-/// Where systemd has its program, which is in nobody's PATH.
-const SYSUPDATE: &str = "/usr/lib/systemd/systemd-sysupdate";
 const KERNEL: usize = 3 * 4096 + 77;
 
 /// What stands for a unified kernel image.
@@ -169,9 +166,6 @@ fn what_has_no_room_is_told() {
 /// Moves a disk of version 1 to version 2 and 3, as a machine that runs does.
 #[test]
 fn systemd_takes_the_files() {
-    if !need_sysupdate() || !need("sgdisk") {
-        return;
-    }
     let built = Built::new(&closure("1", |_| {}), &[]);
     let disk = built.image.as_path();
     let esp = built.scratch().join("esp");
@@ -179,9 +173,14 @@ fn systemd_takes_the_files() {
     for (version, role, other) in [("2", "slot", "host_1"), ("3", "nix", "host_2")] {
         let out = release(&closure(version, |_| {}), &built);
         let kinds = [("store", "host_@v.store.raw.zst", "host_@v", "linux-generic")];
-        update(&transfers(built.scratch(), disk, &out, &esp, &kinds));
+        let Some(mut sysupdate) = tool::sysupdate(&transfers(built.scratch(), disk, &out, &esp, &kinds)) else { return };
+        tool::run(&mut sysupdate);
         let store = unpacked(&out.join(format!("host_{version}.store.raw.zst")));
         assert!(read(disk, built.partition(role).offset, store.len() as u64) == store);
+        assert!(fs::read(esp.join(format!("host_{version}+3-0.efi"))).unwrap() == kernel(version));
+        if !need("sgdisk") {
+            continue;
+        }
         let listed = tool::run(tool("sgdisk").arg("--print").arg(disk));
         let listed = String::from_utf8(listed).unwrap();
         assert!(
@@ -197,9 +196,6 @@ fn systemd_takes_the_files() {
 /// The empty partitions get the GUIDs by which systemd finds the next version: the halves of its root hash.
 #[test]
 fn systemd_takes_a_store_with_its_hashes() {
-    if !need_sysupdate() || !need("veritysetup") {
-        return;
-    }
     let built = Built::new(&sealed("1"), &[]);
     let disk = built.image.as_path();
     let esp = built.scratch().join("esp");
@@ -212,8 +208,11 @@ fn systemd_takes_a_store_with_its_hashes() {
         ("verity", "host_@v_@u.verity.raw.zst", "host_@v_verity", "usr-x86-64-verity"),
         ("store", "host_@v_@u.store.raw.zst", "host_@v", "usr-x86-64"),
     ];
-    update(&transfers(built.scratch(), disk, &out, &esp, &kinds));
-
+    let Some(mut sysupdate) = tool::sysupdate(&transfers(built.scratch(), disk, &out, &esp, &kinds)) else { return };
+    tool::run(&mut sysupdate);
+    if !need("sfdisk") || !need("veritysetup") {
+        return;
+    }
     let table = tool::run(tool("sfdisk").arg("--json").arg(disk));
     let table: Value = serde_json::from_slice(&table).unwrap();
     let listed = table["partitiontable"]["partitions"].as_array().unwrap();
@@ -257,21 +256,11 @@ fn other_files_of_the_version_are_told() {
     assert!(names(&out).contains(&old.to_owned()));
 }
 
-fn need_sysupdate() -> bool {
-    Path::new(SYSUPDATE).exists() || skip(Lack::Unpackaged("systemd-sysupdate".to_owned()))
-}
-
 /// The files of a version, beside an image.
 fn release(closure: &Closure, built: &Built) -> PathBuf {
     let out = built.scratch().join(closure.spec["updates"]["version"].as_str().unwrap());
     run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--split=only"])).expect_success();
     out
-}
-
-fn update(definitions: &Path) {
-    let mut sysupdate = tool(SYSUPDATE);
-    sysupdate.env("SYSTEMD_LOG_TARGET", "console").arg("--verify=no").arg("--definitions").arg(definitions);
-    tool::run(sysupdate.arg("update"));
 }
 
 /// What a machine would have in /etc/sysupdate.d: for partitions, the names of files, of partitions and of their type.
