@@ -232,6 +232,18 @@ in
       riscv64 = scripts (board { isRiscV64 = true; });
     };
 
+  # What the host itself has besides its image.
+  appliance =
+    let
+      config = configOf hosts.specs.appliance;
+    in
+    {
+      inherit (config.boot) kernelParams;
+      inherit (config.systemd.sysupdate) transfers;
+      etc = lib.mapAttrs (_: file: file.source) config.environment.etc;
+      services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
+    };
+
   # Neither the image nor its parts nor the way they are made may be the same derivation.
   derivations =
     let
