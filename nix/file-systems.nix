@@ -31,7 +31,7 @@ let
     && nearest.mountPoint == "/nix/store"
     && isBind nearest
     && lib.hasPrefix "/" (toString nearest.device)
-    && (above nearest.device).fsType or null == "erofs";
+    && (image.verity.enable || (above nearest.device).fsType or null == "erofs");
   # Whether nobody can write to the store: ever, or as it is mounted.
   isSealed = nixFs != null && (nixFs.fsType == "erofs" || image.verity.enable);
   isReadOnly = nixFs != null && (isSealed || lib.elem "ro" nixFs.options);

@@ -149,6 +149,8 @@ let
       flags ? [ ],
       after ? "",
       passthru ? { },
+      # Whether there is a whole image, which can be verified.
+      isWhole ? true,
     }:
     buildPackages.stdenvNoCC.mkDerivation {
       inherit name spec passthru;
@@ -159,7 +161,7 @@ let
       unsafeDiscardReferences.out = true;
 
       nativeBuildInputs = [ package ];
-      buildFlags = flags ++ lib.optional verify "--verify" ++ extraBuildFlags;
+      buildFlags = flags ++ lib.optional (verify && isWhole) "--verify" ++ extraBuildFlags;
       buildCommand = ''
         out=''${outputs[out]}
         sane-image build "$spec" --out "$out" --jobs "$NIX_BUILD_CORES" "''${buildFlags[@]}"
@@ -249,6 +251,20 @@ let
             "--only"
             "boot"
           ];
+        };
+      }
+      # What a machine that has another version of it downloads.
+      // lib.optionalAttrs (args.updates or null != null) {
+        update = build {
+          name = "${name}-update";
+          flags = [
+            "--split=only"
+          ]
+          ++ lib.optionals (compressionLevel != 3) [
+            "--level"
+            (toString compressionLevel)
+          ];
+          isWhole = false;
         };
       }
       # The same image in one format, whichever it is.

@@ -94,7 +94,7 @@ in
     };
 
     tries = mkOption {
-      type = types.nullOr types.ints.positive;
+      type = types.nullOr (types.ints.between 1 255);
       default = null;
       example = 3;
       description = ''

@@ -32,6 +32,14 @@ pub struct FileSystem {
     pub options: Vec<String>,
 }
 
+impl FileSystem {
+    /// Whether nobody can write to it as it is mounted.
+    pub fn is_read_only(&self) -> bool {
+        let options = self.options.iter().flat_map(|list| list.split(','));
+        options.filter(|option| matches!(*option, "ro" | "rw")).last() == Some("ro")
+    }
+}
+
 /// The format of a filesystem that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsType {

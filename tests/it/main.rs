@@ -43,6 +43,7 @@ mod limine;
 mod ls;
 mod mbr;
 mod mount_options;
+mod nix_database;
 mod outputs;
 mod own_property;
 mod partitions;
