@@ -33,10 +33,6 @@ let
       // fileSystems;
       boot = {
         inherit initrd;
-        kernelParams = [
-          "quiet"
-          "root=fstab"
-        ];
         loader.systemd-boot.enable = true;
       };
       system = {
