@@ -33,6 +33,15 @@ pub struct FileSystem {
     pub options: Vec<String>,
 }
 
+impl FileSystem {
+    /// Whether nobody can write to it as it is mounted.
+    pub fn is_read_only(&self) -> bool {
+        let mut options = self.options.iter().flat_map(|list| list.split(','));
+        let by_option = options.rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro");
+        by_option || !self.fs_type.is_writable()
+    }
+}
+
 /// The format of a filesystem that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsType {

@@ -107,6 +107,7 @@ fn what_is_left_out_has_its_default() {
         disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
+        nix_database: None,
         install_bootloader: None,
         warnings: vec![],
     };

@@ -45,6 +45,7 @@ mod limine;
 mod ls;
 mod mbr;
 mod mount_options;
+mod nix_database;
 mod outputs;
 mod own_property;
 mod partitions;
