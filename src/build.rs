@@ -35,6 +35,7 @@ mod extra;
 mod fat;
 mod forms;
 mod grub;
+mod known;
 mod limine;
 mod map;
 pub(crate) mod nix;

@@ -46,7 +46,7 @@ pub use self::validate::MAX_SIZE;
 pub use crate::mounts::{Location, MountTable};
 
 use self::fields::Object;
-use self::file_system::{Fats, Mounts};
+use self::file_system::{Fats, Mounts, NixPlace};
 use crate::store::{Closure, StoreDir, StorePath};
 use crate::units::{MIB, SectorSize};
 
@@ -249,7 +249,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         }
         _ => Mounts::default(),
     };
-    let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
+    let place = mounts.nix_place.as_ref();
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
@@ -258,7 +258,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
-    let store_in_nix = place.and_then(|(mount_point, store)| store.as_path().strip_prefix(mount_point).ok());
+    let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
     let sizes = Sizes::read(&mut top);
@@ -282,13 +282,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
 
-    let (_, store) = place?;
     Some(Spec {
         name: name?,
         toplevel: toplevel??,
         closure_info: closure_info?,
         store_in_nix: store_in_nix?.to_owned(),
-        store_dir: store.clone(),
+        store_dir: store_dir?,
         esp: mounts.esp?,
         xbootldr: mounts.xbootldr?,
         boot,
@@ -339,7 +338,7 @@ fn read_xbootldr_mount_point(top: &mut Object<'_>, esp: Option<&Option<PathBuf>>
 }
 
 /// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.
-fn read_extra_directories(top: &mut Object<'_>, place: Option<(&Path, &StoreDir)>) -> Vec<PathBuf> {
+fn read_extra_directories(top: &mut Object<'_>, place: Option<&NixPlace>) -> Vec<PathBuf> {
     let wanted = "a directory on the nix filesystem";
     let read = top.list("extraDirectories", wanted, |text| validate::extra_directory(&text, place));
     let sorted: BTreeSet<_> = read.unwrap_or_default().into_iter().flatten().collect();

@@ -22,7 +22,7 @@ use crate::source::raw::RawError;
 use crate::spec::SpecErrors;
 use crate::store::ClosureError;
 use crate::vfat::VfatError;
-use crate::{btrfs, ext4, verify};
+use crate::{btrfs, erofs, ext4, verify};
 
 /// Why there is no image.
 #[derive(Debug, Error)]
@@ -88,6 +88,12 @@ pub enum BuildError {
     /// The btrfs filesystem could not be written.
     #[error(transparent)]
     BtrfsWrite(#[from] btrfs::writer::WriteError),
+    /// The store does not fit into an EROFS.
+    #[error(transparent)]
+    ErofsLayout(#[from] erofs::layout::LayoutError),
+    /// The EROFS could not be written.
+    #[error(transparent)]
+    ErofsWrite(#[from] erofs::writer::WriteError),
     /// The partitions make no disk.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -133,6 +139,7 @@ impl BuildError {
             Self::Esp(error) | Self::Vfat(error) => error.is_bad_size(),
             Self::Ext4Layout(error) => matches!(error, ext4::layout::LayoutError::TooLarge),
             Self::BtrfsLayout(error) => matches!(error, btrfs::layout::LayoutError::TooLarge),
+            Self::ErofsLayout(error) => matches!(error, erofs::layout::LayoutError::TooLarge),
             Self::Plan(_) => true,
             _ => false,
         }

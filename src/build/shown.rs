@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::bootloader::{BootloaderError, Installer};
+use super::known::Known;
 use super::map::{self, Gaps};
-use super::nix::Ext4Part;
 use super::overlaid::Overlaid;
 use super::{BuildError, Context, Forms, Outputs, Prepared, planned, write_image};
 use crate::formats::{Existing, Source};
@@ -63,7 +63,7 @@ pub fn show<T>(
 
 fn show_planned<T>(
     prepared: &Prepared,
-    nix: &Ext4Part,
+    nix: &dyn Known,
     install_bootloader: Option<&str>,
     context: Context<'_>,
     see: impl FnOnce(&dyn Source) -> T,

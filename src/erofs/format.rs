@@ -139,6 +139,12 @@ pub struct Superblock {
 }
 const _: () = assert!(size_of::<Superblock>() == SUPERBLOCK_SIZE);
 
+/// The checksum of a superblock: `block` is the first block from [`SUPERBLOCK_OFFSET`] on, with zeros in the field.
+pub fn checksum(block: &[u8]) -> u32 {
+    // The crate inverts at the end, EROFS does not.
+    !crc32c::crc32c(block)
+}
+
 /// What follows [`Superblock`] where `sb_extslots` is 1 or more.
 #[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

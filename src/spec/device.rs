@@ -11,6 +11,8 @@ use crate::escapes;
 const EXT4_LABEL_MAX: usize = 16;
 /// The longest label of a btrfs in bytes.
 const BTRFS_LABEL_MAX: usize = 255;
+/// The longest label of an EROFS in bytes: the kernel wants a NUL after it.
+const EROFS_LABEL_MAX: usize = 15;
 /// The longest label of a swap area in bytes.
 const SWAP_LABEL_MAX: usize = 15;
 /// The longest label of a FAT filesystem in characters.
@@ -46,7 +48,7 @@ pub enum Device {
 pub enum FsUuid {
     /// Of FAT: not zero.
     VolumeId(u32),
-    /// Of ext4 and btrfs: not nil.
+    /// Of ext4, btrfs and EROFS: not nil.
     Uuid(Uuid),
 }
 
@@ -128,7 +130,7 @@ impl Device {
 fn parse_fs_uuid(text: &str, fs_type: FsType) -> Result<FsUuid, String> {
     match fs_type {
         FsType::Vfat => parse_volume_id(text).map(FsUuid::VolumeId),
-        FsType::Ext4 | FsType::Btrfs => parse_uuid(text).map(FsUuid::Uuid),
+        FsType::Ext4 | FsType::Btrfs | FsType::Erofs => parse_uuid(text).map(FsUuid::Uuid),
     }
 }
 
@@ -201,6 +203,7 @@ fn check_fs_label(label: &str, fs_type: FsType) -> Result<(), String> {
     match fs_type {
         FsType::Ext4 => check_len(label.len(), EXT4_LABEL_MAX, "bytes", "ext4"),
         FsType::Btrfs => check_len(label.len(), BTRFS_LABEL_MAX, "bytes", "btrfs"),
+        FsType::Erofs => check_len(label.len(), EROFS_LABEL_MAX, "bytes", "EROFS"),
         FsType::Vfat => check_vfat_label(label),
     }
 }
