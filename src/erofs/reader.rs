@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use super::format::{DIRENT_SIZE, SUPERBLOCK_MAGIC};
 use super::volume::{self, Disk, Fragments, Inode, Place, Shape, Stream, directory, located, shape};
-use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary, escape};
+use crate::read::{
+    Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary, escape,
+};
 use crate::units::ByteOffset;
 
 /// Bytes of the smallest directory entry with its name.

@@ -61,7 +61,9 @@ pub(super) fn find<'a>(image: &'a Image, part: &PartName) -> Result<&'a Partitio
         };
         ReadError::NoPartition(match part {
             PartName::Boot => format!("no partition is the boot partition, neither an ESP nor a FAT ({there})"),
-            PartName::Nix => format!("no partition is the nix partition, an ext4, btrfs or erofs with a store ({there})"),
+            PartName::Nix => {
+                format!("no partition is the nix partition, an ext4, btrfs or erofs with a store ({there})")
+            }
             PartName::Number(number) => format!("no partition {number} ({there})"),
         })
     })

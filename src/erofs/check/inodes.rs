@@ -44,14 +44,18 @@ impl Checker<'_> {
         let mapping = self.disk.map(inode, &mut |range| {
             blocks.push(Taken { start: range.start, end: range.end, owner: Some(nid), kind });
         });
+        self.structure_bytes = self.structure_bytes.saturating_add(inode.end.saturating_sub(inode.start));
         let Some(mapping) = self.note(nid, mapping)? else {
             self.taken.push(structure(inode.start, inode.end));
+            // Much of it may have been read.
+            let most = self.disk.shape.blocks_of(inode.size).saturating_mul(8).min(self.disk.shape.len);
+            self.structure_bytes = self.structure_bytes.saturating_add(most);
             return Ok(false);
         };
         self.taken.append(&mut blocks);
         let structures = &mapping.structures;
         self.taken.push(structure(structures.start, structures.end));
-        self.structure_bytes = self.structure_bytes.saturating_add(structures.end.saturating_sub(structures.start));
+        self.structure_bytes = self.structure_bytes.saturating_add(structures.end.saturating_sub(inode.end));
         mapping.problems.iter().for_each(|problem| self.tell(Subject::Inode(nid), problem.clone()));
         for extent in mapping.extents {
             match extent.place {

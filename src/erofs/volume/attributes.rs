@@ -5,7 +5,7 @@
 use zerocopy::FromBytes;
 
 use super::super::format::{XattrHeader, compat, incompat};
-use super::{Disk, Fragments, Inode, Stream, corrupt, unsupported};
+use super::{Disk, Fragments, Inode, corrupt, unsupported};
 use crate::read::ReadError;
 
 /// The header of an attribute, and the unit that attributes start at, in bytes.
@@ -13,15 +13,8 @@ const HEAD: usize = 4;
 /// In the index of a name: the prefix is one of the filesystem's own.
 const LONG_PREFIX: u8 = 0x80;
 /// What the index of a name stands for, by index.
-const PREFIXES: [&str; 7] = [
-    "",
-    "user.",
-    "system.posix_acl_access",
-    "system.posix_acl_default",
-    "trusted.",
-    "lustre.",
-    "security.",
-];
+const PREFIXES: [&str; 7] =
+    ["", "user.", "system.posix_acl_access", "system.posix_acl_default", "trusted.", "lustre.", "security."];
 
 /// A name, without its prefix, and the whole attribute's bytes.
 struct Attribute<'a> {
@@ -69,11 +62,17 @@ impl Disk<'_> {
         let at = start.saturating_add(u64::from(number).saturating_mul(4));
         let most = (HEAD as u64).saturating_add(u8::MAX.into());
         let bytes = self.slice(at, most.min(self.shape.len.saturating_sub(at)))?.unwrap_or_default();
-        let attribute = attribute(&bytes).ok_or_else(|| corrupt(inode.nid, "has an extended attribute outside the filesystem"))?;
+        let attribute =
+            attribute(&bytes).ok_or_else(|| corrupt(inode.nid, "has an extended attribute outside the filesystem"))?;
         self.attribute_name(inode, &attribute, fragments)
     }
 
-    fn attribute_name(&self, inode: &Inode, found: &Attribute<'_>, fragments: &Fragments) -> Result<Vec<u8>, ReadError> {
+    fn attribute_name(
+        &self,
+        inode: &Inode,
+        found: &Attribute<'_>,
+        fragments: &Fragments,
+    ) -> Result<Vec<u8>, ReadError> {
         let unknown = || corrupt(inode.nid, format!("has an extended attribute with the prefix {}", found.index));
         let mut name = if found.index & LONG_PREFIX == 0 {
             PREFIXES.get(usize::from(found.index)).ok_or_else(unknown)?.as_bytes().to_vec()
@@ -91,17 +90,12 @@ impl Disk<'_> {
             return Ok(None);
         }
         let mut at = u64::from(s.xattr_prefix_start.get()).saturating_mul(4);
-        let nid = self.shape.packed().filter(|_| !self.shape.has_compat(compat::PLAIN_XATTR_PFX));
-        let mut packed = match nid {
-            Some(nid) => Some(Stream::open(*self, &self.inode(nid)?)?),
-            None => None,
-        };
-        let mut read = |at: u64, len: u64| match packed.as_mut() {
+        let packed = self.shape.packed().filter(|_| !self.shape.has_compat(compat::PLAIN_XATTR_PFX));
+        let read = |at: u64, len: u64| match packed {
             None => self.slice(at, len),
-            Some(stream) => {
+            Some(nid) => {
                 let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-                let got = stream.read_at(*self, fragments, at, &mut bytes)?;
-                Ok((got == bytes.len()).then_some(bytes))
+                fragments.read(*self, nid, at, &mut bytes).map(|()| Some(bytes))
             }
         };
         for number in 0..=index {

@@ -4,9 +4,7 @@
 
 use zerocopy::FromBytes;
 
-use super::super::format::{
-    CHUNK_BITS_MASK, CHUNK_INDEXES, ChunkIndex, NULL_ADDRESS, incompat,
-};
+use super::super::format::{CHUNK_BITS_MASK, CHUNK_INDEXES, ChunkIndex, NULL_ADDRESS, incompat};
 use super::mapping::{Claim, Extent, Mapping, Place};
 use super::{Disk, Inode, align, corrupt, unsupported};
 use crate::read::ReadError;
@@ -33,7 +31,10 @@ impl Disk<'_> {
         let (first, count) = (align(inode.end, unit), inode.size.div_ceil(chunk));
         let table = count.saturating_mul(unit);
         if !self.shape.holds(first, table) {
-            return Err(corrupt(inode.nid, format!("has places of {count} chunks, but they do not fit into the filesystem")));
+            return Err(corrupt(
+                inode.nid,
+                format!("has places of {count} chunks, but they do not fit into the filesystem"),
+            ));
         }
         let mut mapping = Mapping { structures: inode.start..first.saturating_add(table), ..Mapping::default() };
         let (mut at, mut start) = (first, 0_u64);

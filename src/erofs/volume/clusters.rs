@@ -121,7 +121,10 @@ impl Disk<'_> {
             fragment: u32::from(header.idata_size.get()) << 16 | u32::from(header.reserved1.get()),
         };
         if !is_full && header.has(advise::BIG_PCLUSTER_1) != header.has(advise::BIG_PCLUSTER_2) {
-            return Err(corrupt(inode.nid, "says that only one kind of its clusters may be big, which packed indexes cannot"));
+            return Err(corrupt(
+                inode.nid,
+                "says that only one kind of its clusters may be big, which packed indexes cannot",
+            ));
         }
         if header.inline > 0 && header.has(advise::FRAGMENT_PCLUSTER) {
             return Err(corrupt(inode.nid, "has its end both behind its indexes and in the packed inode"));

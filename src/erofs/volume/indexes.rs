@@ -116,7 +116,11 @@ impl Disk<'_> {
         match indexes {
             Indexes::Full { at, .. } => self.each_part(*at, indexes.end(), |part| {
                 let (indexes, _) = part.as_chunks::<{ size_of::<LclusterIndex>() }>();
-                indexes.iter().filter_map(|raw| LclusterIndex::read_from_bytes(raw).ok()).map(full).try_for_each(&mut visit)
+                indexes
+                    .iter()
+                    .filter_map(|raw| LclusterIndex::read_from_bytes(raw).ok())
+                    .map(full)
+                    .try_for_each(&mut visit)
             }),
             Indexes::Compact { runs, count, offset_bits, is_big } => {
                 let mut left = *count;

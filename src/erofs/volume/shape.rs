@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::super::format::{
-    self,    COMPAT_NAMES, EXTSLOT_SIZE, INCOMPAT_NAMES, SLOT_SIZE, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE,
+    self, COMPAT_NAMES, EXTSLOT_SIZE, INCOMPAT_NAMES, SLOT_SIZE, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE,
     Superblock, algorithm, compat, incompat,
 };
 use crate::read::{Bytes, ReadError};

@@ -110,14 +110,17 @@ pub(in crate::erofs) fn unpack_extent(
         Err(Problem::Corrupt) => {
             let (start, len) = (extent.start, room.len());
             let name = method.name();
-            Err(corrupt(nid, format!("its {stored} bytes of {name} at byte {at} are not the {len} bytes from byte {start} on")))
+            Err(corrupt(
+                nid,
+                format!("its {stored} bytes of {name} at byte {at} are not the {len} bytes from byte {start} on"),
+            ))
         }
     }
 }
 
 impl Fragments {
     /// Fills `piece`, a part of the file `of`, from a byte of the packed inode.
-    fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
+    pub(super) fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
         let mut packed = self.0.borrow_mut();
         if packed.is_none() {
             *packed = Some(open_packed(disk, of)?);

@@ -123,9 +123,12 @@ mod tests {
 
     #[test]
     fn a_label_of_what_cannot_be_read() {
-        for (format, at, label) in
-            [(Format::Ext4, 1144, "theirs"), (Format::Btrfs, 65835, "pool"), (Format::Vfat, 71, "STICK"), (Format::Erofs, 1088, "sealed")]
-        {
+        for (format, at, label) in [
+            (Format::Ext4, 1144, "theirs"),
+            (Format::Btrfs, 65835, "pool"),
+            (Format::Vfat, 71, "STICK"),
+            (Format::Erofs, 1088, "sealed"),
+        ] {
             let mut bytes = vec![0; 1 << 17];
             bytes[at..][..label.len()].copy_from_slice(label.as_bytes());
             let mut file = tempfile::tempfile().unwrap();
