@@ -52,6 +52,7 @@ mod partitions;
 mod property;
 mod purity;
 mod read_btrfs;
+mod read_erofs;
 mod read_ext4;
 mod read_vfat;
 mod resize;
