@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The most bind mounts on the way from a path to where it lies: more lead in a circle.
-const BINDS_MAX: usize = 16;
+pub(crate) const BINDS_MAX: usize = 16;
 
 /// A place in a filesystem of the image, as path from the root of its tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

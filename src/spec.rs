@@ -18,7 +18,10 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+mod uki;
+pub mod updates;
 mod validate;
+mod verity;
 
 #[cfg(test)]
 mod tests;
@@ -41,12 +44,15 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::uki::Uki;
+pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
+pub use self::verity::Verity;
 
 pub use crate::mounts::{Location, MountTable};
 
 use self::fields::Object;
-use self::file_system::{Fats, Mounts};
+use self::file_system::{Fats, Mounts, NixPlace};
 use crate::store::{Closure, StoreDir, StorePath};
 use crate::units::{MIB, SectorSize};
 
@@ -117,6 +123,8 @@ pub struct Spec {
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
     pub btrfs: Option<Btrfs>,
+    /// The hash tree of [`Spec::nix`], if it is to have one.
+    pub verity: Option<Verity>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -127,6 +135,8 @@ pub struct Spec {
     pub grub: Option<Grub>,
     /// Limine, if it is to boot the image.
     pub limine: Option<Limine>,
+    /// The unified kernel image, if there is to be one on XBOOTLDR or the ESP.
+    pub uki: Option<Uki>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -156,6 +166,8 @@ pub struct Spec {
     pub extra_partitions: Vec<ExtraPartition>,
     /// What the MBR names besides the GPT, in this order; usually nothing.
     pub hybrid_mbr: Vec<HybridEntry>,
+    /// What is updated in two slots, if anything is.
+    pub updates: Option<Updates>,
     /// A shell command to run last on the finished image.
     pub install_bootloader: Option<String>,
     /// What may be wrong, but need not be: a line each, with the JSON path at which it stands.
@@ -189,6 +201,11 @@ impl Spec {
     pub fn grub_places(&self) -> Option<(&Grub, Location, Location)> {
         let grub = self.grub.as_ref()?;
         Some((grub, self.boot.clone()?, self.mounts.locate(&grub.store_path).ok()?))
+    }
+
+    /// Whether the partition of the store has a size of its own, so that it does not take what a disk has left.
+    pub fn has_fixed_store(&self) -> bool {
+        self.verity.is_some() || self.updates.is_some()
     }
 
     /// Checks what only the closure can tell: that it holds the system to boot.
@@ -243,6 +260,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
 
     let esp_mount_point = read_esp_mount_point(&mut top);
     let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
+    let architecture = verity::read(&mut top).flatten();
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
     let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
         (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
@@ -251,16 +269,18 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         }
         _ => Mounts::default(),
     };
-    let place = mounts.nix_mount_point.as_deref().zip(store_dir.as_ref());
+    let verity = verity::judge(architecture, &mounts, &mut top);
+    let place = mounts.nix_place.as_ref();
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
     let limine = limine::read(&mut top);
+    let uki = uki::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
-    let store_in_nix = place.and_then(|(mount_point, store)| store.as_path().strip_prefix(mount_point).ok());
+    let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
     let wanted = "the path of a directory with Nix's database, or null";
@@ -271,6 +291,10 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
+    let updates = updates::read(&mut top);
+    if let Some(Some(updates)) = &updates {
+        updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+    }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
@@ -281,6 +305,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
         limine: limine.as_ref().and_then(Option::as_ref),
+        uki: uki.iter().flatten().next().is_some(),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -288,23 +313,26 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
+    let mut warnings = mounts.warnings;
+    warnings.extend(verity::warning(verity, uki.iter().flatten().next().is_some()));
 
-    let (_, store) = place?;
     Some(Spec {
         name: name?,
         toplevel: toplevel??,
         closure_info: closure_info?,
         store_in_nix: store_in_nix?.to_owned(),
-        store_dir: store.clone(),
+        store_dir: store_dir?,
         esp: mounts.esp?,
         xbootldr: mounts.xbootldr?,
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
+        verity,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
         limine: limine?,
+        uki: uki?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
@@ -315,12 +343,14 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         esp_size: sizes.esp_size?,
-        nix_free_space: sizes.nix_free_space?,
+        // Nothing can ever be written there.
+        nix_free_space: if verity.is_some() { 0 } else { sizes.nix_free_space? },
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
+        updates: updates?,
         install_bootloader: install_bootloader?,
-        warnings: mounts.warnings,
+        warnings,
     })
 }
 
@@ -347,7 +377,7 @@ fn read_xbootldr_mount_point(top: &mut Object<'_>, esp: Option<&Option<PathBuf>>
 }
 
 /// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.
-fn read_extra_directories(top: &mut Object<'_>, place: Option<(&Path, &StoreDir)>) -> Vec<PathBuf> {
+fn read_extra_directories(top: &mut Object<'_>, place: Option<&NixPlace>) -> Vec<PathBuf> {
     let wanted = "a directory on the nix filesystem";
     let read = top.list("extraDirectories", wanted, |text| validate::extra_directory(&text, place));
     let sorted: BTreeSet<_> = read.unwrap_or_default().into_iter().flatten().collect();

@@ -56,6 +56,15 @@ pub enum AddError {
         /// How many bytes are missing.
         missing: u64,
     },
+    /// A partition holds a filesystem that nothing is added to.
+    #[error(
+        "partition {number} is an erofs, which is read-only as long as it exists; build the image again with the files \
+         in its spec, or add files for its other filesystems only"
+    )]
+    ReadOnly {
+        /// Its number.
+        number: u32,
+    },
     /// It is not known where the files belong.
     #[error(transparent)]
     Mounts(#[from] MountsError),
@@ -81,6 +90,7 @@ impl AddError {
             | Self::Container(_)
             | Self::Obstacles(_)
             | Self::NoRoom { .. }
+            | Self::ReadOnly { .. }
             | Self::Mounts(_)
             | Self::Resize(_) => true,
             Self::Own(_) | Self::Tree(_) | Self::Build(_) | Self::Cancelled(_) => false,

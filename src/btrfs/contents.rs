@@ -10,7 +10,7 @@ use super::format::SECTOR_SIZE;
 use super::layout::Layout;
 use super::placement::Place;
 use super::space::{DataSpace, Sector};
-use crate::copy::{CopyJobs, Files, Observer, Piece};
+use crate::copy::{CopyError, CopyJobs, Files, Observer, Piece};
 use crate::read::Opener;
 use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
 use crate::units::ByteOffset;
@@ -156,10 +156,11 @@ impl CopyJobs for Contents<'_> {
         extents.map(piece).collect()
     }
 
-    fn keep(&self, index: usize, contents: Vec<u8>) {
+    fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
         let node = self.files.nodes[index];
         debug_assert!(matches!(self.layout.placement.place(node), Place::Inline { .. }));
         self.learnt.keep(node, contents);
+        Ok(())
     }
 }
 

@@ -1,10 +1,14 @@
 //! The filesystem that holds the store, in the format that the spec names.
 
+mod erofs;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use self::erofs::ErofsPart;
+use super::known::{Known, KnownFiles, Pieces};
 use super::{BuildError, Context};
 use crate::btrfs::contents::{Contents, Learnt};
 use crate::btrfs::packs::Packs;
@@ -33,6 +37,7 @@ use crate::units::ByteOffset;
 pub(crate) enum NixPart {
     Ext4(Ext4Part),
     Btrfs(BtrfsPart),
+    Erofs(ErofsPart),
 }
 
 pub(crate) struct Ext4Part {
@@ -96,6 +101,7 @@ impl NixPart {
                 let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes);
                 Self::btrfs(volumes, btrfs.compression, choice, None)
             }
+            FsType::Erofs => Self::erofs(tree, choice, None),
             FsType::Ext4 | FsType::Vfat => Self::ext4(tree, choice, None),
         }?;
         let Some(rest) = rest else { return Ok(part) };
@@ -128,7 +134,12 @@ impl NixPart {
         Ok(Self::Btrfs(BtrfsPart::prepare(volumes, compression, parameters, old)?))
     }
 
-    /// The same files with more or less free.
+    /// An EROFS; files that are not the host's come from `old`.
+    pub(crate) fn erofs(tree: FileTree, choice: Choice, old: Option<Partition>) -> Result<Self, BuildError> {
+        Ok(Self::Erofs(ErofsPart::prepare(tree, choice, old)?))
+    }
+
+    /// The same files with more or less free, if their filesystem has free space.
     pub(crate) fn with_free(self, free_bytes: u64) -> Result<Self, BuildError> {
         match self {
             Self::Ext4(Ext4Part { tree, layout, old, goal }) => {
@@ -141,13 +152,14 @@ impl NixPart {
                 let part = BtrfsPart::prepare(volumes, compression, parameters, old)?;
                 Ok(Self::Btrfs(BtrfsPart { goal, ..part }))
             }
+            part @ Self::Erofs(_) => Ok(part),
         }
     }
 
     /// The same files with `free` bytes free as readers count them, who know nothing of what lies between chunks.
     pub(crate) fn with_counted_free(self, free: u64) -> Result<Self, BuildError> {
         match &self {
-            Self::Ext4(_) => self.with_free(free),
+            Self::Ext4(_) | Self::Erofs(_) => self.with_free(free),
             Self::Btrfs(part) => {
                 let gaps = part.layout.chunks.gaps();
                 self.with_free(free.saturating_sub(gaps))
@@ -165,12 +177,15 @@ impl NixPart {
         match self {
             Self::Ext4(part) => Ok(Self::Ext4(part.toward(goal)?)),
             Self::Btrfs(part) => Ok(Self::Btrfs(part.toward(goal)?)),
+            Self::Erofs(part) => Ok(Self::Erofs(part.toward(goal)?)),
         }
     }
 
     /// The size of its partition in bytes; until it is written, the most that it can become, or what the disk leaves.
     pub(crate) fn partition_size(&self) -> u64 {
-        let (Self::Ext4(Ext4Part { goal, .. }) | Self::Btrfs(BtrfsPart { goal, .. })) = self;
+        let (Self::Ext4(Ext4Part { goal, .. })
+        | Self::Btrfs(BtrfsPart { goal, .. })
+        | Self::Erofs(ErofsPart { goal, .. })) = self;
         match goal {
             Goal::Least(least) => self.size().max(*least),
             Goal::Rest(rest) => rest.given().or(rest.size_for(self.size()).ok()).unwrap_or(self.size()),
@@ -187,6 +202,7 @@ impl NixPart {
         match self {
             Self::Ext4(Ext4Part { tree, layout, .. }) => see(&Laid { tree, layout }),
             Self::Btrfs(BtrfsPart { volumes, layout, .. }) => see(&(volumes, layout)),
+            Self::Erofs(ErofsPart { tree, layout, .. }) => see(&Laid { tree, layout }),
         }
     }
 
@@ -195,14 +211,16 @@ impl NixPart {
         match self {
             Self::Ext4(Ext4Part { tree, layout, .. }) => ext4::map::map(layout, tree),
             Self::Btrfs(BtrfsPart { layout, .. }) => btrfs::map::map(layout),
+            Self::Erofs(ErofsPart { layout, .. }) => crate::erofs::map::map(layout),
         }
     }
 
     /// The part whose bytes are all known before contents are moved. Those of a btrfs are not: its metadata has checksums of
     /// contents, and how long they are when compressed.
-    pub(super) fn known(&self) -> Option<&Ext4Part> {
+    pub(super) fn known(&self) -> Option<&dyn Known> {
         match self {
             Self::Ext4(part) => Some(part),
+            Self::Erofs(part) => Some(part),
             Self::Btrfs(_) => None,
         }
     }
@@ -217,20 +235,25 @@ impl NixPart {
         match self {
             Self::Ext4(part) => part.write(image, at, means),
             Self::Btrfs(part) => part.write(image, at, means),
+            Self::Erofs(part) => part.write(image, at, means),
         }
     }
 }
 
-impl Ext4Part {
-    /// The files, for a disk on which it starts at byte `at`.
-    pub(super) fn contents(&self, at: ByteOffset) -> ext4::contents::Contents<'_> {
-        ext4::contents::Contents::new(&self.layout, &self.tree, at, opener(&self.old))
-    }
-
-    /// Writes everything but the contents of files to where it starts in memory.
-    pub(super) fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError> {
+impl Known for Ext4Part {
+    fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError> {
         let region = Region::in_memory(to, at, self.layout.size())?;
         Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?)
+    }
+
+    fn files(&self, at: ByteOffset) -> Vec<KnownFiles<'_>> {
+        vec![KnownFiles { jobs: Box::new(self.contents(at)), pieces: Pieces::Pages }]
+    }
+}
+
+impl Ext4Part {
+    fn contents(&self, at: ByteOffset) -> ext4::contents::Contents<'_> {
+        ext4::contents::Contents::new(&self.layout, &self.tree, at, opener(&self.old))
     }
 
     fn toward(self, goal: Goal) -> Result<Self, BuildError> {

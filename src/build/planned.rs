@@ -5,12 +5,13 @@
 //! they are asked for.
 
 use std::fs::File;
+use std::mem;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use super::extra::swap_pages;
+use super::known::{Known, KnownFiles, Pieces, PlacedPiece};
 use super::map::{self, Gaps};
-use super::nix::Ext4Part;
 use super::{BuildError, Context, Prepared, bios_boot};
 use crate::copy::{self, CopyJobs, Means, Moved, PartReader, Places, Summary, WantedAt};
 use crate::disk::gpt;
@@ -32,7 +33,7 @@ const AT_ONCE: u64 = 1 << 20;
 /// If the metadata cannot be made, and those of `see`.
 pub(super) fn with<T>(
     prepared: &Prepared,
-    nix: &Ext4Part,
+    nix: &dyn Known,
     context: Context<'_>,
     see: impl FnOnce(&dyn Source) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
@@ -52,9 +53,10 @@ pub(super) fn with<T>(
     let fats = fats.iter().map(|(fat, start)| vfat::contents::Contents::new(&fat.layout, &fat.tree, *start));
     let fats: Vec<_> = fats.collect();
     let extra = prepared.extra.files(&plan.partitions);
-    let nix = nix.contents(nix_start);
-    let on_pages = [PartFiles::new(&extra, true), PartFiles::new(&nix, true)];
-    let parts = fats.iter().map(|fat| PartFiles::new(fat, false)).chain(on_pages).collect();
+    let mut nix = nix.files(nix_start);
+    let nix = nix.iter_mut().map(PartFiles::known);
+    let parts = fats.iter().map(|fat| PartFiles::new(fat, false)).chain([PartFiles::new(&extra, true)]).chain(nix);
+    let parts = parts.collect();
     see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata: &metadata, parts })
 }
 
@@ -71,18 +73,9 @@ struct Planned<'a> {
 struct PartFiles<'a> {
     jobs: &'a dyn CopyJobs,
     /// Where their bytes are, in the order of the disk.
-    pieces: Vec<Piece>,
+    pieces: Vec<PlacedPiece>,
     /// Whether all pieces start and end at pages, so that the engines of `copy` can move them.
     by_pages: bool,
-}
-
-/// A part of a file on the disk.
-struct Piece {
-    /// Where it is: to the end of a block of its filesystem.
-    disk: Range<u64>,
-    file: usize,
-    /// Where in the file it starts, in bytes.
-    offset: u64,
 }
 
 impl<'a> PartFiles<'a> {
@@ -92,12 +85,25 @@ impl<'a> PartFiles<'a> {
             let mut offset = 0;
             for piece in jobs.pieces(file) {
                 let start = piece.destination.0;
-                pieces.push(Piece { disk: start..start + piece.len, file, offset });
+                pieces.push(PlacedPiece { disk: start..start + piece.len, file, offset });
                 offset += piece.len;
             }
         }
+        Self::with_pieces(jobs, pieces, by_pages)
+    }
+
+    fn with_pieces(jobs: &'a dyn CopyJobs, mut pieces: Vec<PlacedPiece>, by_pages: bool) -> Self {
         pieces.sort_by_key(|piece| piece.disk.start);
         Self { jobs, pieces, by_pages }
+    }
+
+    /// Takes the pieces out of `files`.
+    fn known(files: &'a mut KnownFiles<'_>) -> Self {
+        let KnownFiles { jobs, pieces } = files;
+        match pieces {
+            Pieces::Pages => Self::new(&**jobs, true),
+            Pieces::Among(pieces) => Self::with_pieces(&**jobs, mem::take(pieces), false),
+        }
     }
 
     /// The parts of files in a range of the disk, and where in it they are.

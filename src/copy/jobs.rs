@@ -4,6 +4,7 @@
 //! by compression, learns their lengths only while they are moved; it offers [`PackJobs`]. Both may look at the bytes
 //! with an [`Observer`].
 
+use super::CopyError;
 use crate::read::{Opener, StoredAs};
 use crate::source::tree::Origin;
 use crate::units::ByteOffset;
@@ -51,12 +52,21 @@ pub trait Observer: Sync {
 
 /// Files whose places are known beforehand.
 pub trait CopyJobs: Files {
-    /// Where the bytes of the file at `index` go, in order of the file's own bytes, at least as long together as the
-    /// file is. No piece: its bytes do not land, they are handed to [`keep`](Self::keep).
+    /// Where the bytes of the file at `index` go, in order of the file's own bytes, together at least as long as what is
+    /// to be moved of it. No piece: its bytes do not land, they are handed to [`keep`](Self::keep).
     fn pieces(&self, index: usize) -> Vec<Piece>;
 
-    /// Takes the bytes of a file without a place, from any thread. Only for files that are small enough for memory.
-    fn keep(&self, index: usize, contents: Vec<u8>) {
+    /// Whether pieces may be shorter than their file, and what is past them is handed to [`keep`](Self::keep). Otherwise
+    /// it is not looked at.
+    fn keeps_rest(&self) -> bool {
+        false
+    }
+
+    /// Takes the bytes of a file without a place, from any thread. Only for what is small enough for memory.
+    ///
+    /// # Errors
+    /// If it cannot do with them what is to be done.
+    fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
         let _ = (index, contents);
         unreachable!("only files without pieces are kept");
     }

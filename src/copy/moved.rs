@@ -1,7 +1,7 @@
 //! The same files, copied to other places.
 
-use super::Places;
 use super::jobs::{CopyJobs, Files, Observer, Piece};
+use super::{CopyError, Places};
 use crate::read::Opener;
 use crate::source::tree::Origin;
 
@@ -50,7 +50,11 @@ impl CopyJobs for Moved<'_> {
         moved
     }
 
-    fn keep(&self, index: usize, contents: Vec<u8>) {
-        self.jobs.keep(index, contents);
+    fn keeps_rest(&self) -> bool {
+        self.jobs.keeps_rest()
+    }
+
+    fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
+        self.jobs.keep(index, contents)
     }
 }

@@ -84,7 +84,7 @@ impl<'a> PackWorker<'a> {
         let old = mem::take(&mut self.old);
         for (&unit, source) in batch.iter().zip(Ahead::new(self.jobs, &old, wanted)) {
             self.cancel.check()?;
-            let stored = self.transform(unit, &source?, at)?;
+            let stored = self.transform(unit, source?.as_ref(), at)?;
             at = stored.end();
             self.stored.push(stored);
             let is_last = unit.offset + unit.len as u64 == self.jobs.size(unit.file);

@@ -55,6 +55,8 @@ struct Cut {
     of_piece: u64,
     /// The bytes of the file that are cut off already.
     of_file: u64,
+    /// Whether what is past the pieces is kept.
+    keeps_rest: bool,
 }
 
 impl<'a> Batches<'a> {
@@ -73,7 +75,8 @@ impl<'a> Batches<'a> {
             }
             self.next_file += 1;
             let (size, pieces) = (self.jobs.size(file), self.jobs.pieces(file));
-            self.cut = Some(Cut { file, size, pieces, piece: 0, of_piece: 0, of_file: 0 });
+            let keeps_rest = self.jobs.keeps_rest();
+            self.cut = Some(Cut { file, size, pieces, piece: 0, of_piece: 0, of_file: 0, keeps_rest });
         }
     }
 }
@@ -104,7 +107,10 @@ impl Cut {
             self.of_file = size;
             return Some(Part { file, size, offset, destination: None, len: size });
         }
-        let piece = self.pieces.get(self.piece)?;
+        let Some(piece) = self.pieces.get(self.piece) else {
+            self.of_file = size;
+            return self.keeps_rest.then_some(Part { file, size, offset, destination: None, len: size - offset });
+        };
         let len = (piece.len - self.of_piece).min(size - offset).min(max_part);
         let destination = Some(ByteOffset(piece.destination.0 + self.of_piece));
         self.of_file += len;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::Advice;
 
@@ -70,27 +71,35 @@ pub(super) struct Ahead<'a, I> {
     files: &'a dyn Files,
     old: &'a OldFiles,
     wanted: I,
-    opened: VecDeque<Result<Source<'a>, CopyError>>,
+    opened: VecDeque<Result<Rc<Source<'a>>, CopyError>>,
+    /// The file that was opened last: one open file serves all its ranges that follow one another.
+    last: Option<(usize, Rc<Source<'a>>)>,
 }
 
 impl<'a, I: Iterator<Item = Wanted>> Ahead<'a, I> {
     pub(super) fn new(files: &'a dyn Files, old: &'a OldFiles, wanted: I) -> Self {
-        Self { files, old, wanted, opened: VecDeque::with_capacity(OPEN_AHEAD) }
+        Self { files, old, wanted, opened: VecDeque::with_capacity(OPEN_AHEAD), last: None }
     }
 
-    fn open(&self, wanted: &Wanted) -> Result<Source<'a>, CopyError> {
+    fn open(&mut self, wanted: &Wanted) -> Result<Rc<Source<'a>>, CopyError> {
+        if let Some((_, source)) = self.last.as_ref().filter(|(file, _)| *file == wanted.file) {
+            source.read_ahead(&wanted.range);
+            return Ok(Rc::clone(source));
+        }
         let size = self.files.size(wanted.file);
         let source = match self.files.source(wanted.file) {
             Origin::Host(path) => Source::Host(HostFile::open(path, size)?),
             Origin::Image(path) => Source::Image(ImageFile::open(self.files, self.old, path, size)?),
         };
         source.read_ahead(&wanted.range);
+        let source = Rc::new(source);
+        self.last = Some((wanted.file, Rc::clone(&source)));
         Ok(source)
     }
 }
 
 impl<'a, I: Iterator<Item = Wanted>> Iterator for Ahead<'a, I> {
-    type Item = Result<Source<'a>, CopyError>;
+    type Item = Result<Rc<Source<'a>>, CopyError>;
 
     /// The file of the next range that is wanted.
     fn next(&mut self) -> Option<Self::Item> {

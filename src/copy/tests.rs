@@ -58,8 +58,9 @@ impl CopyJobs for Host {
     fn pieces(&self, index: usize) -> Vec<Piece> {
         self.files[index].2.clone()
     }
-    fn keep(&self, index: usize, contents: Vec<u8>) {
+    fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
         assert_eq!(self.kept.lock().unwrap().insert(index, contents), None);
+        Ok(())
     }
 }
 

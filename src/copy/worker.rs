@@ -65,8 +65,7 @@ impl<'a> Worker<'a> {
         let mut contents = vec![0; index(part.len) + 1];
         source.read(part.offset, index(part.len), &mut contents)?;
         contents.pop();
-        self.jobs.keep(part.file, contents);
-        Ok(())
+        self.jobs.keep(part.file, contents)
     }
 
     fn copy_part(&mut self, source: &Source<'_>, part: &Part, destination: ByteOffset) -> Result<(), CopyError> {

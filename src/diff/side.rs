@@ -55,7 +55,7 @@ impl Side {
             Self::Closure(registrations) => Ok(Some(registered(registrations))),
             Self::Image(image) => {
                 for partition in image.partitions() {
-                    if !matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs)) {
+                    if !partition.format().is_some_and(Format::can_hold_store) {
                         continue;
                     }
                     let number = partition.number;

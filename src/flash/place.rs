@@ -21,6 +21,12 @@ pub(super) fn file_at(partition: &Partition, at: u64) -> Option<String> {
             let fs = partition.open().ok()?;
             find(fs.as_ref(), |path, len| holds(fs.open(path).ok()?.as_ref(), len, at).then_some(()))
         }
+        // The reader does not say where what is compressed lies.
+        Format::Erofs => {
+            let fs = partition.open().ok()?;
+            let found = find(fs.as_ref(), |path, len| holds(fs.open(path).ok()?.as_ref(), len, at).then_some(()));
+            found.or_else(|| find_by_reading(format, &partition.bytes(), at))
+        }
         // The reader does not say where the parts of a file lie.
         Format::Vfat | Format::Btrfs => find_by_reading(format, &partition.bytes(), at),
     }

@@ -58,6 +58,7 @@ impl Boot<'_> {
             // It reads ext4, too.
             FsType::Ext4 => "ext2",
             FsType::Btrfs => "btrfs",
+            FsType::Erofs => "erofs",
         }
     }
 }

@@ -102,7 +102,10 @@ impl Partition {
     /// If it has no filesystem that can be read, or whatever is wrong with it.
     pub fn open(&self) -> Result<Box<dyn crate::read::FileSystem>, ReadError> {
         let format = self.format.ok_or_else(|| {
-            ReadError::Unsupported(format!("partition {} has no FAT, ext4 or btrfs that could be read", self.number))
+            ReadError::Unsupported(format!(
+                "partition {} has no FAT, ext4, btrfs or erofs that could be read",
+                self.number
+            ))
         })?;
         open_filesystem(format, Arc::new(self.bytes()))
     }
@@ -155,7 +158,8 @@ impl Image {
     pub fn of_disk(bytes: Window) -> Result<Self, ReadError> {
         Self::find_on(bytes)?.ok_or_else(|| {
             ReadError::Unsupported(
-                "the image has neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs filesystem".to_owned(),
+                "the image has neither a partition table (GPT or MBR) nor a FAT, ext4, btrfs or erofs filesystem"
+                    .to_owned(),
             )
         })
     }

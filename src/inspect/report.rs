@@ -243,7 +243,7 @@ pub struct SwapReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesystemReport {
-    /// vfat, ext4 or btrfs.
+    /// vfat, ext4, btrfs or erofs.
     #[serde(rename = "type")]
     pub format: &'static str,
     /// Its label.
@@ -533,5 +533,6 @@ pub(super) fn format_name(format: Format) -> &'static str {
         Format::Vfat => "vfat",
         Format::Ext4 => "ext4",
         Format::Btrfs => "btrfs",
+        Format::Erofs => "erofs",
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::units::ByteOffset;
-use crate::{btrfs, ext4};
+use crate::{btrfs, erofs, ext4};
 
 /// A tree together with its layout.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,28 @@ impl NixFilesystem for Laid<'_, ext4::layout::Layout> {
 
     fn free_bytes(&self) -> u64 {
         self.layout.free_bytes()
+    }
+
+    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        self.layout.byte_range(self.tree, node)
+    }
+}
+
+impl NixFilesystem for Laid<'_, erofs::layout::Layout> {
+    fn tree(&self) -> &FileTree {
+        self.tree
+    }
+
+    fn root(&self) -> NodeIndex {
+        NodeIndex::ROOT
+    }
+
+    fn size(&self) -> u64 {
+        self.layout.size()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        0
     }
 
     fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {

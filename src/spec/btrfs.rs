@@ -7,10 +7,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::fields::{Object, member_path};
-use super::file_system::FileSystem;
 use super::mount_options::Mounted;
 use super::validate::check_component;
-use crate::store::StoreDir;
 use crate::store::path::check_base_name;
 use crate::store::registration::IMAGE_FILE_NAME;
 
@@ -59,13 +57,9 @@ pub fn below<'a>(outer: &str, path: &'a str) -> &'a str {
     path.strip_prefix(outer).unwrap_or(path).trim_start_matches('/')
 }
 
-/// Reads `mounts` of one filesystem, of which the first is `nix`, that of the store. Tells which subvolume each shows, too.
-pub(super) fn read(
-    nix: &FileSystem,
-    mounts: &[Mounted<'_>],
-    store_dir: &StoreDir,
-    top: &mut Object<'_>,
-) -> (Btrfs, Vec<(PathBuf, String)>) {
+/// Reads `mounts` of one filesystem, of which the first has the store, at `in_nix` from its root. Tells which subvolume each
+/// shows, too.
+pub(super) fn read(mounts: &[Mounted<'_>], in_nix: &Path, top: &mut Object<'_>) -> (Btrfs, Vec<(PathBuf, String)>) {
     let found: Vec<_> = mounts.iter().map(|mounted| (subvolume(mounted, top), mounted.path.clone())).collect();
     let roots = found.iter().zip(mounts);
     let roots = roots.map(|((name, _), mounted)| (mounted.mount_point.to_owned(), name.clone().unwrap_or_default()));
@@ -78,7 +72,6 @@ pub(super) fn read(
     let (names, paths): (Vec<_>, Vec<_>) = subvolumes.into_iter().unzip();
     let compression = mounts.first().and_then(compression);
     let btrfs = Btrfs { store_subvolume, subvolumes: names, compression };
-    let in_nix = store_dir.as_path().strip_prefix(&nix.mount_point).unwrap_or(Path::new(""));
     for (name, path) in btrfs.subvolumes.iter().zip(paths) {
         if let Some(problem) = btrfs.collision(name, in_nix) {
             let options = member_path(&path, "options");

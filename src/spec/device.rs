@@ -5,12 +5,16 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::file_system::FsType;
+use super::verity;
+use crate::discoverable::Tree;
 use crate::escapes;
 
 /// The longest label of an ext4 filesystem in bytes.
 const EXT4_LABEL_MAX: usize = 16;
 /// The longest label of a btrfs in bytes.
 const BTRFS_LABEL_MAX: usize = 255;
+/// The longest label of an EROFS in bytes: the kernel wants a NUL after it.
+const EROFS_LABEL_MAX: usize = 15;
 /// The longest label of a swap area in bytes.
 const SWAP_LABEL_MAX: usize = 15;
 /// The longest label of a FAT filesystem in characters.
@@ -39,6 +43,8 @@ pub enum Device {
     PartUuid(Uuid),
     /// by-partlabel: the partition's name; not empty, at most 36 UTF-16 units.
     PartLabel(String),
+    /// What systemd opens when the kernel's command line has the root hash: it names nothing in the image.
+    Verified(Tree),
 }
 
 /// The UUID of a filesystem, or what goes for it.
@@ -46,7 +52,7 @@ pub enum Device {
 pub enum FsUuid {
     /// Of FAT: not zero.
     VolumeId(u32),
-    /// Of ext4 and btrfs: not nil.
+    /// Of ext4, btrfs and EROFS: not nil.
     Uuid(Uuid),
 }
 
@@ -69,6 +75,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// The device of a verified filesystem.
+    pub(super) fn verified(tree: Tree) -> Self {
+        Self { device: Device::Verified(tree), path: verity::device(tree).to_owned() }
+    }
+
     /// What the path `text` of a device means for a filesystem of type `fs_type`, however it is spelled.
     pub(crate) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
         Self::parse_with(text, |id| parse_fs_uuid(id, fs_type), |label| check_fs_label(label, fs_type))
@@ -115,12 +126,13 @@ pub(crate) fn path_of(text: &str) -> String {
 
 impl Device {
     /// Its path, as udev spells it.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self {
             Self::FsUuid(uuid) => format!("{LINKS}uuid/{uuid}"),
             Self::Label(label) => format!("{LINKS}label/{}", spell(label)),
             Self::PartUuid(uuid) => format!("{LINKS}partuuid/{uuid}"),
             Self::PartLabel(name) => format!("{LINKS}partlabel/{}", spell(name)),
+            Self::Verified(tree) => verity::device(*tree).to_owned(),
         }
     }
 }
@@ -128,7 +140,7 @@ impl Device {
 fn parse_fs_uuid(text: &str, fs_type: FsType) -> Result<FsUuid, String> {
     match fs_type {
         FsType::Vfat => parse_volume_id(text).map(FsUuid::VolumeId),
-        FsType::Ext4 | FsType::Btrfs => parse_uuid(text).map(FsUuid::Uuid),
+        FsType::Ext4 | FsType::Btrfs | FsType::Erofs => parse_uuid(text).map(FsUuid::Uuid),
     }
 }
 
@@ -201,6 +213,7 @@ fn check_fs_label(label: &str, fs_type: FsType) -> Result<(), String> {
     match fs_type {
         FsType::Ext4 => check_len(label.len(), EXT4_LABEL_MAX, "bytes", "ext4"),
         FsType::Btrfs => check_len(label.len(), BTRFS_LABEL_MAX, "bytes", "btrfs"),
+        FsType::Erofs => check_len(label.len(), EROFS_LABEL_MAX, "bytes", "EROFS"),
         FsType::Vfat => check_vfat_label(label),
     }
 }

@@ -11,7 +11,8 @@ use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
 use super::identity;
 use super::mount_options::{self, Mounted};
-use crate::mounts::{Mount, MountTable};
+use super::verity;
+use crate::mounts::{BINDS_MAX, Mount, MountTable};
 use crate::store::StoreDir;
 
 /// Where boot loaders have their files, and usually the ESP is mounted.
@@ -36,7 +37,7 @@ impl FileSystem {
     /// Whether nobody can write to it as it is mounted.
     pub fn is_read_only(&self) -> bool {
         let options = self.options.iter().flat_map(|list| list.split(','));
-        options.filter(|option| matches!(*option, "ro" | "rw")).last() == Some("ro")
+        !self.fs_type.is_writable() || options.filter(|option| matches!(*option, "ro" | "rw")).last() == Some("ro")
     }
 }
 
@@ -49,6 +50,18 @@ pub enum FsType {
     Ext4,
     /// btrfs.
     Btrfs,
+    /// EROFS, which nobody writes to.
+    Erofs,
+}
+
+impl FsType {
+    /// Whether a system can write to it.
+    pub fn is_writable(self) -> bool {
+        match self {
+            Self::Vfat | Self::Ext4 | Self::Btrfs => true,
+            Self::Erofs => false,
+        }
+    }
 }
 
 impl fmt::Display for FsType {
@@ -58,6 +71,7 @@ impl fmt::Display for FsType {
             Self::Vfat => "vfat",
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
+            Self::Erofs => "erofs",
         })
     }
 }
@@ -71,13 +85,29 @@ pub(super) struct Mounts {
     pub(super) xbootldr: Option<Option<FileSystem>>,
     pub(super) nix: Option<FileSystem>,
     /// Known even if the rest of the filesystem is wrong.
-    pub(super) nix_mount_point: Option<PathBuf>,
+    pub(super) nix_place: Option<NixPlace>,
     /// What the mounts of a btrfs ask for, if that is what holds the store.
     pub(super) btrfs: Option<Btrfs>,
     /// All that the running system mounts.
     pub(super) table: MountTable,
     /// What may be wrong, a line each.
     pub(super) warnings: Vec<String>,
+}
+
+/// Where the running system has the filesystem of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NixPlace {
+    /// Where it is mounted.
+    pub(super) mount_point: PathBuf,
+    /// Where the store is below that: the store's own path, unless that is a bind mount.
+    pub(super) store: PathBuf,
+}
+
+impl NixPlace {
+    /// The store's path from the root of the filesystem.
+    pub(super) fn store_in_nix(&self) -> &Path {
+        self.store.strip_prefix(&self.mount_point).unwrap_or(Path::new(""))
+    }
 }
 
 /// Where the filesystems that firmware and systemd-boot read are mounted, if there are any.
@@ -101,7 +131,7 @@ impl Other {
     /// What it is if it is on no filesystem of the image.
     fn mount(&self) -> Mount {
         let fs_type = self.fs_type.as_deref().unwrap_or(AUTO);
-        let is_bind = self.options.iter().flat_map(|list| list.split(',')).any(|o| matches!(o, "bind" | "rbind"));
+        let is_bind = is_bind(self.options.iter().map(String::as_str));
         match self.device.as_deref() {
             Some(device) if is_bind && device.starts_with('/') => Mount::Bind(device.into()),
             Some(device) if device != fs_type => Mount::Elsewhere(format!("{fs_type}, {device}")),
@@ -138,7 +168,7 @@ impl Role {
     fn fs_types(self) -> &'static [FsType] {
         match self {
             Self::Esp | Self::Xbootldr => &[FsType::Vfat],
-            Self::Nix => &[FsType::Ext4, FsType::Btrfs],
+            Self::Nix => &[FsType::Ext4, FsType::Btrfs, FsType::Erofs],
         }
     }
 
@@ -179,7 +209,7 @@ pub(super) fn read_all(
             top.note(place, "is missing", remedy);
         }
     }
-    let nix_mount_point = find_nix(&entries, store_dir, fats, top);
+    let nix_place = find_nix(&entries, store_dir, fats, top);
     let [esp, xbootldr] = [fats.esp, fats.xbootldr].map(|fat| fat.is_none().then_some(None));
     let mut mounts = Mounts { esp, xbootldr, ..Mounts::default() };
     let mut others = Vec::new();
@@ -189,7 +219,7 @@ pub(super) fn read_all(
             mounts.esp = read(entry, mount_point, Role::Esp).map(Some);
         } else if is_at(fats.xbootldr, &mount_point) {
             mounts.xbootldr = read(entry, mount_point, Role::Xbootldr).map(Some);
-        } else if nix_mount_point.as_deref() == Some(Path::new(&mount_point)) {
+        } else if nix_place.as_ref().is_some_and(|place| place.mount_point == Path::new(&mount_point)) {
             mounts.nix = read(entry, mount_point, Role::Nix);
         } else {
             others.push(skim(entry, mount_point, &path));
@@ -204,13 +234,14 @@ pub(super) fn read_all(
             top.note(device, format!("is the same as that of {}", first.mount_point.display()), remedy);
         }
     }
-    mounts.table = judge_options(&mut mounts, &others, store_dir, top);
-    Mounts { nix_mount_point, ..mounts }
+    mounts.nix_place = nix_place;
+    mounts.table = judge_options(&mut mounts, &others, top);
+    mounts
 }
 
 /// Judges the options of all mounts of the image's filesystems, and learns from them what a btrfs has to have, and what
 /// lies where.
-fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, top: &mut Object<'_>) -> MountTable {
+fn judge_options(mounts: &mut Mounts, others: &[Other], top: &mut Object<'_>) -> MountTable {
     let path = top.member("fileSystems");
     let [esp, xbootldr] = [&mounts.esp, &mounts.xbootldr].map(|fat| fat.clone().flatten());
     // What is derived follows from all.
@@ -237,7 +268,8 @@ fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, to
         all.extend(same.into_iter().map(|other| Mounted::new(other.path.clone(), &other.mount_point, &other.options)));
         mount_options::check(&all, filesystem.fs_type, top, &mut mounts.warnings);
         if filesystem.fs_type == FsType::Btrfs {
-            let (btrfs, roots) = btrfs::read(filesystem, &all, store_dir, top);
+            let store_in_nix = mounts.nix_place.as_ref().map_or(Path::new(""), NixPlace::store_in_nix);
+            let (btrfs, roots) = btrfs::read(&all, store_in_nix, top);
             table.extend(roots.into_iter().map(|(mount_point, root)| (mount_point, Mount::Nix(root.into()))));
             mounts.btrfs = Some(btrfs);
         }
@@ -245,29 +277,53 @@ fn judge_options(mounts: &mut Mounts, others: &[Other], store_dir: &StoreDir, to
     MountTable::new(table.into_iter().collect())
 }
 
-/// The mount point of the filesystem that holds the store: the nearest at or above it.
+/// Where the filesystem that holds the store is mounted: the nearest at or above it. Bind mounts on the way are followed.
 fn find_nix(
     entries: &Map<String, Value>,
     store_dir: &StoreDir,
     fats: Fats<'_>,
     top: &mut Object<'_>,
-) -> Option<PathBuf> {
-    let mut above = store_dir.as_path().ancestors().filter_map(Path::to_str);
-    match above.find(|&mount_point| entries.contains_key(mount_point)) {
-        None => {
+) -> Option<NixPlace> {
+    let mut store = store_dir.as_path().to_owned();
+    for _ in 0..=BINDS_MAX {
+        let Some(mount_point) = nearest_mount(entries, &store) else {
             let path = top.member("fileSystems");
-            let remedy = format!("set {} to an ext4 or btrfs filesystem", member_path(&path, "/"));
-            top.note(path, format!("has no filesystem that holds {store_dir}"), remedy);
-            None
-        }
-        Some(mount_point) if [fats.esp, fats.xbootldr].contains(&Some(Path::new(mount_point))) => {
+            let remedy = format!("set {} to an ext4, btrfs or erofs filesystem", member_path(&path, "/"));
+            top.note(path, format!("has no filesystem that holds {}", store.display()), remedy);
+            return None;
+        };
+        if [fats.esp, fats.xbootldr].contains(&Some(&mount_point)) {
             let path = top.member("storeDir");
-            let remedy = format!("set {path} to a directory outside {mount_point}");
+            let remedy = format!("set {path} to a directory outside {}", mount_point.display());
             top.note(path, format!("\"{store_dir}\" lies on the boot filesystem"), remedy);
-            None
+            return None;
         }
-        Some(mount_point) => Some(PathBuf::from(mount_point)),
+        match entries.get(&*mount_point.to_string_lossy()).and_then(bound) {
+            Some(other) => store = other.join(store.strip_prefix(&mount_point).unwrap_or(Path::new(""))),
+            None => return Some(NixPlace { mount_point, store }),
+        }
     }
+    let path = member_path(&top.member("fileSystems"), &store_dir.to_string());
+    top.note(path.clone(), "is on a bind mount that leads in a circle", format!("set {path} to a filesystem"));
+    None
+}
+
+/// The mount point that a path is at or below.
+fn nearest_mount(entries: &Map<String, Value>, path: &Path) -> Option<PathBuf> {
+    let is_there = |path: &&Path| path.to_str().is_some_and(|path| entries.contains_key(path));
+    path.ancestors().find(is_there).map(Path::to_owned)
+}
+
+/// The path that an entry of `fileSystems` shows at another place, if it is a bind mount.
+fn bound(entry: &Value) -> Option<PathBuf> {
+    let options = entry.get("options")?.as_array()?.iter().filter_map(Value::as_str);
+    let is_bind = is_bind(options);
+    entry.get("device")?.as_str().filter(|device| is_bind && device.starts_with('/')).map(PathBuf::from)
+}
+
+/// Whether mount options say that it is a bind mount.
+fn is_bind<'a>(options: impl Iterator<Item = &'a str>) -> bool {
+    options.flat_map(|list| list.split(',')).any(|option| matches!(option, "bind" | "rbind"))
 }
 
 /// A filesystem that the image holds.
@@ -276,7 +332,12 @@ fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSy
     let wanted = wanted.join(" or ");
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
     let device = entry.required("device", role.example_device(), |text: String| {
-        Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])).map(|named| (text, named))
+        let verified = matches!(role, Role::Nix).then(|| verity::of_device(&text)).flatten();
+        let named = match verified {
+            Some(tree) => Ok(Named::verified(tree)),
+            None => Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])),
+        };
+        named.map(|named| (text, named))
     });
     let device = device.map(|(text, named)| {
         let place = entry.member("device");

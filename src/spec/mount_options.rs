@@ -6,7 +6,7 @@
 //! A name that is in none of the lists may be new, or from a kernel with patches, so it is only a warning.
 //!
 //! Sources: the kernel's `Documentation/admin-guide/ext4.rst` and `Documentation/filesystems/vfat.rst`, btrfs(5),
-//! mount(8), systemd.mount(5); and what Linux 6.18 does with each, which a test repeats.
+//! the kernel's `Documentation/filesystems/erofs.rst`, mount(8), systemd.mount(5); and what Linux 6.18 does with each, which a test repeats.
 
 mod tables;
 
@@ -122,7 +122,7 @@ fn judge(option: &MountOption<'_>, fs_type: FsType) -> Judgement {
         Some(takes) => judge_value(option, takes, fs_type).map_or(Judgement::Fine, Judgement::Refused),
         None if is_for_all || key.starts_with("x-") || key.starts_with("X-") => Judgement::Fine,
         None => {
-            let others = [FsType::Ext4, FsType::Btrfs, FsType::Vfat].into_iter();
+            let others = [FsType::Ext4, FsType::Btrfs, FsType::Vfat, FsType::Erofs].into_iter();
             let others: Vec<_> = others.filter(|&other| find(rules(other), key).is_some()).collect();
             match others.first() {
                 None => Judgement::Unknown,
@@ -196,7 +196,7 @@ fn unknown(option: &MountOption<'_>, fs_type: FsType) -> String {
 /// The options of a filesystem's first mount that do not go together, or not with the filesystem as the image has it.
 fn conflicts<'m, 'a>(mounted: &'m Mounted<'a>, fs_type: FsType) -> Vec<(&'m MountOption<'a>, Refusal)> {
     match fs_type {
-        FsType::Vfat => Vec::new(),
+        FsType::Vfat | FsType::Erofs => Vec::new(),
         FsType::Ext4 => conflicts_of_ext4(mounted),
         FsType::Btrfs => conflicts_of_btrfs(mounted),
     }

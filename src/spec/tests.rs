@@ -2,6 +2,7 @@
 
 mod files;
 mod mounts;
+mod uki;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -83,11 +84,14 @@ fn what_is_left_out_has_its_default() {
             options: vec!["noatime".into()],
         },
         btrfs: None,
+        verity: None,
+        updates: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,
         grub: None,
         limine: None,
+        uki: None,
         extra_boot_files: vec![],
         extra_directories: vec![],
         files: vec![],
@@ -242,7 +246,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, fileSystems, populateCmd, systemdBoot, grub, limine, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, fileSystems, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::fields::Object;
-use crate::store::path::{StoreDir, check_base_name};
+use super::file_system::NixPlace;
+use crate::store::path::check_base_name;
 use crate::store::registration::{IMAGE_DATABASE, IMAGE_FILE_NAME};
 use crate::units::{MIB, SectorSize, nearest_multiples};
 
@@ -49,19 +50,19 @@ pub(super) fn command(command: Option<String>) -> Result<Option<String>, &'stati
 /// A directory to make on the nix filesystem, as path from its root; `None` if it is there anyway.
 ///
 /// `place` is where the nix filesystem is mounted and the store in it, if that is known.
-pub(super) fn extra_directory(text: &str, place: Option<(&Path, &StoreDir)>) -> Result<Option<PathBuf>, String> {
+pub(super) fn extra_directory(text: &str, place: Option<&NixPlace>) -> Result<Option<PathBuf>, String> {
     let names = text.strip_prefix('/').ok_or_else(|| format!("{text:?} is not an absolute path"))?;
     names.split('/').try_for_each(check_component).map_err(|problem| format!("{text:?} has {problem}"))?;
-    let Some((mount_point, store_dir)) = place else { return Ok(None) };
+    let Some(NixPlace { mount_point, store }) = place else { return Ok(None) };
 
     let path = Path::new(text);
     let relative = path.strip_prefix(mount_point).map_err(|_| {
         format!("{text:?} is outside the nix filesystem, which is mounted at {}", mount_point.display())
     })?;
-    if store_dir.as_path().starts_with(path) {
+    if store.starts_with(path) {
         return Ok(None);
     }
-    let in_store = first_component(path.strip_prefix(store_dir.as_path()).unwrap_or(Path::new("")));
+    let in_store = first_component(path.strip_prefix(store).unwrap_or(Path::new("")));
     if in_store.is_some_and(|name| check_base_name(name).is_ok()) {
         return Err(format!("{text:?} is a store path or inside one"));
     }

@@ -44,7 +44,7 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
                 report.notes.push(format!("partition {number} is empty"));
             }
             (None, Some(name)) => {
-                let why = format!("holds no FAT, ext4 or btrfs, though the partition is of type {name:?}");
+                let why = format!("holds no FAT, ext4, btrfs or erofs, though the partition is of type {name:?}");
                 let fault = read::Fault { what: "filesystem".to_owned(), why };
                 report.faults.push(Fault::structure(Place::Partition(number), fault));
             }
@@ -56,7 +56,7 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
                 }
                 None => report
                     .notes
-                    .push(format!("partition {number} holds no FAT, ext4 or btrfs; only its place was checked")),
+                    .push(format!("partition {number} holds no FAT, ext4, btrfs or erofs; only its place was checked")),
             },
         }
     }

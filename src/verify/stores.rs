@@ -43,7 +43,7 @@ impl Store<'_> {
 pub(super) fn find<'a>(image: &'a Image, given: Option<&[Registration]>, report: &mut Report) -> Vec<Store<'a>> {
     let mut stores = Vec::new();
     for partition in image.partitions() {
-        let Some(format @ (Format::Ext4 | Format::Btrfs)) = partition.format() else { continue };
+        let Some(format) = partition.format().filter(|format| format.can_hold_store()) else { continue };
         let place = Place::Partition(partition.number);
         let found = partition.open().and_then(|fs| Ok((store::locate(fs.as_ref())?, fs)));
         match found {

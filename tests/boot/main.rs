@@ -26,5 +26,6 @@ mod row;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod systemd_boot;
+mod uki;
 mod unified;
 mod vm;

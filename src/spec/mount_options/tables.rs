@@ -47,6 +47,7 @@ pub(super) fn rules(fs_type: FsType) -> &'static [Rule] {
         FsType::Ext4 => EXT4,
         FsType::Btrfs => BTRFS,
         FsType::Vfat => VFAT,
+        FsType::Erofs => EROFS,
     }
 }
 
@@ -140,6 +141,15 @@ const BTRFS: &[Rule] = &[
          nologreplay",
         Takes::Never("the option was removed from the kernel"),
     ),
+];
+
+const EROFS: &[Rule] = &[
+    rule("user_xattr nouser_xattr acl noacl", Takes::Nothing),
+    rule("cache_strategy", Takes::OneOf(&["disabled", "readahead", "readaround"])),
+    // DAX depends on the device.
+    rule("dax directio nodirectio fsoffset", Takes::Unjudged),
+    rule("device", Takes::Never("the filesystem of an image is on one device")),
+    rule("fsid domain_id", Takes::Never("the filesystem of an image is on a device, not in fscache")),
 ];
 
 const VFAT: &[Rule] = &[

@@ -1,0 +1,294 @@
+//! Decides every block of the filesystem, before a byte is written. Pure.
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::format::{BLOCK_BYTES, BLOCK_SIZE, DataLayout, SLOT_SIZE, file_type};
+use super::group::{self, Group};
+use super::inode::{self, Form};
+use super::{BlockIndex, Nid, directory};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::units::{ByteOffset, MIB};
+
+/// The longest volume label, in bytes: the kernel wants a NUL after it.
+pub const LABEL_MAX: usize = 15;
+/// The longest symlink target in bytes: with its closing NUL, the kernel's PATH_MAX.
+pub const SYMLINK_MAX: usize = 4095;
+/// Where the metadata area starts: behind the block of the superblock.
+pub const METADATA_START: BlockIndex = BlockIndex(1);
+/// The most blocks that addresses of 32 bits reach, and that a map of them has room for; the last address means "none".
+const MOST_BLOCKS: u64 = u32::MAX as u64;
+
+/// A tree that EROFS cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// A symlink that the kernel could not read back.
+    #[error("{path}: the symlink's target has {len} bytes; EROFS holds 1 to {SYMLINK_MAX}")]
+    SymlinkLength {
+        /// The link, from the filesystem's root.
+        path: String,
+        /// The target's length in bytes.
+        len: usize,
+    },
+    /// A time that no system has.
+    #[error(
+        "{path}: a time with {nanoseconds} nanoseconds, which is more than a second, cannot be stored; set another"
+    )]
+    Time {
+        /// The file, from the filesystem's root.
+        path: String,
+        /// Nanoseconds after its second.
+        nanoseconds: u32,
+    },
+    /// More blocks than 32 bits can count.
+    #[error("the files do not fit in any EROFS of blocks of 4096 bytes, which holds just under 16 TiB; take some away")]
+    TooLarge,
+}
+
+/// What the user chooses about a filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// The filesystem's UUID.
+    pub uuid: Uuid,
+    /// The volume label, at most [`LABEL_MAX`] bytes.
+    pub label: String,
+}
+
+/// How a node is stored, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The form of its inode.
+    pub form: Form,
+    /// How its contents are stored.
+    pub layout: DataLayout,
+    /// The length of its contents in bytes.
+    pub size: u64,
+    /// The bytes that follow the inode, in the same block: the end of the contents.
+    pub inline: usize,
+    /// The blocks of the contents besides those bytes.
+    pub blocks: u64,
+}
+
+impl Shape {
+    /// Contents of `size` bytes that are stored as they are. Their end follows the inode if a block has room for both.
+    fn plain(form: Form, size: u64) -> Self {
+        let end = usize::try_from(size % BLOCK_SIZE).expect("less than a block");
+        let inline = if form.size() + end <= BLOCK_BYTES { end } else { 0 };
+        let blocks = (size - inline as u64).div_ceil(BLOCK_SIZE);
+        Self { form, layout: inode::plain_layout(inline), size, inline, blocks }
+    }
+
+    /// The slots that the inode and what follows it take.
+    pub fn slots(&self) -> usize {
+        (self.form.size() + self.inline).div_ceil(SLOT_BYTES)
+    }
+
+    /// The bytes of the contents that are in blocks.
+    pub fn in_blocks(&self) -> u64 {
+        self.size - self.inline as u64
+    }
+}
+
+/// [`SLOT_SIZE`] for the lengths of buffers.
+const SLOT_BYTES: usize = 32;
+const _: () = assert!(SLOT_BYTES as u64 == SLOT_SIZE);
+
+/// A filesystem with every block decided.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// What the user chose.
+    pub parameters: Parameters,
+    /// The parts of the metadata area, in order.
+    pub groups: Vec<Group>,
+    /// Each node's slot in the metadata area.
+    slots: Vec<u32>,
+    /// The first block of each node's contents, if it has blocks.
+    starts: Vec<u32>,
+    /// Where the contents of files start.
+    contents: BlockIndex,
+    /// The end of what is used.
+    end: BlockIndex,
+    /// The size of its partition in bytes, at least.
+    least: u64,
+}
+
+impl Layout {
+    /// Lays out a tree in the smallest filesystem that holds it.
+    ///
+    /// # Errors
+    /// If EROFS cannot hold a file, or all of them.
+    pub fn new(tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
+        let mut shapes = Vec::new();
+        let mut layout = Self {
+            parameters,
+            groups: Vec::new(),
+            slots: vec![0; tree.len()],
+            starts: vec![0; tree.len()],
+            contents: METADATA_START,
+            end: METADATA_START,
+            least: 0,
+        };
+        let mut first = NodeIndex::ROOT;
+        let mut slots = 0;
+        for node in tree.nodes() {
+            check(tree, node)?;
+            if slots >= group::SLOTS {
+                layout.add_group(tree, first, &shapes)?;
+                (first, slots) = (node, 0);
+                shapes.clear();
+            }
+            let shape = shape(tree, node);
+            slots += shape.slots();
+            shapes.push(shape);
+        }
+        layout.add_group(tree, first, &shapes)?;
+        layout.place_files(tree)?;
+        Ok(layout)
+    }
+
+    /// The same in a partition of `size` bytes, if that is more: what is more of it stays empty.
+    #[must_use]
+    pub fn at_least(self, size: u64) -> Self {
+        Self { least: size, ..self }
+    }
+
+    /// Places the inodes of the nodes from `first` on, and the blocks of those that are no files.
+    fn add_group(&mut self, tree: &FileTree, first: NodeIndex, shapes: &[Shape]) -> Result<(), LayoutError> {
+        let start = self.end;
+        let (places, packed) = super::packing::pack(&shapes.iter().map(Shape::slots).collect::<Vec<_>>());
+        let before = (start.0 - METADATA_START.0) * (BLOCK_SIZE / SLOT_SIZE);
+        self.end = start.plus(packed as u64);
+        let first = first.as_usize();
+        let mut ends = 0;
+        for ((node, shape), place) in tree.nodes().skip(first).zip(shapes).zip(places) {
+            self.slots[node.as_usize()] = u32::try_from(before + place as u64).map_err(|_| LayoutError::TooLarge)?;
+            if let NodeKind::File { .. } = tree.kind(node) {
+                ends += usize::from(shape.inline > 0);
+            } else {
+                self.place(node, shape.blocks)?;
+            }
+        }
+        let nodes = first..first + shapes.len();
+        self.groups.push(Group { nodes, start, blocks: self.end.0 - start.0, ends });
+        Ok(())
+    }
+
+    fn place_files(&mut self, tree: &FileTree) -> Result<(), LayoutError> {
+        self.contents = self.end;
+        for node in tree.nodes() {
+            if let NodeKind::File { .. } = tree.kind(node) {
+                self.place(node, shape(tree, node).blocks)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, node: NodeIndex, blocks: u64) -> Result<(), LayoutError> {
+        self.starts[node.as_usize()] = u32::try_from(self.end.0).map_err(|_| LayoutError::TooLarge)?;
+        let end = self.end.0.checked_add(blocks).filter(|&end| end <= MOST_BLOCKS);
+        self.end = BlockIndex(end.ok_or(LayoutError::TooLarge)?);
+        Ok(())
+    }
+
+    /// How a node is stored.
+    pub fn shape(&self, tree: &FileTree, node: NodeIndex) -> Shape {
+        shape(tree, node)
+    }
+
+    /// The number of a node's inode.
+    pub fn nid(&self, node: NodeIndex) -> Nid {
+        Nid(self.slots[node.as_usize()].into())
+    }
+
+    /// Where a node's inode is, in bytes.
+    pub fn inode_at(&self, node: NodeIndex) -> ByteOffset {
+        ByteOffset(METADATA_START.0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
+    }
+
+    /// The first block of a node's contents; it means nothing if none of them are in blocks.
+    pub fn start(&self, node: NodeIndex) -> BlockIndex {
+        BlockIndex(self.starts[node.as_usize()].into())
+    }
+
+    /// The end of the metadata area, where the contents of files start.
+    pub fn contents_start(&self) -> BlockIndex {
+        self.contents
+    }
+
+    /// The blocks that are in use, and that the superblock tells: all from the first on.
+    pub fn blocks(&self) -> u64 {
+        self.end.0
+    }
+
+    /// The bytes that it needs, a whole number of mebibytes.
+    pub fn needed(&self) -> u64 {
+        (self.end.0 * BLOCK_SIZE).next_multiple_of(MIB)
+    }
+
+    /// The size of the filesystem with the empty space after it, in bytes: a whole number of mebibytes, unless more was
+    /// asked for.
+    pub fn size(&self) -> u64 {
+        self.needed().max(self.least)
+    }
+
+    /// From the first to past the last byte of the blocks of all files below `node`, or `None` if they have none. The ends
+    /// of files, and files without a whole block, are elsewhere.
+    pub fn byte_range(&self, tree: &FileTree, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        let blocks = |node: NodeIndex| match tree.kind(node) {
+            NodeKind::File { .. } => Some(shape(tree, node).blocks).filter(|&blocks| blocks > 0),
+            _ => None,
+        };
+        let mut files = tree.subtree(node).filter_map(|node| Some((node, blocks(node)?)));
+        let first = files.next()?;
+        let last = files.next_back().unwrap_or(first);
+        let (start, end) = (self.start(first.0), self.start(last.0).plus(last.1));
+        Some((ByteOffset(start.0 * BLOCK_SIZE), ByteOffset(end.0 * BLOCK_SIZE)))
+    }
+
+    /// A directory of the tree with the inodes of its entries, in the order of their names.
+    pub fn entries<'a>(&self, tree: &'a FileTree, node: NodeIndex) -> Vec<directory::Entry<'a>> {
+        let entry = |child| directory::Entry {
+            name: tree.name(child).as_encoded_bytes(),
+            nid: self.nid(child),
+            file_type: file_type_of(tree.kind(child)),
+        };
+        let dot = |name, node| directory::Entry { name, nid: self.nid(node), file_type: file_type::DIRECTORY };
+        let dots = [dot(&b"."[..], node), dot(b"..", tree.parent(node))];
+        directory::with_dots(tree.children(node).map(entry), dots, |entry| entry.name).collect()
+    }
+}
+
+fn check(tree: &FileTree, node: NodeIndex) -> Result<(), LayoutError> {
+    let path = || format!("/{}", tree.path(node).display());
+    let time = tree.times(node).modification;
+    if !time.is_valid() {
+        return Err(LayoutError::Time { path: path(), nanoseconds: time.nanoseconds });
+    }
+    match tree.kind(node) {
+        NodeKind::Symlink(target) if !(1..=SYMLINK_MAX).contains(&target.len()) => {
+            Err(LayoutError::SymlinkLength { path: path(), len: target.len() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn shape(tree: &FileTree, node: NodeIndex) -> Shape {
+    let size = match tree.kind(node) {
+        NodeKind::File { size } => size,
+        NodeKind::Symlink(target) => target.len() as u64,
+        NodeKind::Directory => {
+            let names = tree.children(node).map(|child| tree.name(child).as_encoded_bytes());
+            let dots: [&[u8]; 2] = [b".", b".."];
+            directory::size(directory::with_dots(names, dots, |name| name).map(<[u8]>::len))
+        }
+    };
+    Shape::plain(inode::form(tree, node, size), size)
+}
+
+fn file_type_of(kind: NodeKind<'_>) -> u8 {
+    match kind {
+        NodeKind::Directory => file_type::DIRECTORY,
+        NodeKind::File { .. } => file_type::REGULAR,
+        NodeKind::Symlink(_) => file_type::SYMLINK,
+    }
+}
