@@ -7,6 +7,7 @@
 mod boot;
 mod btrfs;
 mod device;
+mod erofs;
 mod fields;
 mod file_system;
 pub mod files;
@@ -35,6 +36,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
+pub use self::erofs::ErofsCompression;
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
@@ -125,6 +127,8 @@ pub struct Spec {
     pub btrfs: Option<Btrfs>,
     /// The hash tree of [`Spec::nix`], if it is to have one.
     pub verity: Option<Verity>,
+    /// How the contents of [`Spec::nix`] are compressed, if it is an erofs.
+    pub erofs_compression: Option<ErofsCompression>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -271,6 +275,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     };
     let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_place.as_ref();
+    let erofs_compression = erofs::read(&mut top, mounts.nix.as_ref().map(|nix| nix.fs_type));
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
@@ -284,9 +289,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
     let wanted = "the path of a directory with Nix's database, or null";
-    let nix_database = top.optional("nixDatabase", wanted, None, |path: Option<String>| {
-        path.map(validate::absolute_path).transpose()
-    });
+    let nix_database =
+        top.optional("nixDatabase", wanted, None, |path: Option<String>| path.map(validate::absolute_path).transpose());
 
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
@@ -294,6 +298,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let updates = updates::read(&mut top);
     if let Some(Some(updates)) = &updates {
         updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
     }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
@@ -328,6 +333,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
         verity,
+        erofs_compression: erofs_compression?,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,

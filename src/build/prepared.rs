@@ -123,7 +123,8 @@ fn partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
 
 /// The same before it is written: what is compressed then may fit though it would not as it is.
 fn first_partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
-    let compresses = spec.btrfs.as_ref().is_some_and(|btrfs| btrfs.compression.is_some());
+    let by_btrfs = spec.btrfs.as_ref().is_some_and(|btrfs| btrfs.compression.is_some());
+    let compresses = by_btrfs || spec.erofs_compression.is_some();
     let asked_for = spec.updates.as_ref().and_then(|updates| updates.slot_size).filter(|_| compresses);
     asked_for.map_or_else(|| partition_size(spec, nix), Ok)
 }

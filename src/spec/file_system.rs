@@ -36,8 +36,9 @@ pub struct FileSystem {
 impl FileSystem {
     /// Whether nobody can write to it as it is mounted.
     pub fn is_read_only(&self) -> bool {
-        let options = self.options.iter().flat_map(|list| list.split(','));
-        !self.fs_type.is_writable() || options.filter(|option| matches!(*option, "ro" | "rw")).last() == Some("ro")
+        let mut options = self.options.iter().flat_map(|list| list.split(','));
+        let by_option = options.rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro");
+        by_option || !self.fs_type.is_writable()
     }
 }
 

@@ -70,8 +70,7 @@ pub(super) fn judge(architecture: Option<Architecture>, mounts: &Mounts, top: &m
         }
         (None, _) => None,
         (Some(architecture), &Device::Verified(tree)) => {
-            let is_read_only = nix.options.iter().flat_map(|list| list.split(',')).any(|option| option == "ro");
-            if !is_read_only && nix.fs_type.is_writable() {
+            if !nix.is_read_only() {
                 let remedy = format!("add \"ro\" to {path}.options");
                 top.note(format!("{path}.options"), "let the system write, which verity does not allow", remedy);
             }

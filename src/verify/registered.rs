@@ -131,12 +131,8 @@ pub(super) fn first_difference(own: &[Registration], given: &[Registration]) -> 
     paths.into_iter().find_map(|path| match (own.get(path), given.get(path)) {
         (None, _) => Some(format!("lacks {path}, which is in {GIVEN}")),
         (_, None) => Some(format!("has {path}, which is not in {GIVEN}")),
-        (Some(one), Some(other)) if one.0 != other.0 => {
-            Some(format!("has a different hash for {path} than {GIVEN}"))
-        }
-        (Some(one), Some(other)) if one.1 != other.1 => {
-            Some(format!("has a different size for {path} than {GIVEN}"))
-        }
+        (Some(one), Some(other)) if one.0 != other.0 => Some(format!("has a different hash for {path} than {GIVEN}")),
+        (Some(one), Some(other)) if one.1 != other.1 => Some(format!("has a different size for {path} than {GIVEN}")),
         (Some(one), Some(other)) if one.2 != other.2 => {
             Some(format!("has different references for {path} than {GIVEN}"))
         }

@@ -23,11 +23,15 @@ use uuid::Uuid;
 use self::format::{DIGEST_SIZE, SALT_MAX};
 use crate::identity::NAMESPACE;
 
+mod area;
+mod check;
 pub mod format;
 mod hash;
 mod layout;
 mod tree;
 
+pub use area::Area;
+pub use check::{Checked, Runs, check};
 pub use layout::{BlockSize, Layout, LayoutError, Level, Shape};
 pub use tree::{Data, Part, write};
 
