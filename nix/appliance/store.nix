@@ -46,9 +46,13 @@ in
     lib.optional cfg.growNixPartition (
       "sane.image.growNixPartition is true, but ${option} cannot be written, and never grows; remove it"
     )
-    ++ lib.optional (isErofs && cfg.nixFreeSpace != 0) (
-      "sane.image.nixFreeSpace is ${toString cfg.nixFreeSpace}, but an erofs has nothing free; remove it"
+    ++ lib.optional (cfg.nixFreeSpace != 0) (
+      "sane.image.nixFreeSpace is ${toString cfg.nixFreeSpace}, but ${option} cannot be written, and needs nothing free; "
+      + "remove it"
     )
+  )
+  ++ lib.optional (isErofs && !(nixFs.noCheck or true)) (
+    "fsck reads all of ${option} at boot, and could mend nothing of an erofs; add ${option}.noCheck = true"
   );
 
   spec = lib.optionalAttrs (cfg.erofsCompression != null) { inherit (cfg) erofsCompression; };

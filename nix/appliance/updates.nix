@@ -164,7 +164,7 @@ in
       example = literalExpression "4 * 1024 * 1024 * 1024";
       description = ''
         The size in bytes of each of the two slots for the store, a whole number of MiB; no later version can be
-        larger. Null for what the store needs now, and room to grow.
+        larger. Null for half as much again as the store needs now.
       '';
     };
 

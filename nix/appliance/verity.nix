@@ -39,7 +39,7 @@ in
       + ''/var; set ${option} to { device = "none"; fsType = "tmpfs"; options = [ "mode=755" ]; }, and ''
       + ''fileSystems."/nix/store" to what it is now''
     )
-    ++ lib.optional (enable && !lib.elem "ro" nixFs.options) (
+    ++ lib.optional (enable && nixFs.fsType != "erofs" && !lib.elem "ro" nixFs.options) (
       ''sane.image.verity.enable is true, but ${option} is not mounted read-only; add "ro" to ${option}.options''
     );
 
@@ -60,9 +60,9 @@ in
       example = true;
       description = ''
         Whether the filesystem of the store is sealed by dm-verity: the kernel proves each block at each read. The
-        hashes get a partition of their own before that of the store. The device in {option}`fileSystems` must be
-        {file}`/dev/mapper/usr` or {file}`/dev/mapper/root`, mounted `ro`. The root hash gets into the unified kernel
-        image, so set {option}`sane.image.uki.enable`, too.
+        hashes get a partition of their own. The device in {option}`fileSystems` must be {file}`/dev/mapper/usr` or
+        {file}`/dev/mapper/root`, mounted `ro`. The root hash gets into the unified kernel image, so set
+        {option}`sane.image.uki.enable`, too.
       '';
     };
   };

@@ -93,7 +93,7 @@ let
           <(sfdisk --sector-size "$sector" --json ${img}/nixos.img |
             jq ".partitiontable.partitions[].start * $sector")
         ${lib.optionalString (img ? bootFsImg) "fsck.fat -n ${img.bootFsImg}"}
-        case $(jq --raw-output '.partitions[-1].filesystem.type' ${img}/layout.json) in
+        case $(jq --raw-output '.partitions[] | select(.role == "nix").filesystem.type' ${img}/layout.json) in
         ext4) e2fsck -fn ${img.nixFsImg} ;;
         btrfs) btrfs check --check-data-csum ${img.nixFsImg} ;;
         erofs) fsck.erofs ${img.nixFsImg} ;;

@@ -36,6 +36,8 @@
     device = "/dev/mapper/usr";
     fsType = "erofs";
     options = [ "ro" ];
+    # fsck would read all of it at each boot, and could mend nothing.
+    noCheck = true;
   };
 
   sane.image = {

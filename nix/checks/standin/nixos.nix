@@ -31,6 +31,10 @@ in
                 type = types.listOf types.str;
                 default = [ "defaults" ];
               };
+              noCheck = mkOption {
+                type = types.bool;
+                default = false;
+              };
               # One of the many that an image has no use for.
               neededForBoot = mkOption {
                 type = types.bool;
