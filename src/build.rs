@@ -22,7 +22,7 @@ use crate::verify;
 pub use self::bare::{BareFilesystem, build_partition};
 use self::bootloader::Installer;
 pub use self::error::BuildError;
-pub use self::forms::{BadForms, Forms};
+pub use self::forms::{BadForms, Forms, Split};
 pub use self::outputs::{OutputFile, Outputs};
 pub use self::prepared::{Prepared, prepare};
 pub use self::shown::{nameless, show, stream};
@@ -44,6 +44,8 @@ mod overlaid;
 mod planned;
 mod prepared;
 mod shown;
+mod split;
+mod verity;
 
 /// The name of the plan beside the image.
 pub const LAYOUT_NAME: &str = "layout.json";
@@ -112,7 +114,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Builds all that `outputs` are for and `layout.json`, and runs the boot loader's installer if one is given: once in a
+/// Builds all that `outputs` are for and `layout.json`, and the files of an update if `forms` say so, and runs the boot loader's installer if one is given: once in a
 /// rehearsal before the store is copied, and once when all else is done. Returns what was built, the raw image first.
 ///
 /// Other forms than the raw image are made without one, unless an installer wants one, or the filesystem of the store is
@@ -131,6 +133,7 @@ pub fn build(
     let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
     let by_image = proves_image || wants_image(prepared, install_bootloader);
     let mut filled = Vec::new();
+    let mut of_update = Vec::new();
     match by_image {
         true => filled.push((Format::Raw, write_image(prepared, &mut outputs, install_bootloader, context)?)),
         false => outputs.write_layout(&prepared.plan.to_json())?,
@@ -138,8 +141,12 @@ pub fn build(
     with_source(prepared, by_image.then_some(&outputs), install_bootloader, context, &mut |source| {
         let made = outputs.disks().filter(|(format, _)| !by_image || *format != Format::Raw);
         filled.extend(forms::make(source, prepared, made, &outputs, forms, context)?);
+        if forms.split() != Split::No {
+            of_update = split::make(source, prepared, &outputs, forms, context)?;
+        }
         Ok(())
     })?;
+    outputs.add_split(of_update);
     let proved = outputs.disks().map(|(format, file)| {
         let file = if format.is_readable() { file } else { outputs.image() };
         prove(file.file(), &prepared.spec, context)
@@ -148,12 +155,14 @@ pub fn build(
     context.progress.stage("writing out", 0, 0);
     context.cancel.check()?;
     let paths: Vec<_> = outputs.disks().map(|(format, file)| (format, file.target().named().to_owned())).collect();
+    let of_update: Vec<_> = outputs.split().iter().map(|file| file.target().named().to_owned()).collect();
     outputs.publish()?;
+    let of_update = of_update.into_iter().map(|path| built(path, None, None));
     let built = paths.into_iter().zip(proved).map(|((format, path), proved)| {
         let way = filled.iter().find(|(other, _)| *other == format).and_then(|(_, way)| *way);
         built(path, way, proved)
     });
-    built.collect()
+    built.chain(of_update).collect()
 }
 
 /// Writes the raw image and the plan. Tells which way the contents of the store took.
@@ -176,7 +185,8 @@ fn write_image(
     Ok(copied)
 }
 
-/// Writes all partitions, and rehearses the installer on the way.
+/// Writes all partitions, and rehearses the installer on the way: before the store, which takes long, if what boots the
+/// system does not depend on that.
 fn write<'a>(
     prepared: &mut Prepared,
     outputs: &Outputs,
@@ -185,28 +195,38 @@ fn write<'a>(
 ) -> Result<(Option<Installer<'a>>, Option<copy::Summary>), BuildError> {
     let image = outputs.image().file();
     outputs.image().set_len(prepared.most())?;
-    let mut copied = None;
-    let mut installer = None;
+    let early = match prepared.is_sealed_late() {
+        false => write_boot(prepared, outputs, install_bootloader, context)?,
+        true => None,
+    };
+    prepared.extra.write(image, &prepared.plan.partitions, context)?;
+    let at = ByteOffset(prepared.nix_start());
+    let copied = prepared.nix.write(image, at, context.means())?;
+    // Where contents were compressed, their size is known only now.
+    prepared.settle(context)?;
+    if !prepared.is_sealed_late() {
+        return Ok((early, Some(copied)));
+    }
+    outputs.image().set_len(prepared.most())?;
+    prepared.seal(image, context)?;
+    Ok((write_boot(prepared, outputs, install_bootloader, context)?, Some(copied)))
+}
+
+/// Writes what firmware and boot loaders read, and rehearses the installer with it.
+fn write_boot<'a>(
+    prepared: &Prepared,
+    outputs: &Outputs,
+    install_bootloader: Option<&'a str>,
+    context: Context<'_>,
+) -> Result<Option<Installer<'a>>, BuildError> {
+    let image = outputs.image().file();
     for partition in &prepared.plan.partitions {
-        let at = ByteOffset(partition.offset);
-        match partition.role {
-            Role::BiosBoot | Role::Extra(_) => {}
-            role @ (Role::Boot | Role::Xbootldr) => {
-                prepared.fats.of(role).map_or(Ok(()), |fat| fat.write(image, at, context))?;
-            }
-            Role::Nix => {
-                // The last partition, and the long one: what is wrong with the script is told before.
-                let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
-                installer = install_bootloader.map(rehearse).transpose()?;
-                prepared.extra.write(image, &prepared.plan.partitions, context)?;
-                copied = Some(prepared.nix.write(image, at, context.means())?);
-            }
-        }
+        let fat = prepared.fats.of(partition.role);
+        fat.map_or(Ok(()), |fat| fat.write(image, ByteOffset(partition.offset), context))?;
     }
     bios_boot(&prepared.plan).map_or(Ok(()), |(at, bytes)| image.write_all_at(bytes, at))?;
-    // The nix filesystem is the last; where contents were compressed, its size is known only now.
-    prepared.settle(context)?;
-    Ok((installer, copied))
+    let rehearse = |script| Installer::rehearse(script, &prepared.plan, outputs, context);
+    Ok(install_bootloader.map(rehearse).transpose()?)
 }
 
 /// What a BIOS loads from its partition, and at which byte of the disk that is.

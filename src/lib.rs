@@ -9,6 +9,7 @@
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! modules of GRUB ─ grub ─▶ BootCode       core image, and the sectors that a BIOS starts it from
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
+//! data of a partition ─ verity ─▶ hash tree     with the root hash that proves them
 //! ImagePlan + Layouts ─ map ─▶ ImageMap   what every byte is: metadata, contents, zeros that somebody reads, free; pure
 //! Layouts ─ {vfat,ext4,btrfs} writer, swap, disk ─▶ metadata
 //! ImageMap + metadata + files of the closure ─ formats, copy ─▶ <name>.img, .img.zst, .qcow2, … + layout.json
@@ -81,7 +82,7 @@
 //! # use std::num::NonZeroUsize;
 //! use std::path::Path;
 //!
-//! use sane_image::build::{self, Forms, Outputs};
+//! use sane_image::build::{self, Forms, Outputs, Split};
 //! use sane_image::formats::Format;
 //! use sane_image::image::{Image, PartName};
 //! use sane_image::verify;
@@ -101,7 +102,7 @@
 //! # let out = directory.path().join("out");
 //!
 //! // `spec` and `context` as above; `out` is a directory.
-//! let forms = Forms::new(&[Format::Raw, Format::Qcow2], None, false)?;
+//! let forms = Forms::new(&[Format::Raw, Format::Qcow2], None, false, Split::No)?;
 //! let outputs = Outputs::open(&out, &spec.name, &forms, context.options.privacy())?;
 //! let mut prepared = build::prepare(&spec, context)?;
 //! let bootloader = spec.install_bootloader.as_deref();
@@ -133,7 +134,7 @@
 //! # The order of the modules
 //!
 //! [`build`] runs these stages in order. Every module may use [`units`], [`times`], [`progress`], [`output`], [`pe`],
-//! [`store`], [`mounts`] and [`read`].
+//! [`discoverable`], [`store`], [`mounts`] and [`read`].
 
 pub mod units;
 
@@ -153,6 +154,8 @@ mod gnu_sparse;
 
 pub mod pe;
 
+pub mod discoverable;
+
 pub mod store;
 
 pub mod mounts;
@@ -162,6 +165,8 @@ mod escapes;
 pub mod spec;
 
 pub use spec::identity;
+
+pub mod uki;
 
 pub mod source;
 
@@ -184,6 +189,8 @@ pub mod ext4;
 pub mod btrfs;
 
 pub mod erofs;
+
+pub mod verity;
 
 pub mod swap;
 

@@ -59,6 +59,19 @@ pub fn machine(start: &[u8]) -> Option<u16> {
     u16_at(start, usize::try_from(u32_at(start, 0x3c)?).ok()?.checked_add(4)?)
 }
 
+/// How UEFI and systemd call a kind of processor in the names of programs: `x64` for [`machine`] 8664.
+pub fn efi_arch(machine: u16) -> Option<&'static str> {
+    match machine {
+        0x8664 => Some("x64"),
+        0x014c => Some("ia32"),
+        0xaa64 => Some("aa64"),
+        0x01c0 | 0x01c2 | 0x01c4 => Some("arm"),
+        0x5064 => Some("riscv64"),
+        0x6264 => Some("loongarch64"),
+        _ => None,
+    }
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

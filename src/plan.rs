@@ -5,10 +5,11 @@
 
 use thiserror::Error;
 
-pub use self::described::{Filesystem, ImagePlan, Partition, Role, StorePathRange, SwapArea};
+pub use self::described::{Filesystem, ImagePlan, Partition, Role, SlotFor, StorePathRange, SwapArea};
 pub use self::filesystem::{Laid, NixFilesystem};
 pub use self::rest::{Rest, SizeMultiple};
 pub use self::room::BootRoom;
+pub use self::slots::{SlotError, slot_size};
 pub use self::table::{bios_boot_start, number};
 
 use self::table::{Sizes, roles, table, with_bios, with_hybrid};
@@ -19,12 +20,14 @@ use crate::source::tree::FileTree;
 use crate::spec::{FileSystem, FsUuid, Spec};
 use crate::store::StorePath;
 use crate::units::{SectorSize, nearest_multiples};
+use crate::verity::Described;
 use crate::vfat::VfatLayout;
 
 mod described;
 mod filesystem;
 mod rest;
 mod room;
+mod slots;
 mod table;
 
 /// The version of the JSON that an [`ImagePlan`] serialises to.
@@ -51,6 +54,22 @@ pub enum PlanError {
         /// The difference.
         missing: u64,
     },
+    /// The disk has no room for partitions of fixed sizes.
+    #[error(
+        "diskSize: {disk_size} bytes are too few: the partitions need {needed}; set diskSize to {needed} at least{}",
+        if *.slots { ", or updates.slotSize to fewer bytes" } else { "" }
+    )]
+    TooSmallForFixed {
+        /// The size asked for, in bytes.
+        disk_size: u64,
+        /// The least size, in bytes.
+        needed: u64,
+        /// Whether there is a second slot beside each partition of the store.
+        slots: bool,
+    },
+    /// The store does not fit its slot.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// The disk has a size that a form of the image cannot have.
     #[error(
         "diskSize: {disk_size} is not a multiple of {}, as the format {} needs it; set diskSize to {}",
@@ -90,8 +109,12 @@ pub struct Contents<'a> {
     pub nix: &'a dyn NixFilesystem,
     /// The size in bytes of the partition of the store.
     pub nix_size: u64,
+    /// The hash tree of that, if it has one, and the size of its partition in bytes.
+    pub verity: Option<(Described, u64)>,
     /// The size in bytes of each of the spec's extra partitions.
     pub extra: &'a [u64],
+    /// Of what the size of the disk is to be a multiple.
+    pub size_multiple: SizeMultiple,
     /// Whether there are files that are not for everybody.
     pub private_files: bool,
 }
@@ -99,14 +122,25 @@ pub struct Contents<'a> {
 /// Puts the laid-out filesystems onto a disk.
 pub fn plan(spec: &Spec, identities: &Identities, contents: &Contents<'_>) -> Result<ImagePlan, PlanError> {
     let roles = roles(spec);
-    let gpt = table(spec, identities, &Sizes { nix: contents.nix_size, extra: contents.extra })?;
+    let tree = contents.verity.as_ref().map_or(0, |(_, size)| *size);
+    let sizes = Sizes { nix: contents.nix_size, verity: tree, extra: contents.extra };
+    let gpt = table(spec, identities, &sizes)?;
+    let gpt = match spec.has_fixed_store() {
+        true => {
+            let size = Rest::around(gpt.disk_size, spec, contents.size_multiple)?;
+            gpt.on_disk_of(size)
+        }
+        false => gpt,
+    };
     let gpt = with_hybrid(gpt, spec, &roles)?;
     let (gpt, bios_boot) = with_bios(gpt, &roles, contents.bios)?;
     let planned = roles.iter().zip(&gpt.partitions);
     let partitions: Vec<_> = planned
         .map(|(&role, planned)| {
             let partition = partition(role, planned, spec.sector_size, filesystem(role, spec, identities, contents));
-            Partition { swap: swap(role, spec, identities), ..partition }
+            let verity =
+                contents.verity.as_ref().filter(|_| role == Role::Verity).map(|(described, _)| described.clone());
+            Partition { swap: swap(role, spec, identities), verity, ..partition }
         })
         .collect();
     let nix = partitions.iter().find(|partition| partition.role == Role::Nix);
@@ -147,7 +181,7 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             let free = contents.nix.free_bytes().saturating_sub(over);
             Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
         }
-        Role::BiosBoot | Role::Extra(_) => None,
+        Role::BiosBoot | Role::Verity | Role::Slot(_) | Role::Extra(_) => None,
     }
 }
 
@@ -183,6 +217,7 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
         guid: planned.guid,
         filesystem,
         swap: None,
+        verity: None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod boot;
 mod btrfs;
 mod device;
+mod erofs;
 mod fields;
 mod file_system;
 pub mod files;
@@ -18,7 +19,10 @@ mod mount_options;
 mod partitions;
 mod swap;
 mod systemd_boot;
+mod uki;
+pub mod updates;
 mod validate;
+mod verity;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +36,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
+pub use self::erofs::ErofsCompression;
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
@@ -41,7 +46,10 @@ pub(crate) use self::limine::yes_or_no;
 pub use self::partitions::{Activity, ExtraPartition, HybridEntry, PartitionName, Place};
 pub use self::swap::Swap;
 pub use self::systemd_boot::SystemdBoot;
+pub use self::uki::Uki;
+pub use self::updates::Updates;
 pub use self::validate::MAX_SIZE;
+pub use self::verity::Verity;
 
 pub use crate::mounts::{Location, MountTable};
 
@@ -117,6 +125,10 @@ pub struct Spec {
     pub nix: FileSystem,
     /// What the mounts of [`Spec::nix`] ask for, if it is a btrfs.
     pub btrfs: Option<Btrfs>,
+    /// The hash tree of [`Spec::nix`], if it is to have one.
+    pub verity: Option<Verity>,
+    /// How the contents of [`Spec::nix`] are compressed, if it is an erofs.
+    pub erofs_compression: Option<ErofsCompression>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -127,6 +139,8 @@ pub struct Spec {
     pub grub: Option<Grub>,
     /// Limine, if it is to boot the image.
     pub limine: Option<Limine>,
+    /// The unified kernel image, if there is to be one on XBOOTLDR or the ESP.
+    pub uki: Option<Uki>,
     /// Directories whose contents are copied into the boot tree; absolute.
     pub extra_boot_files: Vec<PathBuf>,
     /// Empty directories to be, from the root of [`Spec::nix`]: plain components, sorted, none twice.
@@ -134,6 +148,8 @@ pub struct Spec {
     pub extra_directories: Vec<PathBuf>,
     /// The host's own files, in the order of the spec; each on a filesystem of the image.
     pub files: Vec<OwnFile>,
+    /// The directory with Nix's database of the closure, if the image is to have it; absolute.
+    pub nix_database: Option<PathBuf>,
     /// What the running system mounts where.
     pub mounts: MountTable,
     /// The unit of the GPT and of FAT.
@@ -154,6 +170,8 @@ pub struct Spec {
     pub extra_partitions: Vec<ExtraPartition>,
     /// What the MBR names besides the GPT, in this order; usually nothing.
     pub hybrid_mbr: Vec<HybridEntry>,
+    /// What is updated in two slots, if anything is.
+    pub updates: Option<Updates>,
     /// A shell command to run last on the finished image.
     pub install_bootloader: Option<String>,
     /// What may be wrong, but need not be: a line each, with the JSON path at which it stands.
@@ -187,6 +205,11 @@ impl Spec {
     pub fn grub_places(&self) -> Option<(&Grub, Location, Location)> {
         let grub = self.grub.as_ref()?;
         Some((grub, self.boot.clone()?, self.mounts.locate(&grub.store_path).ok()?))
+    }
+
+    /// Whether the partition of the store has a size of its own, so that it does not take what a disk has left.
+    pub fn has_fixed_store(&self) -> bool {
+        self.verity.is_some() || self.updates.is_some()
     }
 
     /// Checks what only the closure can tell: that it holds the system to boot.
@@ -241,6 +264,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
 
     let esp_mount_point = read_esp_mount_point(&mut top);
     let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
+    let architecture = verity::read(&mut top).flatten();
     let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
     let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
         (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
@@ -249,21 +273,33 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         }
         _ => Mounts::default(),
     };
+    let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_place.as_ref();
+    let erofs_compression = erofs::read(&mut top, mounts.nix.as_ref().map(|nix| nix.fs_type));
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
     let grub = grub::read(&mut top);
     let limine = limine::read(&mut top);
+    let uki = uki::read(&mut top);
     let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
     let extra_directories = read_extra_directories(&mut top, place);
 
     let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
+    let wanted = "the path of a directory with Nix's database, or null";
+    let nix_database =
+        top.optional("nixDatabase", wanted, None, |path: Option<String>| path.map(validate::absolute_path).transpose());
+
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
+    let updates = updates::read(&mut top);
+    if let Some(Some(updates)) = &updates {
+        updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
+    }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
     }
@@ -274,6 +310,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         systemd_boot: systemd_boot.iter().flatten().next().is_some(),
         grub: grub.as_ref().and_then(Option::as_ref),
         limine: limine.as_ref().and_then(Option::as_ref),
+        uki: uki.iter().flatten().next().is_some(),
         hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
     };
     let boot = boot::find(&mounts, &asked_for, &mut top);
@@ -281,6 +318,8 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
+    let mut warnings = mounts.warnings;
+    warnings.extend(verity::warning(verity, uki.iter().flatten().next().is_some()));
 
     Some(Spec {
         name: name?,
@@ -293,25 +332,31 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         boot,
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
+        verity,
+        erofs_compression: erofs_compression?,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
         limine: limine?,
+        uki: uki?,
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
+        nix_database: nix_database?,
         mounts: mounts.table,
         sector_size: sizes.sector_size?,
         extra_gpt_padding: sizes.extra_gpt_padding?,
         first_part_gap: sizes.first_part_gap?,
         boot_part_size: sizes.boot_part_size?,
         esp_size: sizes.esp_size?,
-        nix_free_space: sizes.nix_free_space?,
+        // Nothing can ever be written there.
+        nix_free_space: if verity.is_some() { 0 } else { sizes.nix_free_space? },
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
+        updates: updates?,
         install_bootloader: install_bootloader?,
-        warnings: mounts.warnings,
+        warnings,
     })
 }
 

@@ -81,6 +81,7 @@ let
           btrfs-progs
           dosfstools
           e2fsprogs
+          erofs-utils
           jq
           util-linux
         ];
@@ -95,6 +96,7 @@ let
         case $(jq --raw-output '.partitions[-1].filesystem.type' ${img}/layout.json) in
         ext4) e2fsck -fn ${img.nixFsImg} ;;
         btrfs) btrfs check --check-data-csum ${img.nixFsImg} ;;
+        erofs) fsck.erofs ${img.nixFsImg} ;;
         *) exit 1 ;;
         esac
         touch "$out"

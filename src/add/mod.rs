@@ -15,6 +15,7 @@ use crate::build::{BuildError, OutputFile};
 use crate::container::Form;
 use crate::copy::{self, Means, Span};
 use crate::disk::resize::{self, ResizeError, Resized};
+use crate::image::sealed::sealed;
 use crate::image::{Image, PartName, Partition, store};
 use crate::output::{OutputError, Privacy};
 use crate::progress::Cancelled;
@@ -56,6 +57,15 @@ pub enum AddError {
         /// How many bytes are missing.
         missing: u64,
     },
+    /// A partition holds a filesystem that nothing is added to.
+    #[error(
+        "partition {number} is an erofs, which is read-only as long as it exists; build the image again with the files \
+         in its spec, or add files for its other filesystems only"
+    )]
+    ReadOnly {
+        /// Its number.
+        number: u32,
+    },
     /// It is not known where the files belong.
     #[error(transparent)]
     Mounts(#[from] MountsError),
@@ -81,6 +91,7 @@ impl AddError {
             | Self::Container(_)
             | Self::Obstacles(_)
             | Self::NoRoom { .. }
+            | Self::ReadOnly { .. }
             | Self::Mounts(_)
             | Self::Resize(_) => true,
             Self::Own(_) | Self::Tree(_) | Self::Build(_) | Self::Cancelled(_) => false,
@@ -132,6 +143,7 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     for (name, entries) in [(PartName::Boot, &own.boot)].into_iter().chain(xbootldr).chain([(PartName::Nix, &own.nix)])
     {
         if !entries.is_empty() {
+            check_unsealed(&image, &name)?;
             parts.extend(NewPart::prepare(image.find(&name)?, entries, is_last(&image, &name)?, means)?);
         }
     }
@@ -142,6 +154,20 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     means.cancel.check()?;
     output.publish()?;
     Ok(added)
+}
+
+/// Refuses to add to a filesystem whose every block is proved.
+fn check_unsealed(image: &Image, name: &PartName) -> Result<(), AddError> {
+    let number = image.find(name)?.number;
+    let sealed = sealed(image);
+    let proof = sealed.iter().find(|one| one.data.is_some_and(|data| data.number == number));
+    proof.map_or(Ok(()), |proof| {
+        let hashes = proof.hashes.number;
+        Err(AddError::Obstacles(vec![format!(
+            "partition {number}: the dm-verity tree in partition {hashes}, which new files would break; build the image \
+             again with `--extra-files`"
+        )]))
+    })
 }
 
 /// Where each of the files goes. Tells what may be wrong with them.

@@ -48,6 +48,9 @@ impl<'a> NewPart<'a> {
     ) -> Result<Option<Self>, AddError> {
         let fs = partition.open()?;
         let summary = fs.summary().clone();
+        if summary.format == Format::Erofs {
+            return Err(AddError::ReadOnly { number: partition.number });
+        }
         means.progress.stage(&format!("reading partition {}", partition.number), 0, 0);
         let merged = merge(fs.as_ref(), own, means.cancel)?;
         if !merged.is_new {
@@ -60,7 +63,7 @@ impl<'a> NewPart<'a> {
                 let layout = layout.map_err(BuildError::from)?;
                 NewFilesystem::Boot { tree: Box::new(merged.tree), layout: Box::new(layout) }
             }
-            Format::Ext4 | Format::Btrfs => {
+            Format::Ext4 | Format::Btrfs | Format::Erofs => {
                 let nix = lay_out(partition, &summary, merged)?;
                 let nix = if grows { nix.at_least(partition.size)? } else { within(nix, &summary, partition)? };
                 NewFilesystem::Nix(Box::new(nix))

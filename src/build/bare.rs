@@ -39,6 +39,9 @@ pub fn build_partition(
     let grub = GrubPart::prepare(spec, &identities, context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     match which {
+        BareFilesystem::Boot if boot.uki.as_ref().is_some_and(|uki| uki.hash.is_some()) => {
+            return Err(BuildError::BootWithoutStore);
+        }
         BareFilesystem::Boot => {
             let fats = FatParts::prepare(spec, &identities, &mut boot)?;
             let part = fats.esp.ok_or(BuildError::NoEsp)?;
@@ -60,7 +63,7 @@ pub fn build_partition(
     built(out.to_owned(), copied, proved)
 }
 
-/// What the disk leaves to the nix filesystem. Extra partitions are looked at only if that depends on them.
+/// What the disk leaves to the nix filesystem, if that fills its partition. Extra partitions are looked at only if that depends on them.
 fn rest(spec: &Spec, identities: &Identities, context: Context<'_>) -> Result<Option<Rest>, BuildError> {
     let multiple = context.options.size_multiple;
     if !Rest::is_asked_for(spec, multiple) {

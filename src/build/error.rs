@@ -22,7 +22,7 @@ use crate::source::raw::RawError;
 use crate::spec::SpecErrors;
 use crate::store::ClosureError;
 use crate::vfat::VfatError;
-use crate::{btrfs, erofs, ext4, verify};
+use crate::{btrfs, erofs, ext4, verify, verity};
 
 /// Why there is no image.
 #[derive(Debug, Error)]
@@ -67,9 +67,28 @@ pub enum BuildError {
     /// Limine's boot code cannot be made.
     #[error("limine: {0}")]
     Limine(#[from] LimineError),
+    /// The store's filesystem can have no hash tree.
+    #[error(transparent)]
+    Verity(#[from] verity::LayoutError),
+    /// The hash tree cannot be computed or written.
+    #[error("the hash tree: {0}")]
+    HashTree(#[source] FormatError),
+    /// What boots the image has the root hash of a store that is not built.
+    #[error("--only boot: the ESP has the root hash, which is known only when the store is written; leave out --only")]
+    BootWithoutStore,
     /// A filesystem is asked for that the image does not have.
     #[error("the image has no ESP; leave out --only, or set efiSysMountPoint to the mount point of one")]
     NoEsp,
+    /// Nobody can tell which kernel belongs to an update.
+    #[error(
+        "EFI/Linux has {found} unified kernel images, and none of them is called {wanted}; leave one, or rename it"
+    )]
+    ManyKernels {
+        /// How many there are.
+        found: usize,
+        /// What the one of this version would be called.
+        wanted: String,
+    },
     /// An ESP beside XBOOTLDR does not fit into its partition.
     #[error("the ESP: {}", .0.to_string().replace("bootPartSize", "espSize"))]
     Esp(#[source] VfatError),

@@ -40,7 +40,7 @@ impl FatParts {
         match role {
             Role::Boot => self.esp.as_ref(),
             Role::Xbootldr => self.xbootldr.as_ref(),
-            Role::BiosBoot | Role::Nix | Role::Extra(_) => None,
+            Role::BiosBoot | Role::Nix | Role::Verity | Role::Slot(_) | Role::Extra(_) => None,
         }
     }
 }

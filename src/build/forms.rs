@@ -9,6 +9,7 @@ use super::{BuildError, Context, Prepared};
 use crate::formats::{self, Filled, Format, FormatError, Making, Source, bmap};
 use crate::output::Pending;
 use crate::plan::SizeMultiple;
+use crate::spec::Updates;
 use crate::units::SectorSize;
 
 /// Which forms are asked for.
@@ -18,6 +19,19 @@ pub struct Forms {
     formats: Vec<Format>,
     level: Option<i32>,
     block_map: bool,
+    split: Split,
+}
+
+/// Whether the files of an update are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Split {
+    /// They are not.
+    #[default]
+    No,
+    /// They are, beside the disk.
+    Beside,
+    /// They are all that is made.
+    Only,
 }
 
 /// Forms that cannot be had.
@@ -52,24 +66,29 @@ pub enum BadForms {
     /// Nothing is compressed.
     #[error("--level is for forms that are compressed, and --format names none; leave it out, or see --format")]
     NothingCompressed,
+    /// Files of an update of something that has none.
+    #[error(
+        "--split makes the files of an update, and the spec has no updates; set updates to {{ \"name\": …, \"version\": … }}"
+    )]
+    NoUpdates,
 }
 
 /// The raw image.
 impl Default for Forms {
     fn default() -> Self {
-        Self { formats: vec![Format::Raw], level: None, block_map: false }
+        Self { formats: vec![Format::Raw], level: None, block_map: false, split: Split::No }
     }
 }
 
 impl Forms {
     /// These forms, or the raw image if there are none; what is compressed, at this level if one is given; and a block map
-    /// if that is asked for.
+    /// if that is asked for. With [`Split::Only`] there are none.
     ///
     /// # Errors
     /// If a form does not have that level, two of them cannot be in one directory, or none has a block map.
-    pub fn new(formats: &[Format], level: Option<i32>, block_map: bool) -> Result<Self, BadForms> {
+    pub fn new(formats: &[Format], level: Option<i32>, block_map: bool, split: Split) -> Result<Self, BadForms> {
         let mut formats = formats.to_vec();
-        if formats.is_empty() {
+        if formats.is_empty() && split != Split::Only {
             formats.push(Format::Raw);
         }
         formats.sort_unstable();
@@ -79,7 +98,9 @@ impl Forms {
             return Err(BadForms::OneName { one, other });
         }
         if let Some(level) = level {
-            let with_levels = || formats.iter().filter_map(|&format| Some((format, format.levels()?)));
+            let of_update = (split != Split::No).then_some(Format::Zst);
+            let compressed = || formats.iter().copied().chain(of_update);
+            let with_levels = || compressed().filter_map(|format| Some((format, format.levels()?)));
             if with_levels().next().is_none() {
                 return Err(BadForms::NothingCompressed);
             }
@@ -90,7 +111,7 @@ impl Forms {
         if block_map && !formats.iter().any(|format| format.has_block_map()) {
             return Err(BadForms::NothingToMap);
         }
-        Ok(Self { formats, level, block_map })
+        Ok(Self { formats, level, block_map, split })
     }
 
     /// Whether a disk with these sectors can be in all of them.
@@ -105,6 +126,19 @@ impl Forms {
     /// The forms, in order.
     pub fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    /// Checks that an update can be made of what the spec asks for.
+    ///
+    /// # Errors
+    /// If the files of an update are asked for, and it has no updates.
+    pub fn check_updates(&self, updates: Option<&Updates>) -> Result<(), BadForms> {
+        if self.split == Split::No || updates.is_some() { Ok(()) } else { Err(BadForms::NoUpdates) }
+    }
+
+    /// Whether the files of an update are made.
+    pub fn split(&self) -> Split {
+        self.split
     }
 
     /// Whether there is to be a block map.
@@ -134,7 +168,7 @@ impl Forms {
         formats::stream(format, source, to, self.making(format, prepared, context))
     }
 
-    fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
+    pub(super) fn making<'a>(&self, format: Format, prepared: &Prepared, context: Context<'a>) -> Making<'a> {
         let level = self.level.unwrap_or_else(|| format.default_level());
         let sector_size = prepared.plan.gpt.sector_size;
         Making { level, identity: prepared.plan.disk_guid, sector_size, means: context.means() }

@@ -151,6 +151,7 @@ fn device(device: &Device) -> String {
         Device::Label(label) => ("label", label.clone()),
         Device::PartUuid(uuid) => ("partuuid", uuid.to_string()),
         Device::PartLabel(name) => ("partlabel", name.clone()),
+        Device::Verified(_) => return device.path(),
     };
     format!("/dev/disk/by-{kind}/{name}")
 }

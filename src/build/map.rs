@@ -37,6 +37,11 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
                 prepared.fats.of(role).into_iter().for_each(|fat| map.add_moved(&fat.map(), start));
             }
             Role::Nix => map.add_moved(&prepared.nix.map(), start),
+            Role::Verity => {
+                let hash_tree = partition.verity.as_ref().map_or(0, |area| area.hash_size);
+                map.add(start..start + hash_tree, Held::Metadata);
+            }
+            Role::Slot(_) => {}
             Role::Extra(index) => extra(&prepared.extra, index, partition, &mut map),
         }
     }

@@ -19,7 +19,10 @@ pub struct Outputs {
     /// All other forms.
     forms: Vec<(Format, Pending)>,
     block_map: Option<Pending>,
+    /// The files of an update; the last one lists the others.
+    split: Vec<Pending>,
     layout: Pending,
+    privacy: Privacy,
     /// The directory that an installer saw, with what it left there.
     scratch: Option<Scratch>,
     // Last: it goes only when it is empty.
@@ -43,12 +46,32 @@ impl Outputs {
         // Under a name that is not wanted there may be anything.
         let image = pending(if with_image { Format::Raw } else { first }.suffix())?;
         let layout = Pending::create(directory.target(LAYOUT_NAME)?, Privacy::Usual)?;
-        Ok(Self { image, with_image, forms, block_map, layout, scratch: None, directory })
+        Ok(Self { image, with_image, forms, block_map, split: Vec::new(), layout, privacy, scratch: None, directory })
     }
 
     /// The image.
     pub(super) fn image(&self) -> &Pending {
         &self.image
+    }
+
+    /// Where they will be.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Another file beside them, which is published with them if it is given back.
+    pub(super) fn another(&self, name: &str) -> Result<Pending, OutputError> {
+        Pending::create(self.directory.target(name)?, self.privacy)
+    }
+
+    /// Takes the files of an update.
+    pub(super) fn add_split(&mut self, files: Vec<Pending>) {
+        self.split = files;
+    }
+
+    /// The files of an update.
+    pub(super) fn split(&self) -> &[Pending] {
+        &self.split
     }
 
     /// The block map, if one is asked for.
@@ -104,15 +127,14 @@ impl Outputs {
     /// Gives everything its final name, the plan first.
     pub(super) fn publish(self) -> Result<(), OutputError> {
         // What is declared first goes last, should this fail.
-        let Self { directory, scratch, image, with_image, forms, block_map, layout } = self;
+        let Self { directory, scratch, image, with_image, forms, block_map, split, layout, privacy: _ } = self;
         if let Some(scratch) = &scratch {
             let shown = [&image, &layout].map(|file| file.shown_as().unwrap_or_default().to_owned());
             directory.adopt(scratch, &shown)?;
         }
         let image = with_image.then_some(image);
-        publish(
-            [layout].into_iter().chain(block_map).chain(forms.into_iter().map(|(_, file)| file)).chain(image).collect(),
-        )?;
+        let forms = forms.into_iter().map(|(_, file)| file);
+        publish([layout].into_iter().chain(block_map).chain(forms).chain(split).chain(image).collect())?;
         directory.keep()
     }
 }

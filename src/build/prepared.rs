@@ -1,16 +1,22 @@
 //! Plans an image: every file found, every block decided, and nothing written.
 
+use std::fs::File;
+
 use super::extra::ExtraParts;
 use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
+use super::known::Known;
 use super::nix::NixPart;
+use super::verity::{VerityPart, put_root_hash};
 use super::{BuildError, Context, limine};
+use crate::discoverable::Tree;
 use crate::grub::BootCode;
 use crate::identity::Identities;
 use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
+use crate::uki;
 
 /// Everything about an image, decided and checked, and nothing written.
 pub struct Prepared {
@@ -19,11 +25,12 @@ pub struct Prepared {
     pub(super) fats: FatParts,
     pub(super) extra: ExtraParts,
     pub(super) nix: NixPart,
+    verity: Option<VerityPart>,
     grub: Option<GrubPart>,
     /// What a BIOS starts of Limine.
     limine: Option<BootCode>,
     /// Hold files that were made for the image.
-    _made: (OwnFiles, BootFiles),
+    made: (OwnFiles, BootFiles),
     /// The plan of the image. Until it is built, its size is the largest possible, if contents are compressed.
     pub plan: ImagePlan,
 }
@@ -31,15 +38,50 @@ pub struct Prepared {
 impl Prepared {
     /// The most bytes that the image can need while it is written.
     pub(super) fn most(&self) -> u64 {
-        let nix = self.plan.partitions.iter().find(|partition| partition.role == Role::Nix);
-        let end = nix.map_or(0, |partition| partition.offset.saturating_add(self.nix.size()));
-        self.plan.size.max(end)
+        self.plan.size.max(self.nix_start().saturating_add(self.nix.size()))
+    }
+
+    /// Where the filesystem of the store starts, in bytes.
+    pub(super) fn nix_start(&self) -> u64 {
+        self.plan
+            .partitions
+            .iter()
+            .find(|partition| partition.role == Role::Nix)
+            .map_or(0, |partition| partition.offset)
+    }
+
+    /// The filesystem of the store, if all bytes of the disk are known before it is written.
+    pub(super) fn known(&self) -> Option<&dyn Known> {
+        self.nix.known().filter(|_| !self.is_sealed_late())
+    }
+
+    /// Whether there is a hash tree, so that what boots the system is known only when its store is written.
+    pub(super) fn is_sealed_late(&self) -> bool {
+        self.verity.is_some()
     }
 
     /// Plans it again, now that it is known how long compressed contents are.
-    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), PlanError> {
-        let Self { spec, identities, fats, extra, nix, grub, limine, .. } = &*self;
-        let parts = Parts { fats, extra, nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    pub(super) fn settle(&mut self, context: Context<'_>) -> Result<(), BuildError> {
+        let nix_size = partition_size(&self.spec, &self.nix)?;
+        self.verity = VerityPart::prepare(&self.spec, &self.identities, &self.nix, nix_size)?;
+        self.plan_again(nix_size, context)
+    }
+
+    /// Writes the hash tree of what is in the store's filesystem in `image`, and puts the root hash where the system looks
+    /// for it.
+    pub(super) fn seal(&mut self, image: &File, context: Context<'_>) -> Result<(), BuildError> {
+        let Some(verity) = &mut self.verity else { return Ok(()) };
+        let root = verity.write(image, &self.plan, context)?;
+        let (_, BootFiles { uki, .. }) = &self.made;
+        uki.as_ref().map_or(Ok(()), |uki| put_root_hash(root, uki))?;
+        self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
+        self.plan_again(partition_size(&self.spec, &self.nix)?, context)
+    }
+
+    fn plan_again(&mut self, nix_size: u64, context: Context<'_>) -> Result<(), BuildError> {
+        let Self { spec, identities, fats, extra, nix, verity, grub, limine, .. } = &*self;
+        let (verity, grub, limine) = (verity.as_ref(), grub.as_ref(), limine.as_ref());
+        let parts = Parts { fats, extra, nix, nix_size, verity, grub, limine };
         self.plan = plan(spec, identities, &parts, context)?;
         Ok(())
     }
@@ -50,18 +92,51 @@ pub fn prepare(spec: &Spec, context: Context<'_>) -> Result<Prepared, BuildError
     let identities = identify(spec, context)?;
     let own = own_files(spec, context)?;
     let extra = ExtraParts::prepare(spec, context)?;
-    let rest = Rest::new(spec, &identities, &extra.sizes(), context.options.size_multiple)?;
+    let rest = rest(spec, &identities, &extra, context)?;
     let grub = GrubPart::prepare(spec, &identities, context)?;
     let limine = limine::boot_code(spec, &identities, &extra.sizes(), context)?;
     let mut boot = boot_files(spec, grub.as_ref(), &own, context)?;
     let nix = NixPart::prepare(spec, &identities, &boot::beneath(&boot.nix, &own.nix)?, rest, context)?;
     let fats = FatParts::prepare(spec, &identities, &mut boot)?;
-    let parts = Parts { fats: &fats, extra: &extra, nix: &nix, grub: grub.as_ref(), limine: limine.as_ref() };
+    let nix_size = first_partition_size(spec, &nix)?;
+    let verity = VerityPart::prepare(spec, &identities, &nix, nix_size)?;
+    let parts = Parts {
+        fats: &fats,
+        extra: &extra,
+        nix: &nix,
+        nix_size,
+        verity: verity.as_ref(),
+        grub: grub.as_ref(),
+        limine: limine.as_ref(),
+    };
     let plan = plan(spec, &identities, &parts, context)?;
     if let Some(warning) = plan.boot.and_then(|room| room.warning(spec.boot_part_size)) {
         context.progress.warn(&warning);
     }
-    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, grub, limine, plan, _made: (own, boot) })
+    Ok(Prepared { spec: spec.clone(), identities, fats, extra, nix, verity, grub, limine, plan, made: (own, boot) })
+}
+
+/// The size in bytes of the partition with the store: it fills that, or its slot has room for later versions.
+fn partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    spec.updates.as_ref().map_or_else(|| Ok(nix.partition_size()), |updates| Ok(plan::slot_size(updates, nix.size())?))
+}
+
+/// The same before it is written: what is compressed then may fit though it would not as it is.
+fn first_partition_size(spec: &Spec, nix: &NixPart) -> Result<u64, PlanError> {
+    let by_btrfs = spec.btrfs.as_ref().is_some_and(|btrfs| btrfs.compression.is_some());
+    let compresses = by_btrfs || spec.erofs_compression.is_some();
+    let asked_for = spec.updates.as_ref().and_then(|updates| updates.slot_size).filter(|_| compresses);
+    asked_for.map_or_else(|| partition_size(spec, nix), Ok)
+}
+
+/// What the disk leaves to the partition with the store. It leaves nothing to a slot, which has a size of its own.
+pub(super) fn rest(
+    spec: &Spec,
+    identities: &Identities,
+    extra: &ExtraParts,
+    context: Context<'_>,
+) -> Result<Option<Rest>, PlanError> {
+    Rest::new(spec, identities, &extra.sizes(), context.options.size_multiple)
 }
 
 /// The host's own files. Tells what may be wrong with them.
@@ -87,6 +162,11 @@ pub(super) fn boot_files(
         systemd_boot: spec.systemd_boot.as_ref(),
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
+        uki: spec.uki.as_ref(),
+        root_hash: spec.verity.map(|verity| match verity.tree {
+            Tree::Root => uki::RootHash::Root,
+            Tree::Usr => uki::RootHash::Usr,
+        }),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),
@@ -108,18 +188,21 @@ struct Parts<'a> {
     fats: &'a FatParts,
     extra: &'a ExtraParts,
     nix: &'a NixPart,
+    nix_size: u64,
+    verity: Option<&'a VerityPart>,
     grub: Option<&'a GrubPart>,
     limine: Option<&'a BootCode>,
 }
 
 fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Context<'_>) -> Result<ImagePlan, PlanError> {
-    let Parts { fats, extra, nix, grub, limine } = *parts;
+    let Parts { fats, extra, nix, nix_size, verity, grub, limine } = *parts;
     let bios = grub.and_then(GrubPart::outside).or(limine.map(Bios::Limine));
     let [esp, xbootldr] = [&fats.esp, &fats.xbootldr].map(|fat| fat.as_ref().map(FatPart::laid));
-    let (extra, nix_size) = (&extra.sizes(), nix.partition_size());
-    let private_files = context.options.extra_files.is_some();
+    let extra = &extra.sizes();
+    let verity = verity.map(|verity| (verity.described(), verity.slot_size()));
+    let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
     nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, extra, private_files };
+        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
         plan::plan(spec, identities, &contents)
     })
 }

@@ -52,7 +52,7 @@ pub fn show<T>(
     context: Context<'_>,
     see: impl FnOnce(&dyn Source) -> T,
 ) -> Result<T, BuildError> {
-    match prepared.nix.known() {
+    match prepared.known() {
         Some(nix) => show_planned(prepared, nix, install_bootloader, context, see),
         None => {
             let (outputs, _scratch) = temporary_image(prepared, install_bootloader, context)?;
@@ -108,7 +108,7 @@ pub fn nameless(
 
 /// Whether there has to be a raw image before anything else can be made.
 pub(super) fn wants_image(prepared: &Prepared, install_bootloader: Option<&str>) -> bool {
-    install_bootloader.is_some() || prepared.nix.known().is_none()
+    install_bootloader.is_some() || prepared.known().is_none()
 }
 
 /// Shows `see` the disk: the image in `outputs`, if that is given, else the planned one.
@@ -119,7 +119,7 @@ pub(super) fn with_source(
     context: Context<'_>,
     see: &mut dyn FnMut(&dyn Source) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {
-    match (outputs, prepared.nix.known()) {
+    match (outputs, prepared.known()) {
         (None, Some(nix)) => planned::with(prepared, nix, context, see),
         (None, None) => unreachable!("what is not known beforehand was written"),
         (Some(outputs), _) => see(&existing(prepared, outputs, install_bootloader)?),

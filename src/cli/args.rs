@@ -84,11 +84,16 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "FORM", value_delimiter = ',', value_parser = formats())]
     pub(super) format: Vec<Format>,
     /// Compress at this level: zst and qcow2+zstd from 1 to 22 [default: 3], vmdk and gce from 1 to 9 [default: 6]
-    #[arg(long, value_name = "N", requires = "format", conflicts_with = "only", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", conflicts_with = "only", allow_negative_numbers = true)]
     pub(super) level: Option<i32>,
     /// Also write <name>.img.bmap: the blocks that a device needs, and their checksums, for `bmaptool copy`
     #[arg(long, conflicts_with = "only")]
     pub(super) bmap: bool,
+    /// Also write the files with which systemd-sysupdate brings this version to a machine that has another one, and
+    /// their SHA256SUMS; the spec has to have updates; `--split=only` makes no image
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "beside",
+        conflicts_with = "only")]
+    pub(super) split: Option<SplitArg>,
     /// Write only the filesystem of one partition, the same bytes as in the whole image
     #[arg(long, value_enum, value_name = "PART")]
     pub(super) only: Option<Part>,
@@ -210,6 +215,14 @@ pub(super) struct OwnArgs {
 pub(super) fn formats() -> impl TypedValueParser<Value = Format> {
     let named = |name: String| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such form");
     PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(named)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SplitArg {
+    /// Beside the image
+    Beside,
+    /// In the place of the image
+    Only,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

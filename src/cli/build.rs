@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use anyhow::Result;
-use sane_image::build::{self, BareFilesystem, BuildError, Context, Forms, Options, Outputs, Proof};
+use sane_image::build::{self, BadForms, BareFilesystem, BuildError, Context, Forms, Options, Outputs, Proof, Split};
 use sane_image::copy;
 use sane_image::formats::FormatError;
 use sane_image::plan::SizeMultiple;
 use sane_image::progress::Cancel;
 
-use super::args::{BuildArgs, Io, Part};
+use super::args::{BuildArgs, Io, Part, SplitArg};
 use super::input::BadInput;
 use super::stream::{self, BrokenStream};
 use super::{input, look, progress, report, threads};
@@ -26,8 +26,16 @@ pub(super) fn run(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         Io::CopyFileRange => copy::Engine::CopyFileRange,
         Io::Buffered => copy::Engine::Buffered,
     };
-    let forms = Forms::new(&args.format, args.level, args.bmap).map_err(|error| BadInput(error.to_string()))?;
-    forms.check_sectors(spec.sector_size).map_err(|error| BadInput(error.to_string()))?;
+    let split = match args.split {
+        None => Split::No,
+        Some(SplitArg::Beside) => Split::Beside,
+        Some(SplitArg::Only) => Split::Only,
+    };
+    let bad = |error: BadForms| BadInput(error.to_string());
+    let forms = Forms::new(&args.format, args.level, args.bmap, split).map_err(bad)?;
+    forms.check_sectors(spec.sector_size).map_err(bad)?;
+    forms.check_updates(spec.updates.as_ref()).map_err(bad)?;
+    check_split(args);
     check_slice(args);
     check_stream(args, &forms)?;
     let progress = progress::for_stderr();
@@ -73,6 +81,22 @@ fn check_slice(args: &BuildArgs) {
     let useless = args.format.iter().find(|format| format.size_multiple() == usual);
     if let (Some(format), Some(_)) = (useless, args.only) {
         look::bad_usage(&format!("--only writes a bare filesystem, not {format}; leave --format out, or convert FILE"));
+    }
+}
+
+/// Refuses what the files of an update cannot be made with.
+fn check_split(args: &BuildArgs) {
+    match args.split {
+        Some(_) if stream::is_meant(&args.out) => {
+            look::bad_usage("--split makes several files, and --out - is one stream; name a directory for them");
+        }
+        Some(SplitArg::Only) if !args.format.is_empty() => {
+            look::bad_usage("--split=only makes no disk, and --format names one; use only one of them");
+        }
+        Some(SplitArg::Only) if args.verify => {
+            look::bad_usage("--verify checks an image, and --split=only makes none; use only one of them");
+        }
+        _ => {}
     }
 }
 

@@ -120,6 +120,8 @@ fn describe(partition: &Partition, plan: &ImagePlan) -> String {
         Role::Boot => "boot:",
         Role::Xbootldr => "xbootldr:",
         Role::Nix => "nix: ",
+        Role::Verity => "verity:",
+        Role::Slot(_) => "slot:",
         Role::Extra(_) => "also:",
     };
     let start = format!("{role} partition {}, {}", partition.number, BinaryBytes(partition.size));

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum, ValueHint};
 use rustix::io::{FdFlags, fcntl_setfd};
-use sane_image::build::{self, BuildError, Context, Forms, Outputs, Proof};
+use sane_image::build::{self, BuildError, Context, Forms, Outputs, Proof, Split};
 use sane_image::container::Form;
 use sane_image::convert::Original;
 use sane_image::copy::{self, Engine, Means};
@@ -327,7 +327,7 @@ fn build_unnamed(spec: &Path, args: &VmArgs, progress: &dyn Progress, cancel: &C
 fn build_file(spec: &Path, args: &VmArgs, keep: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<()> {
     let beside = keep.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     with_spec(spec, args, progress, cancel, |prepared, bootloader, context| {
-        let forms = Forms::new(&[Format::Qcow2], None, false)?;
+        let forms = Forms::new(&[Format::Qcow2], None, false, Split::No)?;
         let directory = Directory::open(beside)?;
         let scratch = Scratch::beside(directory.path())?;
         let name = prepared.plan.name.clone();

@@ -181,22 +181,31 @@ impl GptLayout {
         let backup = (entries_sectors(sector_size) + 1) * sector;
         let disk_size = end.checked_add(backup).and_then(|size| align_up(size, MIB));
         let disk_size = disk_size.filter(|&size| i64::try_from(size).is_ok()).ok_or(too_large)?;
-        let backup_header = Lba(disk_size / sector - 1);
-        let backup_entries = Lba(backup_header.0 - entries_sectors(sector_size));
-        let last_usable = Lba(backup_entries.0 - 1);
-        Ok(Self {
+        let nowhere = Lba(0);
+        let layout = Self {
             sector_size,
             disk_guid,
             disk_size,
             entries_lba,
             first_usable,
-            last_usable,
-            backup_entries,
-            backup_header,
+            last_usable: nowhere,
+            backup_entries: nowhere,
+            backup_header: nowhere,
             partitions,
             hybrid: Vec::new(),
             boot_code: None,
-        })
+        };
+        Ok(layout.on_disk_of(disk_size))
+    }
+
+    /// The same partitions on a disk of another size in bytes: whole MiB, and no less than
+    /// [`disk_size`](Self::disk_size).
+    #[must_use]
+    pub fn on_disk_of(self, disk_size: u64) -> Self {
+        let backup_header = Lba(disk_size / self.sector_size.bytes() - 1);
+        let backup_entries = Lba(backup_header.0 - entries_sectors(self.sector_size));
+        let last_usable = Lba(backup_entries.0 - 1);
+        Self { disk_size, last_usable, backup_entries, backup_header, ..self }
     }
 
     /// The same table behind a hybrid MBR.

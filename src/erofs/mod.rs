@@ -20,14 +20,22 @@
 
 use std::fmt;
 
+pub mod check;
+pub mod compress;
 pub mod contents;
 pub mod directory;
 pub mod format;
 pub mod group;
+pub mod indexes;
 pub mod inode;
 pub mod layout;
 pub mod map;
 mod packing;
+pub mod packs;
+pub mod placement;
+pub mod reader;
+mod rest;
+mod volume;
 pub mod writer;
 
 /// A block of the filesystem, counted from its start in units of [`format::BLOCK_SIZE`].

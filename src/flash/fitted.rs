@@ -186,21 +186,7 @@ impl Source for Fitted<'_> {
 
     /// Not by the methods of the disk itself, which does not know the new table.
     fn fill(&self, to: &std::fs::File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError> {
-        let mut reader = self.reader()?;
-        for Extent { range, .. } in self.map.extents().iter().filter(|extent| extent.held.is_data()) {
-            let mut at = range.start;
-            while at < range.end {
-                means.cancel.check()?;
-                let piece = at..range.end.min(at.saturating_add(1 << 20));
-                let mut buffer = vec![0; index(piece.end - piece.start) + 1];
-                reader.read(piece.clone(), &mut buffer)?;
-                for (from, to_at) in places.of(piece.clone()) {
-                    let bytes = buffer.get(index(from.start - piece.start)..index(from.end - piece.start));
-                    crate::formats::write_data(to, to_at.0, bytes.unwrap_or_default())?;
-                }
-                at = piece.end;
-            }
-        }
+        crate::formats::fill_by_hand(self, to, places, means)?;
         Ok(None)
     }
 

@@ -22,6 +22,7 @@ use crate::read::ReadError;
 use crate::units::SectorSize;
 
 pub mod bmap;
+mod by_hand;
 mod deflate;
 mod existing;
 mod format;
@@ -32,6 +33,7 @@ mod qcow2;
 mod raw;
 #[cfg(test)]
 mod sample;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod vhd;
@@ -39,8 +41,10 @@ mod vhdx;
 mod vmdk;
 mod zst;
 
+pub(crate) use by_hand::fill as fill_by_hand;
 pub use existing::Existing;
 pub(crate) use existing::write_data;
+pub use slice::Slice;
 
 pub use format::Format;
 

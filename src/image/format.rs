@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::read::{Bytes, Fault, FileSystem, Format, ReadError};
-use crate::{btrfs, ext4, vfat};
+use crate::{btrfs, erofs, ext4, vfat};
 
 /// The format of a filesystem by its magic, or `None` if it is none that can be read here.
 pub fn recognise(bytes: &dyn Bytes) -> Option<Format> {
@@ -12,6 +12,8 @@ pub fn recognise(bytes: &dyn Bytes) -> Option<Format> {
         Some(Format::Ext4)
     } else if btrfs::reader::recognise(bytes) {
         Some(Format::Btrfs)
+    } else if erofs::reader::recognise(bytes) {
+        Some(Format::Erofs)
     } else if vfat::reader::recognise(bytes) {
         Some(Format::Vfat)
     } else {
@@ -28,6 +30,7 @@ pub fn open_filesystem(format: Format, bytes: Arc<dyn Bytes>) -> Result<Box<dyn 
         Format::Ext4 => Box::new(ext4::reader::open(bytes)?),
         Format::Vfat => Box::new(vfat::reader::open(bytes)?),
         Format::Btrfs => Box::new(btrfs::reader::open(bytes)?),
+        Format::Erofs => Box::new(erofs::reader::open(bytes)?),
     })
 }
 
@@ -40,5 +43,6 @@ pub fn check_filesystem(format: Format, bytes: &dyn Bytes) -> Result<Vec<Fault>,
         Format::Ext4 => ext4::check::check(bytes),
         Format::Vfat => vfat::check::check(bytes),
         Format::Btrfs => btrfs::check::check(bytes),
+        Format::Erofs => erofs::check::check(bytes),
     }
 }

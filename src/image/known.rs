@@ -103,9 +103,8 @@ fn read_elsewhere(image: &Image, own: u32, fs: &dyn FileSystem, store_dir: &Stor
     if let Some(path) = store::find_database(fs) {
         return Some(read_database(fs, own, &path, store_dir));
     }
-    let is_other = |partition: &&Partition| {
-        partition.number != own && matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs))
-    };
+    let is_other =
+        |partition: &&Partition| partition.number != own && partition.format().is_some_and(Format::can_hold_store);
     image.partitions().iter().filter(is_other).find_map(|partition| {
         let fs = partition.open().ok()?;
         // A database beside another store is that one's.

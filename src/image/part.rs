@@ -61,7 +61,9 @@ pub(super) fn find<'a>(image: &'a Image, part: &PartName) -> Result<&'a Partitio
         };
         ReadError::NoPartition(match part {
             PartName::Boot => format!("no partition is the boot partition, neither an ESP nor a FAT ({there})"),
-            PartName::Nix => format!("no partition is the nix partition, an ext4 or btrfs with a store ({there})"),
+            PartName::Nix => {
+                format!("no partition is the nix partition, an ext4, btrfs or erofs with a store ({there})")
+            }
             PartName::Number(number) => format!("no partition {number} ({there})"),
         })
     })
@@ -76,7 +78,7 @@ fn find_boot(partitions: &[Partition]) -> Option<&Partition> {
 
 /// The filesystem with a registration or a database, or else with a store, or else the only one that could have one.
 fn find_nix(partitions: &[Partition]) -> Option<&Partition> {
-    let could = |partition: &&Partition| matches!(partition.format(), Some(Format::Ext4 | Format::Btrfs));
+    let could = |partition: &&Partition| partition.format().is_some_and(Format::can_hold_store);
     let candidates: Vec<_> = partitions.iter().filter(could).collect();
     if let [only] = candidates.as_slice() {
         return Some(only);

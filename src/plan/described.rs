@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::BootRoom;
 use crate::disk::gpt::GptLayout;
 use crate::units::PageSize;
+use crate::verity;
 
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,21 @@ pub enum Role {
     Xbootldr,
     /// The filesystem that holds the store.
     Nix,
+    /// The hash tree of that.
+    Verity,
+    /// Room for the next version of another partition; nothing is in it.
+    Slot(SlotFor),
     /// The one at this index of the spec's extra partitions.
     Extra(usize),
+}
+
+/// Of what an empty slot takes the next version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotFor {
+    /// Of the filesystem that holds the store.
+    Nix,
+    /// Of its hash tree.
+    Verity,
 }
 
 impl Serialize for Role {
@@ -29,6 +43,8 @@ impl Serialize for Role {
             Self::Boot => "boot",
             Self::Xbootldr => "xbootldr",
             Self::Nix => "nix",
+            Self::Verity => "verity",
+            Self::Slot(_) => "slot",
             Self::Extra(_) => "extra",
         })
     }
@@ -95,6 +111,9 @@ pub struct Partition {
     /// The swap area that it is; left out where it is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<SwapArea>,
+    /// The hash tree that it holds; left out where it holds none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<verity::Described>,
 }
 
 /// Where in the image a store path's contents lie.
@@ -128,7 +147,7 @@ pub struct ImagePlan {
     /// Whether it holds files that are not for everybody; left out where it does not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub private_files: bool,
-    /// In the order of the disk; the nix filesystem is the last.
+    /// In the order of the disk; the nix filesystem is the last, but for empty slots.
     pub partitions: Vec<Partition>,
     /// For how much more there is room where kernels are, on XBOOTLDR or else the ESP; `null` if there is neither.
     pub boot: Option<BootRoom>,

@@ -50,21 +50,34 @@ impl Rest {
         if !Self::is_asked_for(spec, multiple) {
             return Ok(None);
         }
+        check_multiple(spec, multiple)?;
         let disk_size = spec.disk_size;
-        if let Some(disk_size) = disk_size.filter(|size| !size.is_multiple_of(multiple.bytes)) {
-            return Err(PlanError::NoMultiple { disk_size, multiple });
-        }
         // The smallest possible partition: what is around it does not depend on its size.
-        let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
+        let gpt = table(spec, identities, &Sizes::least(extra))?;
         let sector = spec.sector_size.bytes();
         let last = gpt.partitions.last().map(|last| (last.first.0 * sector, (last.last.0 + 1) * sector));
         let (start, end) = last.ok_or(GptError::TooLarge)?;
         Ok(Some(Self { start, behind: gpt.disk_size - end, disk_size, multiple: multiple.bytes }))
     }
 
-    /// Whether the size of the disk matters.
+    /// Whether the size of the disk decides that of the partition. One with a hash tree is as large as its data, and slots have a size of their own.
     pub fn is_asked_for(spec: &Spec, multiple: SizeMultiple) -> bool {
-        spec.disk_size.is_some() || multiple.bytes != MIB
+        !spec.has_fixed_store() && (spec.disk_size.is_some() || multiple.bytes != MIB)
+    }
+
+    /// The size of a disk whose partitions need one of `needed` bytes, and leave the rest free.
+    ///
+    /// # Errors
+    /// If the disk is too small, or there is none of this size.
+    pub(super) fn around(needed: u64, spec: &Spec, multiple: SizeMultiple) -> Result<u64, PlanError> {
+        check_multiple(spec, multiple)?;
+        let rest = Self { start: 0, behind: 0, disk_size: spec.disk_size, multiple: multiple.bytes };
+        rest.size_for(needed).map_err(|error| match error {
+            PlanError::TooSmall { disk_size, needed, .. } => {
+                PlanError::TooSmallForFixed { disk_size, needed, slots: spec.updates.is_some() }
+            }
+            error => error,
+        })
     }
 
     /// The size of the partition if `least` bytes, whole MiB, are the least that it can have.
@@ -90,6 +103,13 @@ impl Rest {
     fn disk_for(&self, size: u64) -> Option<u64> {
         let end = self.start.checked_add(size)?.checked_add(self.behind)?;
         align_up(end, self.multiple).filter(|&size| size <= MAX_SIZE)
+    }
+}
+
+fn check_multiple(spec: &Spec, multiple: SizeMultiple) -> Result<(), PlanError> {
+    match spec.disk_size.filter(|size| !size.is_multiple_of(multiple.bytes)) {
+        Some(disk_size) => Err(PlanError::NoMultiple { disk_size, multiple }),
+        None => Ok(()),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use uuid::Uuid;
 
-use super::{Bios, Role};
+use super::{Bios, Role, SlotFor};
+use crate::discoverable::Content;
 use crate::disk::gpt::{GptError, GptLayout, PartitionRequest};
 use crate::disk::mbr::{MbrError, MbrPartition};
 use crate::grub::{self, BootCode, EmbedError};
 use crate::identity::{BIOS_BOOT, Identities, Identity};
 use crate::mounts::Location;
+use crate::spec::updates::EMPTY_LABEL;
 use crate::spec::{PartitionName, Place, Spec};
 use crate::units::{Lba, MIB};
 
@@ -23,6 +25,8 @@ const TYPE_BIOS_BOOT: Uuid = uuid::uuid!("21686148-6449-6e6f-744e-656564454649")
 const BIOS_BOOT_SIZE: u64 = MIB;
 /// Discoverable Partitions Specification: generic Linux data.
 const TYPE_LINUX: Uuid = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
+/// Discoverable Partitions Specification, "Partition Flags": bit 60, read-only.
+const READ_ONLY: u64 = 1 << 60;
 
 /// The partition table.
 pub(super) fn table(spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> Result<GptLayout, GptError> {
@@ -41,7 +45,7 @@ pub fn number(spec: &Spec, role: Role) -> Option<u32> {
 /// If there is no such partition table.
 pub fn bios_boot_start(spec: &Spec, identities: &Identities, extra: &[u64]) -> Result<Option<Lba>, GptError> {
     // The filesystem of the store comes last.
-    let gpt = table(spec, identities, &Sizes { nix: MIB, extra })?;
+    let gpt = table(spec, identities, &Sizes::least(extra))?;
     let mut planned = roles(spec).into_iter().zip(&gpt.partitions);
     Ok(planned.find_map(|(role, planned)| (role == Role::BiosBoot).then_some(planned.first)))
 }
@@ -61,6 +65,9 @@ pub(super) fn roles(spec: &Spec) -> Vec<Role> {
         .chain(boot.into_iter().flatten())
         .chain(extra(Place::AfterBoot))
         .chain([Role::Nix])
+        .chain(spec.verity.map(|_| Role::Verity))
+        .chain(spec.updates.as_ref().map(|_| Role::Slot(SlotFor::Nix)))
+        .chain(spec.updates.as_ref().and(spec.verity).map(|_| Role::Slot(SlotFor::Verity)))
         .collect()
 }
 
@@ -98,8 +105,17 @@ pub(super) fn with_hybrid(gpt: GptLayout, spec: &Spec, roles: &[Role]) -> Result
 /// The sizes in bytes of the partitions that have none in the spec.
 pub(super) struct Sizes<'a> {
     pub(super) nix: u64,
+    /// Of the hash tree, if there is one.
+    pub(super) verity: u64,
     /// In the order of the spec.
     pub(super) extra: &'a [u64],
+}
+
+impl<'a> Sizes<'a> {
+    /// For what does not depend on the sizes of others than the extra partitions.
+    pub(super) fn least(extra: &'a [u64]) -> Self {
+        Self { nix: MIB, verity: MIB, extra }
+    }
 }
 
 fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) -> PartitionRequest {
@@ -121,10 +137,29 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
             let is_boot = matches!(spec.boot, Some(Location::Xbootldr(_)));
             PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
         }
+        Role::Nix if let Some(verity) = spec.verity => {
+            let request = of_filesystem(&identities.nix, verity.partition_type(Content::Data).guid(), sizes.nix);
+            PartitionRequest { attributes: READ_ONLY, ..request }
+        }
+        Role::Verity => {
+            let (verity, identity) =
+                spec.verity.zip(identities.verity.as_ref()).expect("there is a role for what there is");
+            PartitionRequest {
+                name: identity.partition_name.clone(),
+                type_guid: verity.partition_type(Content::Verity).guid(),
+                guid: identity.partition,
+                size: sizes.verity,
+                attributes: READ_ONLY,
+            }
+        }
         Role::Nix => {
             let request = of_filesystem(&identities.nix, TYPE_LINUX, sizes.nix);
             let is_boot = matches!(spec.boot, Some(Location::Nix(_)));
-            PartitionRequest { attributes: boot_mark(spec, is_boot), ..request }
+            PartitionRequest { attributes: boot_mark(spec, is_boot) | slot_mark(spec), ..request }
+        }
+        Role::Slot(SlotFor::Nix) => empty_slot(request(Role::Nix, spec, identities, sizes), identities.empty.nix),
+        Role::Slot(SlotFor::Verity) => {
+            empty_slot(request(Role::Verity, spec, identities, sizes), identities.empty.verity)
         }
         Role::Extra(index) => {
             let extra = &spec.extra_partitions[index];
@@ -143,6 +178,16 @@ fn request(role: Role, spec: &Spec, identities: &Identities, sizes: &Sizes<'_>) 
 /// that are marked, or on the first one.
 fn boot_mark(spec: &Spec, is_boot: bool) -> u64 {
     if is_boot && spec.populate_cmd.is_some() { LEGACY_BOOTABLE } else { 0 }
+}
+
+/// The mark of a slot: nobody but a program that brings another version writes to it, and it never grows.
+fn slot_mark(spec: &Spec) -> u64 {
+    if spec.updates.is_some() { READ_ONLY } else { 0 }
+}
+
+/// A second slot like the partition that has this version.
+fn empty_slot(like: PartitionRequest, guid: Uuid) -> PartitionRequest {
+    PartitionRequest { name: EMPTY_LABEL.to_owned(), guid, attributes: READ_ONLY, ..like }
 }
 
 fn of_filesystem<I>(identity: &Identity<I>, type_guid: Uuid, size: u64) -> PartitionRequest {

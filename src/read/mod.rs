@@ -179,15 +179,26 @@ pub enum Format {
     Ext4,
     /// btrfs on one device.
     Btrfs,
+    /// EROFS on one device.
+    Erofs,
 }
 
 impl Format {
-    /// As in /etc/fstab: `vfat`, `ext4` or `btrfs`.
+    /// As in /etc/fstab: `vfat`, `ext4`, `btrfs` or `erofs`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vfat => "vfat",
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
+            Self::Erofs => "erofs",
+        }
+    }
+
+    /// Whether it can hold a store.
+    pub fn can_hold_store(self) -> bool {
+        match self {
+            Self::Ext4 | Self::Btrfs | Self::Erofs => true,
+            Self::Vfat => false,
         }
     }
 }

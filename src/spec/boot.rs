@@ -17,6 +17,7 @@ pub(super) struct AskedFor<'a> {
     pub(super) systemd_boot: bool,
     pub(super) grub: Option<&'a Grub>,
     pub(super) limine: Option<&'a Limine>,
+    pub(super) uki: bool,
     pub(super) hybrid_mbr: &'a [HybridEntry],
 }
 
@@ -68,6 +69,7 @@ pub(super) fn check_esp(esp: Option<&Option<PathBuf>>, asked_for: &AskedFor<'_>,
         (asked_for.systemd_boot, "is null, but systemdBoot needs an ESP"),
         (asked_for.grub.is_some_and(|grub| grub.efi.is_some()), "is null, but grub.efi needs an ESP"),
         (asked_for.limine.is_some(), "is null, but limine needs a vfat filesystem"),
+        (asked_for.uki, "is null, but uki needs an ESP"),
         (asked_for.hybrid_mbr.iter().any(names_esp), "is null, but hybridMbr names the partition \"boot\""),
     ];
     for (_, problem) in problems.into_iter().filter(|(is_wrong, _)| *is_wrong) {

@@ -5,6 +5,8 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::file_system::FsType;
+use super::verity;
+use crate::discoverable::Tree;
 use crate::escapes;
 
 /// The longest label of an ext4 filesystem in bytes.
@@ -41,6 +43,8 @@ pub enum Device {
     PartUuid(Uuid),
     /// by-partlabel: the partition's name; not empty, at most 36 UTF-16 units.
     PartLabel(String),
+    /// What systemd opens when the kernel's command line has the root hash: it names nothing in the image.
+    Verified(Tree),
 }
 
 /// The UUID of a filesystem, or what goes for it.
@@ -71,6 +75,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// The device of a verified filesystem.
+    pub(super) fn verified(tree: Tree) -> Self {
+        Self { device: Device::Verified(tree), path: verity::device(tree).to_owned() }
+    }
+
     /// What the path `text` of a device means for a filesystem of type `fs_type`, however it is spelled.
     pub(crate) fn parse(text: &str, fs_type: FsType) -> Result<Self, String> {
         Self::parse_with(text, |id| parse_fs_uuid(id, fs_type), |label| check_fs_label(label, fs_type))
@@ -117,12 +126,13 @@ pub(crate) fn path_of(text: &str) -> String {
 
 impl Device {
     /// Its path, as udev spells it.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self {
             Self::FsUuid(uuid) => format!("{LINKS}uuid/{uuid}"),
             Self::Label(label) => format!("{LINKS}label/{}", spell(label)),
             Self::PartUuid(uuid) => format!("{LINKS}partuuid/{uuid}"),
             Self::PartLabel(name) => format!("{LINKS}partlabel/{}", spell(name)),
+            Self::Verified(tree) => verity::device(*tree).to_owned(),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::device::{self, Device, Named};
 use super::fields::{Object, as_is, member_path};
 use super::identity;
 use super::mount_options::{self, Mounted};
+use super::verity;
 use crate::mounts::{BINDS_MAX, Mount, MountTable};
 use crate::store::StoreDir;
 
@@ -32,6 +33,15 @@ pub struct FileSystem {
     pub options: Vec<String>,
 }
 
+impl FileSystem {
+    /// Whether nobody can write to it as it is mounted.
+    pub fn is_read_only(&self) -> bool {
+        let mut options = self.options.iter().flat_map(|list| list.split(','));
+        let by_option = options.rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro");
+        by_option || !self.fs_type.is_writable()
+    }
+}
+
 /// The format of a filesystem that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsType {
@@ -43,6 +53,16 @@ pub enum FsType {
     Btrfs,
     /// EROFS, which nobody writes to.
     Erofs,
+}
+
+impl FsType {
+    /// Whether a system can write to it.
+    pub fn is_writable(self) -> bool {
+        match self {
+            Self::Vfat | Self::Ext4 | Self::Btrfs => true,
+            Self::Erofs => false,
+        }
+    }
 }
 
 impl fmt::Display for FsType {
@@ -316,7 +336,12 @@ fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSy
     };
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
     let device = entry.required("device", role.example_device(), |text: String| {
-        Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])).map(|named| (text, named))
+        let verified = matches!(role, Role::Nix).then(|| verity::of_device(&text)).flatten();
+        let named = match verified {
+            Some(tree) => Ok(Named::verified(tree)),
+            None => Named::parse(&text, fs_type.unwrap_or(role.fs_types()[0])),
+        };
+        named.map(|named| (text, named))
     });
     let device = device.map(|(text, named)| {
         let place = entry.member("device");

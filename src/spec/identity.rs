@@ -6,7 +6,8 @@
 
 use uuid::Uuid;
 
-use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors};
+use super::{Device, FileSystem, FsUuid, Spec, SpecError, SpecErrors, Updates};
+use crate::discoverable::Content;
 
 /// The namespace of all UUIDs that this program derives: a UUIDv5 of the project's name in the DNS namespace.
 pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc4c7c");
@@ -14,6 +15,8 @@ pub(crate) const NAMESPACE: Uuid = uuid::uuid!("48fd6c70-2a08-597c-a77a-180a35fc
 pub(crate) const BIOS_BOOT: &str = "BIOS boot partition";
 /// The name of the partition beside the ESP that has what systemd-boot starts: as the Boot Loader Specification calls it.
 const XBOOTLDR_NAME: &str = "Linux extended boot";
+/// The name of the partition with the store.
+const NIX_NAME: &str = "Linux filesystem";
 /// The first 96 bits of the ESP's partition UUID, unless a device names it; the volume id follows.
 const ESP_PARTITION_UUID: u128 = 0x4444_4444_4444_4444_4444_4444_0000_0000;
 
@@ -43,8 +46,30 @@ pub struct Identities {
     pub bios_boot: Uuid,
     /// The filesystem of the store.
     pub nix: Identity<Uuid>,
+    /// The hash tree of that, if it has one.
+    pub verity: Option<VerityIdentity>,
     /// Each extra partition.
     pub extra: Vec<ExtraIdentity>,
+    /// The UUIDs (unique GUIDs) of the slots for the next version, if there are any.
+    pub empty: EmptySlots,
+}
+
+/// The partition UUIDs of empty slots, which are all that these are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptySlots {
+    /// Of that for the store.
+    pub nix: Uuid,
+    /// Of that for the hashes of the store.
+    pub verity: Uuid,
+}
+
+/// The identities of the partition of a hash tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerityIdentity {
+    /// The partition's UUID (unique GUID): half of the root hash, once that is known.
+    pub partition: Uuid,
+    /// The partition's name.
+    pub partition_name: String,
 }
 
 /// The identities of an extra partition, besides its name.
@@ -76,13 +101,23 @@ impl Identities {
             esp: spec.esp.as_ref().map(|esp| self::esp(&esp.device, &derive)),
             xbootldr: spec.xbootldr.as_ref().map(|fat| xbootldr(&fat.device, &derive)),
             bios_boot: derive(BIOS_BOOT),
-            nix: nix(&spec.nix.device, &derive),
+            nix: nix(spec, &derive),
+            verity: verity(spec, &derive),
             extra: extra.collect(),
+            empty: EmptySlots { nix: derive("empty slot of the store"), verity: derive("empty slot of hashes") },
         };
         identities.check_distinct(spec)?;
         identities.check_names(spec)?;
         identities.check_swaps()?;
         Ok(identities)
+    }
+
+    /// The same with the GUIDs by which the system finds a verified filesystem and its hash tree: halves of the root hash.
+    #[must_use]
+    pub fn sealed(self, [data, tree]: [Uuid; 2]) -> Self {
+        let nix = Identity { partition: data, ..self.nix };
+        let verity = self.verity.map(|verity| VerityIdentity { partition: tree, ..verity });
+        Self { nix, verity, ..self }
     }
 
     fn check_distinct(&self, spec: &Spec) -> Result<(), SpecErrors> {
@@ -151,7 +186,8 @@ impl Identities {
         let fats = fats.map(|(mounted, fat)| (mounted.mount_point.display().to_string(), fat.partition_name.as_str()));
         let nix = ("the nix filesystem".to_owned(), self.nix.partition_name.as_str());
         let bios_boot = ("the BIOS's boot code".to_owned(), BIOS_BOOT);
-        let others: Vec<_> = fats.chain([nix]).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
+        let verity = self.verity.as_ref().map(|verity| ("the hash tree".to_owned(), verity.partition_name.as_str()));
+        let others: Vec<_> = fats.chain([nix]).chain(verity).chain(spec.boots_by_bios().then_some(bios_boot)).collect();
         for (index, extra) in spec.extra_partitions.iter().enumerate() {
             if let Some((what, _)) = others.iter().find(|(_, name)| *name == extra.name) {
                 return Err(SpecErrors::from(SpecError {
@@ -201,7 +237,7 @@ pub(super) fn devices(fats: [Option<&FileSystem>; 2], nix: &FileSystem) -> [Vec<
     let xbootldr = xbootldr.map(|fat| self::xbootldr(&fat.device, &derive));
     let [esp, xbootldr] = [esp, xbootldr]
         .map(|fat| fat.map_or_else(Vec::new, |fat| fat.devices(FsUuid::VolumeId(fat.filesystem)).to_vec()));
-    let nix = self::nix(&nix.device, &derive);
+    let nix = self::nix_of(&nix.device, None, NIX_NAME, &derive);
     [esp, xbootldr, nix.devices(FsUuid::Uuid(nix.filesystem)).to_vec()]
 }
 
@@ -236,19 +272,35 @@ fn xbootldr(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<u32> {
     complete(device, filesystem, "XBOOTLDR", derive("XBOOTLDR partition"), XBOOTLDR_NAME)
 }
 
-fn nix(device: &Device, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
-    let filesystem = match device {
-        Device::FsUuid(FsUuid::Uuid(uuid)) => *uuid,
-        _ => derive("nix filesystem"),
+fn nix(spec: &Spec, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let version = spec.updates.as_ref().map(Updates::store_label);
+    let verified = spec.verity.map(|verity| verity.partition_type(Content::Data).to_string());
+    let name = version.clone().or(verified);
+    nix_of(&spec.nix.device, version.as_deref(), name.as_deref().unwrap_or(NIX_NAME), derive)
+}
+
+fn verity(spec: &Spec, derive: impl Fn(&str) -> Uuid) -> Option<VerityIdentity> {
+    let verity = spec.verity?;
+    let version = spec.updates.as_ref().map(Updates::hash_label);
+    let partition_name = version.unwrap_or_else(|| verity.partition_type(Content::Verity).to_string());
+    Some(VerityIdentity { partition: derive("hash tree's partition"), partition_name })
+}
+
+fn nix_of(device: &Device, version: Option<&str>, name: &str, derive: impl Fn(&str) -> Uuid) -> Identity<Uuid> {
+    let filesystem = match (device, version) {
+        (Device::FsUuid(FsUuid::Uuid(uuid)), _) => *uuid,
+        (_, None) => derive("nix filesystem"),
+        // Two versions are on one disk.
+        (_, Some(version)) => derive(&format!("nix filesystem {version}")),
     };
-    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, "Linux filesystem")
+    complete(device, filesystem, "NIXOS_SYSTEM", filesystem, name)
 }
 
 /// Fills in the defaults for whatever `device` does not name.
 fn complete<I>(device: &Device, filesystem: I, label: &str, partition: Uuid, name: &str) -> Identity<I> {
     let mut identity = Identity { filesystem, label: label.to_owned(), partition, partition_name: name.to_owned() };
     match device {
-        Device::FsUuid(_) => {}
+        Device::FsUuid(_) | Device::Verified(_) => {}
         Device::Label(label) => identity.label.clone_from(label),
         Device::PartUuid(uuid) => identity.partition = *uuid,
         Device::PartLabel(name) => identity.partition_name.clone_from(name),
@@ -263,6 +315,7 @@ fn describe(filesystem: &FileSystem) -> String {
         Device::Label(label) => ("label", label.clone()),
         Device::PartUuid(uuid) => ("partuuid", uuid.to_string()),
         Device::PartLabel(name) => ("partlabel", name.clone()),
+        Device::Verified(_) => ("verity", filesystem.device.path()),
     };
     format!("{} {kind} {name:?}", filesystem.mount_point.display())
 }

@@ -2,6 +2,8 @@
 
 mod files;
 mod mounts;
+mod uki;
+mod updates;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -83,11 +85,15 @@ fn what_is_left_out_has_its_default() {
             options: vec!["noatime".into()],
         },
         btrfs: None,
+        verity: None,
+        updates: None,
+        erofs_compression: None,
         store_in_nix: "nix/store".into(),
         populate_cmd: None,
         systemd_boot: None,
         grub: None,
         limine: None,
+        uki: None,
         extra_boot_files: vec![],
         extra_directories: vec![],
         files: vec![],
@@ -101,6 +107,7 @@ fn what_is_left_out_has_its_default() {
         disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
+        nix_database: None,
         install_bootloader: None,
         warnings: vec![],
     };
@@ -241,7 +248,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, fileSystems, populateCmd, systemdBoot, grub, limine, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, verity, fileSystems, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, updates, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);

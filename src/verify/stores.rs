@@ -43,7 +43,7 @@ impl Store<'_> {
 pub(super) fn find<'a>(image: &'a Image, given: Option<&[Registration]>, report: &mut Report) -> Vec<Store<'a>> {
     let mut stores = Vec::new();
     for partition in image.partitions() {
-        let Some(format @ (Format::Ext4 | Format::Btrfs)) = partition.format() else { continue };
+        let Some(format) = partition.format().filter(|format| format.can_hold_store()) else { continue };
         let place = Place::Partition(partition.number);
         let found = partition.open().and_then(|fs| Ok((store::locate(fs.as_ref())?, fs)));
         match found {
@@ -88,6 +88,7 @@ fn read_store<'a>(
     let others = if location.store == location.root { Others::Any } else { Others::None };
     let extra = match (&known.database, given) {
         (None, _) => Extra::Nothing,
+        _ if location.is_database_pristine() => Extra::Nothing,
         (Some(_), Some(_)) => Extra::ByProducts,
         (Some(_), None) => Extra::Anything,
     };
@@ -151,7 +152,12 @@ fn tell_known(
                 if listed.registrations.is_ok() { "it was read with them" } else { "it cannot be read with them" };
             format!("partition {partition}: {path}: {len} bytes are not in the database yet; {read}")
         }));
-        if let Some(path) = known.contradiction() {
+        let both = known.registration.as_ref().and_then(|own| own.registrations.as_deref().ok());
+        let both = both.zip(listed.registrations.as_deref().ok()).filter(|_| location.is_database_pristine());
+        if let Some(why) = both.and_then(|(registration, own)| registered::first_difference(own, registration)) {
+            let why = why.replace(registered::GIVEN, "nix-path-registration");
+            report.faults.push(fault(place, &listed.path, why));
+        } else if let Some(path) = known.contradiction() {
             let why =
                 format!("has another hash or size of {path} than nix-path-registration, which the next boot loads");
             report.faults.push(fault(place, &listed.path, why));

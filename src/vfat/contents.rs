@@ -1,5 +1,7 @@
 //! The contents of the tree's files, and their places.
 
+use std::ops::Range;
+
 use super::layout::VfatLayout;
 use crate::copy::{CopyJobs, Files, Piece};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
@@ -21,6 +23,18 @@ impl<'a> Contents<'a> {
         let mut files: Vec<_> = tree.nodes().filter(has_contents).collect();
         files.sort_by_key(|&node| layout.place(node).cluster);
         Self { layout, tree, start, files }
+    }
+}
+
+impl VfatLayout {
+    /// The bytes of its filesystem that are the contents of a file of `tree`.
+    pub fn byte_range(&self, tree: &FileTree, file: NodeIndex) -> Range<u64> {
+        let size = match tree.kind(file) {
+            NodeKind::File { size } => size,
+            _ => 0,
+        };
+        let start = if size == 0 { 0 } else { self.geometry().cluster_offset(self.place(file).cluster).0 };
+        start..start + size
     }
 }
 

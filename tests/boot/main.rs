@@ -26,5 +26,7 @@ mod row;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod systemd_boot;
+mod uki;
 mod unified;
+mod updates;
 mod vm;

@@ -217,7 +217,11 @@ fn failures_are_one_clear_line() {
     fails(&["cat", image, "nix", "nix/store/x/y"], 1, "partition nix: nix/store/x/y: nix/store/x: no such file");
     fails(&["ls", image, "nix", "/no/such"], 1, "partition nix: /no/such: no: no such file");
     fails(&["cat", image, "nix"], 2, "PATH");
-    fails(&["ls", broken.to_str().unwrap(), "1"], 1, "neither a partition table (GPT or MBR) nor a FAT, ext4 or btrfs");
+    fails(
+        &["ls", broken.to_str().unwrap(), "1"],
+        1,
+        "neither a partition table (GPT or MBR) nor a FAT, ext4, btrfs or erofs",
+    );
     fails(&["ls", "/does/not/exist", "1"], 1, "/does/not/exist: cannot be opened: No such file");
     fails(&["ls", closure.root().to_str().unwrap(), "1"], 1, "is a directory");
     let several = run(sane_image().args(["ls", image, "nix", "none", "nix"])).expect_failure(1);

@@ -147,12 +147,12 @@ fn logical_partitions_have_the_numbers_of_linux() {
     for part in ["6", "nix"] {
         assert_eq!(read(part).expect_success().stdout, format!("{PATH}\n"));
     }
-    assert!(read("5").expect_failure(1).stderr.contains("partition 5 has no FAT, ext4 or btrfs"));
+    assert!(read("5").expect_failure(1).stderr.contains("partition 5 has no FAT, ext4, btrfs or erofs"));
     // Partition 5 promises a filesystem of Linux, and may get one as long as it is empty.
     run(sane_image().arg("verify").arg(image.path())).expect_success();
     image.as_file().write_all_at(b"x", 10_240 * 512).unwrap();
     let said = run(sane_image().arg("verify").arg(image.path())).expect_failure(1).stdout;
-    assert!(said.contains("partition 5: filesystem: holds no FAT, ext4 or btrfs"), "{said}");
+    assert!(said.contains("partition 5: filesystem: holds no FAT, ext4, btrfs or erofs"), "{said}");
     let number = |sectors: u32| sectors.to_le_bytes();
     // The record of partition 6 leads back to the first, which stands for partition 7 then.
     let record = 12_288 * 512;

@@ -162,7 +162,7 @@ fn an_empty_partition_of_linux_is_right() {
     let file = File::options().write(true).open(&built.image).unwrap();
     file.write_all_at(b"x", data["offset"].as_u64().unwrap() + 90 * MIB).unwrap();
     let said = verify().expect_failure(1).stdout;
-    assert!(said.contains(&format!("partition {number}: filesystem: holds no FAT, ext4 or btrfs")), "{said}");
+    assert!(said.contains(&format!("partition {number}: filesystem: holds no FAT, ext4, btrfs or erofs")), "{said}");
 }
 
 /// The other places from which a partition of the image is addressed know nothing of fixed numbers.

@@ -20,7 +20,7 @@ const SYSTEM: &str = "nixos-system-test-26.05";
 const SPECIALISATION: &str = "calm";
 
 /// A system with a specialisation, and systemd-boot from a systemd of its own.
-fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
+pub(crate) fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
     let loader = Entry::dir([("systemd-bootx64.efi", Entry::file("MZ"))]);
     let loader = ["efi", "boot", "systemd", "lib"].iter().fold(loader, |inner, name| Entry::dir([(name, inner)]));
     let builder = ClosureBuilder::new()
@@ -61,7 +61,7 @@ fn closure(change: impl FnOnce(&mut Value) + 'static) -> Closure {
 }
 
 /// What `inspect` says of booting an image.
-fn inspected(image: &Path) -> Value {
+pub(crate) fn inspected(image: &Path) -> Value {
     let run = run(sane_image().args(["inspect", "--json"]).arg(image));
     serde_json::from_str::<Value>(&run.stdout).unwrap()["boot"].clone()
 }
@@ -71,7 +71,7 @@ type Seen = BTreeSet<([String; 5], bool)>;
 
 /// What systemd's own tool lists of an ESP, and perhaps an extended boot loader partition, that were unpacked to
 /// `directories`, or `None` where it is not here.
-fn bootctl_list(directories: &[&Path]) -> Option<String> {
+pub(crate) fn bootctl_list(directories: &[&Path]) -> Option<String> {
     if !need_root() || !need("bootctl") {
         return None;
     }
@@ -108,7 +108,7 @@ fn unpacked(built: &Built) -> Option<tempfile::TempDir> {
     unpacked_from(built, built.boot())
 }
 
-fn unpacked_from(built: &Built, partition: Partition) -> Option<tempfile::TempDir> {
+pub(crate) fn unpacked_from(built: &Built, partition: Partition) -> Option<tempfile::TempDir> {
     let files = oracle::fat_files(&built.image, partition)?;
     let directory = tempfile::tempdir().unwrap();
     for (path, contents) in files {
@@ -153,7 +153,7 @@ fn bootctl_and_inspect_agree_on_what_boots() {
 }
 
 /// The closure with its ESP at /efi, and XBOOTLDR at `mount_point`.
-fn with_xbootldr(mount_point: &'static str, change: impl FnOnce(&mut Value) + 'static) -> Closure {
+pub(crate) fn with_xbootldr(mount_point: &'static str, change: impl FnOnce(&mut Value) + 'static) -> Closure {
     closure(move |spec| {
         let mounts = spec["fileSystems"].as_object_mut().unwrap();
         let esp = mounts.remove("/boot").unwrap();

@@ -70,6 +70,14 @@ in
         types.submodule { options.device = mkOption { type = types.str; }; }
       );
     };
+    boot.kernelParams = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+    };
+    environment.etc = mkOption {
+      type = types.attrsOf types.raw;
+      default = { };
+    };
     boot.isContainer = mkOption {
       type = types.bool;
       default = false;

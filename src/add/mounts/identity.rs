@@ -58,6 +58,7 @@ impl Identity {
             // One driver mounts all three.
             Format::Ext4 => &["auto", "ext4", "ext3", "ext2"],
             Format::Btrfs => &["auto", "btrfs"],
+            Format::Erofs => &["auto", "erofs"],
         };
         fs_types.split(',').any(|fs_type| own.contains(&fs_type))
     }
@@ -68,5 +69,7 @@ fn fs_type(format: Format) -> FsType {
         Format::Vfat => FsType::Vfat,
         Format::Ext4 => FsType::Ext4,
         Format::Btrfs => FsType::Btrfs,
+        // Its UUIDs and labels have the same form.
+        Format::Erofs => FsType::Ext4,
     }
 }

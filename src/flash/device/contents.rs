@@ -81,6 +81,7 @@ fn bare_label(format: Format, bytes: &Window) -> String {
     let (at, len) = match format {
         Format::Ext4 => (1024 + 120, 16),
         Format::Btrfs => (65536 + 299, 256),
+        Format::Erofs => (1024 + 64, 16),
         Format::Vfat => (71, 11),
     };
     let mut label = vec![0; len];
@@ -101,7 +102,7 @@ const MAGICS: [(&str, u64, &[u8]); 11] = [
     ("F2FS", 1024, b"\x10\x20\xf5\xf2"),
     ("bcachefs", 4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9"),
     ("squashfs", 0, b"hsqs"),
-    ("EROFS", 1024, b"\xe2\xe1\xf5\xe0"),
+    ("dm-verity hashes", 0, b"verity\0\0"),
     ("ISO 9660", 32769, b"CD001"),
 ];
 
@@ -123,9 +124,12 @@ mod tests {
 
     #[test]
     fn a_label_of_what_cannot_be_read() {
-        for (format, at, label) in
-            [(Format::Ext4, 1144, "theirs"), (Format::Btrfs, 65835, "pool"), (Format::Vfat, 71, "STICK")]
-        {
+        for (format, at, label) in [
+            (Format::Ext4, 1144, "theirs"),
+            (Format::Btrfs, 65835, "pool"),
+            (Format::Vfat, 71, "STICK"),
+            (Format::Erofs, 1088, "sealed"),
+        ] {
             let mut bytes = vec![0; 1 << 17];
             bytes[at..][..label.len()].copy_from_slice(label.as_bytes());
             let mut file = tempfile::tempfile().unwrap();

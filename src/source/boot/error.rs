@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::grub::error::GrubError;
 use super::limine::error::LayoutError;
 use super::systemd_boot::error::SystemdBootError;
+use super::uki::UkiLayoutError;
 use crate::progress::Cancelled;
 use crate::source::command::CommandError;
 use crate::source::tree::TreeError;
@@ -112,6 +113,9 @@ pub enum PopulateError {
     /// Limine could not be added.
     #[error("limine: {0}")]
     Limine(#[from] LayoutError),
+    /// The unified kernel image could not be made.
+    #[error("uki: {0}")]
+    Uki(#[from] UkiLayoutError),
     /// The files make no tree.
     #[error("boot files: {0}")]
     Tree(#[from] TreeError),

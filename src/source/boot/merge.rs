@@ -68,6 +68,11 @@ impl<'a> Merge<'a> {
         self.insert(path.to_owned(), Slot::File { source, size })
     }
 
+    /// Whether there is a file at `path`, spelt in whatever case on FAT.
+    pub(super) fn has_file(&self, path: &Path) -> bool {
+        self.files.contains_key(&self.names.folded(path))
+    }
+
     /// Adds a directory that `source` asks for, and those above it.
     fn add_directories(&mut self, path: &Path, source: &Path) -> Result<(), PopulateError> {
         let all: Vec<_> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();

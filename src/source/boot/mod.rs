@@ -11,6 +11,7 @@ pub use self::error::PopulateError;
 pub use self::grub::{GrubError, GrubFiles, Place};
 pub use self::limine::{LayoutError as LimineLayoutError, ToolError as LimineToolError};
 pub use self::systemd_boot::SystemdBootError;
+pub use self::uki::UkiLayoutError;
 
 pub(crate) use self::limine::tool::run as run_limine;
 pub(crate) use self::systemd_boot::judge_bootspec;
@@ -18,13 +19,15 @@ pub(crate) use self::systemd_boot::judge_bootspec;
 use self::grub::Trees;
 use self::links::Store;
 use self::merge::{Merge, Names};
+use self::systemd_boot::Entries;
 use super::own::OwnEntry;
 use super::tree::FileTree;
 use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
-use crate::spec::{Limine, SystemdBoot};
+use crate::spec::{Limine, SystemdBoot, Uki};
 use crate::store::StoreRoot;
+use crate::uki::{MadeUki, RootHash};
 
 mod directory;
 mod error;
@@ -37,6 +40,7 @@ mod populate;
 mod systemd_boot;
 #[cfg(test)]
 mod tests;
+mod uki;
 
 /// Where boot loaders have their files.
 const BOOT: &str = "/boot";
@@ -52,6 +56,10 @@ pub struct BootRequest<'a> {
     pub grub: Option<GrubFiles<'a>>,
     /// Limine, if it is wanted.
     pub limine: Option<&'a Limine>,
+    /// The unified kernel image, if one is wanted.
+    pub uki: Option<&'a Uki>,
+    /// The root hash that its command line is to have, once it is known.
+    pub root_hash: Option<RootHash>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -79,6 +87,8 @@ pub struct BootFiles {
     pub xbootldr: Option<FileTree>,
     /// Those of `/boot` where it is a directory of the filesystem of the store, each directory before what is in it.
     pub nix: Vec<OwnEntry>,
+    /// The unified kernel image that was made, if one was wanted. It is in the trees.
+    pub uki: Option<MadeUki>,
     /// Holds what was made.
     _scratch: Vec<Scratch>,
 }
@@ -111,15 +121,12 @@ pub fn boot_files(
         (Some(Location::Xbootldr(_)), esp, Some(boot)) => work.fill_boot(&mut Trees { boot, esp: esp.as_mut() })?,
         (Some(Location::Boot(_) | Location::Xbootldr(_)) | None, _, _) => {}
     }
-    match (&mut esp, &mut xbootldr) {
-        (Some(esp), Some(boot)) => work.add_systemd_boot(&mut Trees { boot, esp: Some(esp) })?,
-        (Some(boot), None) => work.add_systemd_boot(&mut Trees { boot, esp: None })?,
-        (None, _) => {}
-    }
+    work.with_fats(&mut esp, &mut xbootldr, Work::add_systemd_boot)?;
     esp.as_mut().map_or(Ok(()), |esp| work.add_limine(esp))?;
+    let uki = work.with_fats(&mut esp, &mut xbootldr, Work::add_uki)?.flatten();
     let esp = esp.map(|esp| work.finish_fat(esp, request.own)).transpose()?;
     let xbootldr = xbootldr.map(|fat| work.finish_fat(fat, request.own_on_xbootldr)).transpose()?;
-    Ok(BootFiles { esp, xbootldr, nix, _scratch: scratch })
+    Ok(BootFiles { esp, xbootldr, nix, uki, _scratch: scratch })
 }
 
 struct Work<'w> {
@@ -148,12 +155,27 @@ impl<'w> Work<'w> {
         paths.try_for_each(|path| boot.add(&boot.store.find_directory(path)?, cancel))
     }
 
-    /// Adds what goes to the ESP and XBOOTLDR, wherever they are mounted.
+    /// Adds what goes to XBOOTLDR, or else to the ESP, wherever they are mounted; nothing if there is no ESP.
+    fn with_fats<T>(
+        &mut self,
+        esp: &mut Option<Merge<'w>>,
+        xbootldr: &mut Option<Merge<'w>>,
+        add: impl FnOnce(&mut Self, &mut Trees<'_, 'w>) -> Result<T, PopulateError>,
+    ) -> Result<Option<T>, PopulateError> {
+        match (esp, xbootldr) {
+            (Some(esp), Some(boot)) => add(self, &mut Trees { boot, esp: Some(esp) }).map(Some),
+            (Some(boot), None) => add(self, &mut Trees { boot, esp: None }).map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Adds systemd-boot and its entries.
     fn add_systemd_boot(&mut self, trees: &mut Trees<'_, 'w>) -> Result<(), PopulateError> {
         let Self { request, progress, cancel, .. } = *self;
         let Some(wanted) = request.systemd_boot else { return Ok(()) };
         let scratch = [self.new_scratch()?, self.new_scratch()?];
-        systemd_boot::add(trees, wanted, request.toplevel, [&scratch[0], &scratch[1]], progress, cancel)
+        let entries = if request.uki.is_some() { Entries::None } else { Entries::OfSystems };
+        systemd_boot::add(trees, wanted, (request.toplevel, entries), [&scratch[0], &scratch[1]], progress, cancel)
     }
 
     /// Adds Limine, which has all its files on the ESP.
@@ -162,6 +184,14 @@ impl<'w> Work<'w> {
         let Some(wanted) = request.limine else { return Ok(()) };
         let directory = self.new_scratch()?;
         limine::add(esp, wanted, request.toplevel, &directory, progress, cancel)
+    }
+
+    /// Makes the unified kernel image, if one is wanted.
+    fn add_uki(&mut self, trees: &mut Trees<'_, 'w>) -> Result<Option<MadeUki>, PopulateError> {
+        let Self { request, progress, cancel, .. } = *self;
+        let Some(wanted) = request.uki else { return Ok(None) };
+        let scratch = self.new_scratch()?;
+        uki::add(trees, wanted, request.root_hash, &scratch, progress, cancel).map(Some)
     }
 
     /// The tree of a FAT, with the host's `own` files.

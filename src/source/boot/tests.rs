@@ -57,6 +57,8 @@ impl Host {
             systemd_boot: None,
             grub: None,
             limine: None,
+            uki: None,
+            root_hash: None,
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
@@ -119,6 +121,8 @@ fn odd_toplevels_are_one_word() {
         systemd_boot: None,
         grub: None,
         limine: None,
+        uki: None,
+        root_hash: None,
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
@@ -176,6 +180,8 @@ fn long_command_lines_are_warned_of() {
         systemd_boot: None,
         grub: None,
         limine: None,
+        uki: None,
+        root_hash: None,
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
@@ -308,6 +314,8 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         systemd_boot: None,
         grub: None,
         limine: None,
+        uki: None,
+        root_hash: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],
@@ -356,4 +364,72 @@ fn a_sleeping_command_can_be_cancelled() {
     });
     assert!(matches!(error, PopulateError::Cancelled(Cancelled { signal: 2 })), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// The whole of it: sections in the file, a place for the root hash, and the program that firmware starts.
+#[test]
+fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
+    let host = Host::new();
+    let stub = crate::uki::sample::stub(0x20b, 0x400, &[(".text", "code"), (".sbat", "sbat,1,x\n")]);
+    fs::write(host.path("stub"), stub).unwrap();
+    for (name, contents) in [("linux", "a kernel"), ("initrd", "an initrd"), ("os-release", "ID=nixos\n")] {
+        host.file(name, contents);
+    }
+    let wanted = Uki {
+        stub: host.path("stub"),
+        kernel: host.path("linux"),
+        initrd: host.path("initrd"),
+        cmdline: "init=/x quiet".into(),
+        os_release: host.path("os-release"),
+        uname: Some("6.18".into()),
+        device_tree: None,
+        file_name: "nixos_1.efi".into(),
+        tries: Some(3),
+    };
+    let root = store_root(None);
+    let request = |wanted, root_hash| BootRequest {
+        populate_cmd: None,
+        systemd_boot: None,
+        grub: None,
+        limine: None,
+        uki: Some(wanted),
+        root_hash,
+        toplevel: Path::new("/toplevel"),
+        extra_boot_files: &[],
+        own: &[],
+        own_on_xbootldr: &[],
+        esp: Some(Path::new("/boot")),
+        xbootldr: None,
+        boot: Some(&AT_ESP),
+        store_root: &root,
+    };
+    let files = |hash| boot_files(&request(&wanted, hash), &Silent, &Cancel::new()).unwrap();
+    let made = files(Some(RootHash::Usr));
+    let uki = made.uki.as_ref().unwrap();
+    let digits = "0123456789abcdef".repeat(4);
+    uki.set_root_hash(&digits).unwrap();
+    assert!(uki.set_root_hash("0").is_err());
+    let bytes = fs::read(&uki.path).unwrap();
+    assert_eq!(bytes.len() as u64, uki.size);
+    let count = |text: &str| bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+    assert_eq!(count(&format!("init=/x quiet usrhash={digits}\0")), 1);
+    assert_eq!([count("a kernel\0"), count("an initrd\0"), count("ID=nixos\n\0"), count("uki,1,UKI,")], [1; 4]);
+    let tree = made.esp.as_ref().unwrap();
+    for path in [["EFI", "Linux", "nixos_1+3.efi"], ["EFI", "BOOT", "BOOTX64.EFI"]] {
+        let node = tree.find(path.map(OsStr::new)).unwrap();
+        assert_eq!(tree.source_path(node).unwrap(), uki.path);
+        assert_eq!(tree.kind(node), NodeKind::File { size: uki.size });
+    }
+    let without = files(None);
+    let without = without.uki.as_ref().unwrap();
+    assert!(without.hash.is_none() && without.set_root_hash(&digits).is_err());
+    // The same inputs give the same bytes.
+    assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None).uki.as_ref().unwrap().path).unwrap());
+
+    let has_hash = Uki { cmdline: "usrhash=1".into(), ..wanted.clone() };
+    let error = boot_files(&request(&has_hash, Some(RootHash::Usr)), &Silent, &Cancel::new()).unwrap_err();
+    assert_eq!(error.to_string(), "uki: cmdline has usrhash= already, which the program adds; remove it");
+    let no_stub = Uki { stub: host.path("linux"), ..wanted.clone() };
+    let error = boot_files(&request(&no_stub, None), &Silent, &Cancel::new()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("uki: stub {}: is no program for UEFI", no_stub.stub.display())), "{error}");
 }

@@ -40,15 +40,18 @@ pub(super) fn entry(
     lines.join("\n")
 }
 
-/// loader.conf, with the entry `default`.
-pub(super) fn loader_conf(wanted: &SystemdBoot, default: &str) -> String {
+/// loader.conf, with the entry `default`. Without one, systemd-boot starts the first of its menu: the newest version that
+/// has tries left.
+pub(super) fn loader_conf(wanted: &SystemdBoot, default: Option<&str>) -> String {
     let timeout = wanted.timeout.map_or_else(|| "menu-force".to_owned(), |seconds| seconds.to_string());
     let mut lines = vec![format!("timeout {timeout}")];
-    if wanted.boot_counting_tries.is_some() {
+    match default {
         // An entry that used up its tries is passed over, to the newest that did not.
-        lines.extend([format!("preferred {default}"), "default nixos-*".to_owned()]);
-    } else {
-        lines.push(format!("default {default}"));
+        Some(default) if wanted.boot_counting_tries.is_some() => {
+            lines.extend([format!("preferred {default}"), "default nixos-*".to_owned()]);
+        }
+        Some(default) => lines.push(format!("default {default}")),
+        None => {}
     }
     if !wanted.editor {
         lines.push("editor 0".to_owned());

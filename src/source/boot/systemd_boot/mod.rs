@@ -40,16 +40,26 @@ const DIRECTORIES_OF_ESP: [&str; 1] = ["loader/keys"];
 
 const SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the image, which anyone can read; they come \
                                into the initrd with the first nixos-rebuild on the machine";
+const UKI_SECRETS_WARNING: &str = "the secrets of boot.initrd.secrets are not in the image, which anyone can read, nor in \
+                                   its unified kernel image; hand them over as credentials, or do without them";
 
-/// Adds systemd-boot, with an entry for the toplevel and each of its specialisations. What is a generation's, and
-/// extraFiles, go where kernels are: to `trees.boot`, which is XBOOTLDR or the ESP. Programs for firmware and `loader.conf`
+/// Which entries systemd-boot gets of its own (UAPI.1, "Type #1").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entries {
+    /// One for the toplevel and each of its specialisations.
+    OfSystems,
+    /// None: the unified kernel image is what it starts.
+    None,
+}
+
+/// Adds systemd-boot, with its entries for the toplevel. What is a generation's, and extraFiles, go where kernels are: to `trees.boot`, which is XBOOTLDR or the ESP. Programs for firmware and `loader.conf`
 /// go to the ESP.
 ///
 /// Generated files are written into the empty directories `scratch`, those where kernels are into the first.
 pub(super) fn add(
     trees: &mut Trees<'_, '_>,
     wanted: &SystemdBoot,
-    toplevel: &Path,
+    (toplevel, entries): (&Path, Entries),
     scratch: [&Path; 2],
     progress: &dyn Progress,
     cancel: &Cancel,
@@ -59,11 +69,14 @@ pub(super) fn add(
     let mut layout = Layout { store, trees, scratch, secrets: Secrets::None };
     layout.loader(wanted, &systems[0])?;
     let mut default = None;
-    for system in &systems {
+    for system in systems.iter().filter(|_| entries == Entries::OfSystems) {
         let id = layout.entry(system, wanted)?;
         default.get_or_insert(id);
     }
-    layout.text(On::Esp, "loader/loader.conf", &entry::loader_conf(wanted, &default.unwrap_or_default()))?;
+    if entries == Entries::None {
+        warn_of_what_is_left_out(&systems, progress);
+    }
+    layout.text(On::Esp, "loader/loader.conf", &entry::loader_conf(wanted, default.as_deref()))?;
     for (path, source) in &wanted.extra_files {
         layout.copy(On::Boot, path, source)?;
         layout.text(On::Boot, Path::new(MARKERS).join(path), "")?;
@@ -74,6 +87,16 @@ pub(super) fn add(
     }
     trees.boot.add(scratch[0], cancel)?;
     trees.esp().add(scratch[1], cancel)
+}
+
+/// Tells what a unified kernel image has no place for.
+fn warn_of_what_is_left_out(systems: &[System], progress: &dyn Progress) {
+    if systems.iter().any(|system| system.bootspec.initrd_secrets.is_some()) {
+        progress.warn(UKI_SECRETS_WARNING);
+    }
+    for name in systems.iter().filter_map(|system| system.specialisation.as_ref()) {
+        progress.warn(&format!("specialisation {name} has no entry: the unified kernel image boots the system itself"));
+    }
 }
 
 /// Which of the two filesystems, if they are two.

@@ -47,6 +47,14 @@ impl Host {
 
     /// Every file of the ESP with its text, every empty directory with none; and the warnings.
     fn lay_out(&self, wanted: &SystemdBoot) -> Result<(BTreeMap<String, String>, Vec<String>), PopulateError> {
+        self.lay_out_with(wanted, Entries::OfSystems)
+    }
+
+    fn lay_out_with(
+        &self,
+        wanted: &SystemdBoot,
+        entries: Entries,
+    ) -> Result<(BTreeMap<String, String>, Vec<String>), PopulateError> {
         let root = StoreRoot::new(StoreDir::new("/nix/store").unwrap(), Some(self.path("")));
         let (scratch, lines) = (tempfile::tempdir().unwrap(), Lines::default());
         let scratch = fs::canonicalize(scratch.path()).unwrap();
@@ -54,7 +62,7 @@ impl Host {
         scratch.iter().for_each(|path| fs::create_dir(path).unwrap());
         let mut merge = Merge::new(Store(&root), Path::new("/boot"), Names::OfFat);
         let mut trees = Trees { boot: &mut merge, esp: None };
-        add(&mut trees, wanted, Path::new(TOPLEVEL), [&scratch[0], &scratch[1]], &lines, &Cancel::new())?;
+        add(&mut trees, wanted, (Path::new(TOPLEVEL), entries), [&scratch[0], &scratch[1]], &lines, &Cancel::new())?;
         let tree = merge.into_tree()?;
         let found = tree.nodes().skip(1).filter_map(|node| {
             let path = tree.path(node).display().to_string();
@@ -288,4 +296,32 @@ fn what_makes_no_entry_is_named() {
     let host = Host::new(|_| {});
     fs::remove_file(host.path(&format!("{TOPLEVEL}/boot.json"))).unwrap();
     assert!(host.error().contains("set boot.bootspec.enable = true"), "{}", host.error());
+}
+
+/// The unified kernel image is what boots.
+#[test]
+fn no_entries_beside_a_unified_kernel_image() {
+    let host = Host::new(|document| {
+        document["org.nixos.specialisation.v1"] = json!({ "calm": self::document("calm", "/nix/store/calm") });
+        document["org.nixos.bootspec.v1"]["initrdSecrets"] = json!("/nix/store/append");
+    });
+    let wanted = SystemdBoot { boot_counting_tries: Some(3), ..wanted() };
+    let (files, warnings) = host.lay_out_with(&wanted, Entries::None).unwrap();
+    let paths: Vec<_> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        paths,
+        [
+            "EFI/BOOT/BOOTX64.EFI",
+            "EFI/Linux/",
+            "EFI/nixos/.extra-files/",
+            "EFI/systemd/systemd-bootx64.efi",
+            "loader/entries.srel",
+            "loader/entries/",
+            "loader/keys/",
+            "loader/loader.conf",
+        ]
+    );
+    assert_eq!(files["loader/loader.conf"], "timeout 5\nconsole-mode keep\n");
+    assert_eq!(files["loader/entries.srel"], "type1\n");
+    assert!(warnings.len() == 2 && warnings[1].contains("specialisation calm has no entry"), "{warnings:?}");
 }

@@ -1,0 +1,76 @@
+//! The hash tree of the store's filesystem. Its root hash is known only when that filesystem is written.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::nix::NixPart;
+use super::{BuildError, Context};
+use crate::disk::region::Region;
+use crate::identity::Identities;
+use crate::plan::{ImagePlan, Role};
+use crate::spec::Spec;
+use crate::uki::MadeUki;
+use crate::units::ByteOffset;
+use crate::verity::{self, Described, Identity, Layout, RootHash};
+
+/// The hash tree, with or without its root.
+pub(super) struct VerityPart {
+    layout: Layout,
+    /// The size of its partition in bytes: enough for a tree of as much data as the store's partition has room for.
+    slot_size: u64,
+    root: Option<RootHash>,
+}
+
+impl VerityPart {
+    /// Lays out the hash tree of `nix`, if the spec asks for one. The partition of that has `nix_size` bytes.
+    pub(super) fn prepare(
+        spec: &Spec,
+        identities: &Identities,
+        nix: &NixPart,
+        nix_size: u64,
+    ) -> Result<Option<Self>, BuildError> {
+        if spec.verity.is_none() {
+            return Ok(None);
+        }
+        let Identity { uuid, salt } = Identity::of(identities.nix.filesystem);
+        let slot_size = Layout::new(nix_size.max(nix.size()), uuid, salt.clone())?.size();
+        Ok(Some(Self { layout: Layout::new(nix.size(), uuid, salt)?, slot_size, root: None }))
+    }
+
+    /// The size of its partition in bytes.
+    pub(super) fn slot_size(&self) -> u64 {
+        self.slot_size
+    }
+
+    /// What the plan says of it.
+    pub(super) fn described(&self) -> Described {
+        Described::new(&self.layout, self.root)
+    }
+
+    /// Computes it from the filesystem in `image` and writes it there, both where `plan` has them.
+    pub(super) fn write(
+        &mut self,
+        image: &File,
+        plan: &ImagePlan,
+        context: Context<'_>,
+    ) -> Result<RootHash, BuildError> {
+        let region = |role: Role, size| {
+            let partition = plan.partitions.iter().find(|partition| partition.role == role);
+            Region::new(image, ByteOffset(partition.map_or(0, |partition| partition.offset)), size)
+        };
+        let data = region(Role::Nix, self.layout.data_size())?;
+        let tree = region(Role::Verity, self.layout.size())?;
+        let root = verity::write(&self.layout, &data, &tree, context.means()).map_err(BuildError::HashTree)?;
+        self.root = Some(root);
+        Ok(root)
+    }
+}
+
+/// Writes the root hash to its place in the command line of a unified kernel image.
+pub(super) fn put_root_hash(root: RootHash, uki: &MadeUki) -> Result<(), BuildError> {
+    let Some(place) = uki.hash else { return Ok(()) };
+    let digits = root.to_string();
+    debug_assert_eq!(digits.len(), place.len, "as many as there is room for");
+    let file = File::options().write(true).open(&uki.path)?;
+    Ok(file.write_all_at(digits.as_bytes(), place.offset)?)
+}
