@@ -128,7 +128,10 @@ impl Host {
 #[test]
 fn the_newest_version_that_works_boots() {
     let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
-    if sysupdate(Path::new("/")).is_none() || !machine.need() || !["mdir", "mcopy", "mdel", "mren"].iter().all(|tool| need(tool)) {
+    if sysupdate(Path::new("/")).is_none()
+        || !machine.need()
+        || !["mdir", "mcopy", "mdel", "mren"].iter().all(|tool| need(tool))
+    {
         return;
     }
     let (Some(one), Some(two), Some(three)) = (system("1", ""), system("2", ""), system("3", "broken")) else { return };

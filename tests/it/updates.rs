@@ -173,7 +173,9 @@ fn systemd_takes_the_files() {
     for (version, role, other) in [("2", "slot", "host_1"), ("3", "nix", "host_2")] {
         let out = release(&closure(version, |_| {}), &built);
         let kinds = [("store", "host_@v.store.raw.zst", "host_@v", "linux-generic")];
-        let Some(mut sysupdate) = tool::sysupdate(&transfers(built.scratch(), disk, &out, &esp, &kinds)) else { return };
+        let Some(mut sysupdate) = tool::sysupdate(&transfers(built.scratch(), disk, &out, &esp, &kinds)) else {
+            return;
+        };
         tool::run(&mut sysupdate);
         let store = unpacked(&out.join(format!("host_{version}.store.raw.zst")));
         assert!(read(disk, built.partition(role).offset, store.len() as u64) == store);

@@ -56,7 +56,9 @@ pub(crate) fn text(output: &Output) -> String {
 /// which has been told. It takes the files of transfers in `definitions`.
 pub(crate) fn sysupdate(definitions: &Path) -> Option<Command> {
     const NAME: &str = "systemd-sysupdate";
-    let places = search_path().into_iter().chain(["/usr/lib/systemd", "/run/current-system/systemd/lib/systemd"].map(PathBuf::from));
+    let places = search_path()
+        .into_iter()
+        .chain(["/usr/lib/systemd", "/run/current-system/systemd/lib/systemd"].map(PathBuf::from));
     let Some(program) = places.map(|place| place.join(NAME)).find(|program| program.is_file()) else {
         skip(Lack::Unpackaged(NAME.to_owned()));
         return None;
