@@ -7,6 +7,7 @@
 mod boot;
 mod btrfs;
 mod device;
+mod erofs;
 mod fields;
 mod file_system;
 pub mod files;
@@ -35,6 +36,7 @@ use thiserror::Error;
 pub use self::btrfs::{Btrfs, Compression, around, below};
 pub use self::device::{Device, FsUuid};
 pub(crate) use self::device::{Named, path_of};
+pub use self::erofs::ErofsCompression;
 pub use self::file_system::{FileSystem, FsType};
 pub use self::files::{OwnFile, Reserved};
 pub(crate) use self::grub::is_words;
@@ -125,6 +127,8 @@ pub struct Spec {
     pub btrfs: Option<Btrfs>,
     /// The hash tree of [`Spec::nix`], if it is to have one.
     pub verity: Option<Verity>,
+    /// How the contents of [`Spec::nix`] are compressed, if it is an erofs.
+    pub erofs_compression: Option<ErofsCompression>,
     /// The store's path from the root of [`Spec::nix`]: `nix/store`, `store`, or empty.
     pub store_in_nix: PathBuf,
     /// The shell command that fills the boot tree, called with `-c <toplevel> -d .`.
@@ -144,6 +148,8 @@ pub struct Spec {
     pub extra_directories: Vec<PathBuf>,
     /// The host's own files, in the order of the spec; each on a filesystem of the image.
     pub files: Vec<OwnFile>,
+    /// The directory with Nix's database of the closure, if the image is to have it; absolute.
+    pub nix_database: Option<PathBuf>,
     /// What the running system mounts where.
     pub mounts: MountTable,
     /// The unit of the GPT and of FAT.
@@ -269,6 +275,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     };
     let verity = verity::judge(architecture, &mounts, &mut top);
     let place = mounts.nix_place.as_ref();
+    let erofs_compression = erofs::read(&mut top, mounts.nix.as_ref().map(|nix| nix.fs_type));
 
     let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
     let systemd_boot = systemd_boot::read(&mut top);
@@ -281,12 +288,17 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
+    let wanted = "the path of a directory with Nix's database, or null";
+    let nix_database =
+        top.optional("nixDatabase", wanted, None, |path: Option<String>| path.map(validate::absolute_path).transpose());
+
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
     let updates = updates::read(&mut top);
     if let Some(Some(updates)) = &updates {
         updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
+        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
     }
     if let Some(btrfs) = &mounts.btrfs {
         btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
@@ -321,6 +333,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         nix: mounts.nix?,
         btrfs: mounts.btrfs,
         verity,
+        erofs_compression: erofs_compression?,
         populate_cmd: populate_cmd?,
         systemd_boot: systemd_boot?,
         grub: grub?,
@@ -329,6 +342,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
+        nix_database: nix_database?,
         mounts: mounts.table,
         sector_size: sizes.sector_size?,
         extra_gpt_padding: sizes.extra_gpt_padding?,

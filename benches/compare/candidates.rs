@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Input, closure};
 
+mod appliance;
+
 /// A way to make an image.
 pub(super) struct Candidate {
     pub(super) name: &'static str,
@@ -17,8 +19,13 @@ pub(super) struct Candidate {
     pub(super) run: fn(&Input, &Path) -> PathBuf,
 }
 
-/// Ours first: the ratios are to it.
-pub(super) const ALL: [Candidate; 19] = [
+/// All of them, ours first: the ratios are to it.
+pub(super) fn all() -> impl Iterator<Item = &'static Candidate> {
+    WRITABLE.iter().chain(&appliance::ALL)
+}
+
+/// Filesystems that the system can write to.
+const WRITABLE: [Candidate; 18] = [
     Candidate { name: "sane-image build", needs: &[], run: |i, o| sane_image(i, o, EXT4, "auto") },
     Candidate { name: "sane-image --io direct", needs: &[], run: |i, o| sane_image(i, o, EXT4, "direct") },
     Candidate { name: "sane-image --io buffered", needs: &[], run: |i, o| sane_image(i, o, EXT4, "buffered") },
@@ -46,7 +53,6 @@ pub(super) const ALL: [Candidate; 19] = [
         needs: &["mkfs.btrfs"],
         run: |i, o| mkfs_btrfs(i, o, &["--compress", "zstd:3"]),
     },
-    Candidate { name: "mkfs.erofs", needs: &["mkfs.erofs"], run: mkfs_erofs },
     Candidate { name: "cp each path; mkfs.ext4 -d; dd", needs: &["cp", "mkfs.ext4", "dd"], run: old_pipeline },
     Candidate { name: "systemd-repart, CopyFiles", needs: &["systemd-repart", "mkfs.ext4"], run: systemd_repart },
     Candidate { name: "genimage", needs: &["genimage", "mkfs.ext4"], run: genimage },
@@ -110,13 +116,6 @@ fn mkfs_ext4(root: &Path, out: &Path) -> PathBuf {
 fn mkfs_btrfs(input: &Input, out: &Path, more: &[&str]) -> PathBuf {
     let image = empty_image(out, input.bytes);
     run(Command::new("mkfs.btrfs").args(["-q", "-f"]).args(more).arg("--rootdir").arg(&input.root).arg(&image));
-    image
-}
-
-/// A filesystem that can only be read, without compression: what an appliance has its store on.
-fn mkfs_erofs(input: &Input, out: &Path) -> PathBuf {
-    let image = out.join("image");
-    run(Command::new("mkfs.erofs").arg("--quiet").arg(&image).arg(&input.root));
     image
 }
 

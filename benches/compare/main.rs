@@ -97,7 +97,7 @@ fn main() {
 
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part.as_str()));
     let (present, missing): (Vec<_>, Vec<_>) =
-        candidates::ALL.iter().filter(|c| wanted(c.name)).partition(|c| c.needs.iter().all(|tool| is_installed(tool)));
+        candidates::all().filter(|c| wanted(c.name)).partition(|c| c.needs.iter().all(|tool| is_installed(tool)));
     for candidate in missing {
         println!("left out, for {} is not all installed: {}", candidate.needs.join(", "), candidate.name);
     }

@@ -28,7 +28,7 @@ use crate::read::Opener;
 use crate::source::closure::{self, NixContents};
 use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::FileTree;
-use crate::spec::{Compression, FsType, Reserved, Spec};
+use crate::spec::{Compression, ErofsCompression, FsType, Reserved, Spec};
 use crate::store::{Closure, StorePath, StoreRoot};
 use crate::threads;
 use crate::units::ByteOffset;
@@ -101,7 +101,7 @@ impl NixPart {
                 let volumes = Volumes::new(tree, &btrfs.store_subvolume, &btrfs.subvolumes);
                 Self::btrfs(volumes, btrfs.compression, choice, None)
             }
-            FsType::Erofs => Self::erofs(tree, choice, None),
+            FsType::Erofs => Self::erofs(tree, spec.erofs_compression, choice, None),
             FsType::Ext4 | FsType::Vfat => Self::ext4(tree, choice, None),
         }?;
         let Some(rest) = rest else { return Ok(part) };
@@ -135,8 +135,13 @@ impl NixPart {
     }
 
     /// An EROFS; files that are not the host's come from `old`.
-    pub(crate) fn erofs(tree: FileTree, choice: Choice, old: Option<Partition>) -> Result<Self, BuildError> {
-        Ok(Self::Erofs(ErofsPart::prepare(tree, choice, old)?))
+    pub(crate) fn erofs(
+        tree: FileTree,
+        compression: Option<ErofsCompression>,
+        choice: Choice,
+        old: Option<Partition>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self::Erofs(ErofsPart::prepare(tree, compression, choice, old)?))
     }
 
     /// The same files with more or less free, if their filesystem has free space.
@@ -220,7 +225,7 @@ impl NixPart {
     pub(super) fn known(&self) -> Option<&dyn Known> {
         match self {
             Self::Ext4(part) => Some(part),
-            Self::Erofs(part) => Some(part),
+            Self::Erofs(part) => part.known(),
             Self::Btrfs(_) => None,
         }
     }

@@ -1,9 +1,9 @@
 //! The files of one version for systemd-sysupdate: what goes into each slot, the unified kernel image, and the list of
 //! their checksums.
 //!
-//! Source: sysupdate.d(5). A file for a partition has that partition's GUID in its name, as the pattern `@u`: so the
-//! partition gets it again wherever the file is written. Where there are hashes, the GUIDs are the two halves of the root
-//! hash, and the system finds its partitions by them.
+//! Source: sysupdate.d(5). Where there are hashes, the GUIDs of the partitions are the two halves of the root hash, and the
+//! system finds them by these. So the GUID is in the name of the file, for the pattern `@u`, and the partition gets it
+//! wherever the file is written. Where there are none, the system finds the store by the name of its partition.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -39,9 +39,13 @@ pub(super) fn make(
 ) -> Result<Vec<Pending>, BuildError> {
     let Some(updates) = &prepared.spec.updates else { return Ok(Vec::new()) };
     let mut split = Split { outputs, files: Vec::new(), sums: BTreeMap::new() };
+    let is_sealed = prepared.spec.verity.is_some();
     for (partition, kind, range) in slots(prepared) {
         let ending = format!(".{kind}.raw.zst");
-        let name = format!("{}_{}{ending}", updates.stem(), partition.guid);
+        let name = match is_sealed {
+            true => format!("{}_{}{ending}", updates.stem(), partition.guid),
+            false => updates.stem() + &ending,
+        };
         split.warn_of_others(updates, &name, &ending, context);
         let making = forms.making(Format::Zst, prepared, context);
         split.add(&name, |to| formats::stream(Format::Zst, &Slice::new(source, range.clone()), to, making))?;
@@ -65,6 +69,7 @@ fn slots(prepared: &Prepared) -> impl Iterator<Item = (&Partition, &'static str,
         let (kind, size) = match partition.role {
             // What is behind it in its slot is nobody's.
             Role::Nix => ("store", prepared.nix.size()),
+            Role::Verity => ("verity", partition.verity.as_ref()?.hash_size),
             _ => return None,
         };
         Some((partition, kind, partition.offset..partition.offset + size))

@@ -18,6 +18,8 @@ pub struct Contents<'a> {
     old: Option<&'a dyn Opener>,
     /// Takes the ends of files that are among the metadata.
     ends: Option<&'a Gathering<'a>>,
+    /// Whether whole blocks are moved.
+    moves_blocks: bool,
     files: Vec<NodeIndex>,
     total_bytes: u64,
 }
@@ -44,7 +46,19 @@ impl<'a> Contents<'a> {
 
     /// Files of which an end is among the metadata. They have no pieces.
     pub fn with_ends(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset, old: Option<&'a dyn Opener>) -> Self {
-        Self::new(layout, tree, start, old, |node| layout.shape(tree, node).inline > 0)
+        let files = Self::new(layout, tree, start, old, |node| layout.shape(tree, node).inline > 0);
+        Self { moves_blocks: false, ..files }
+    }
+
+    /// The same; `ends` takes those ends.
+    pub fn ends_for(
+        layout: &'a Layout,
+        tree: &'a FileTree,
+        start: ByteOffset,
+        old: Option<&'a dyn Opener>,
+        ends: &'a Gathering<'a>,
+    ) -> Self {
+        Self { ends: Some(ends), ..Self::with_ends(layout, tree, start, old) }
     }
 
     /// All files; `ends` takes what is to be among the metadata.
@@ -75,7 +89,7 @@ impl<'a> Contents<'a> {
                 total_bytes += size;
             }
         }
-        Self { layout, tree, start, old, ends: None, files, total_bytes }
+        Self { layout, tree, start, old, ends: None, moves_blocks: true, files, total_bytes }
     }
 
     /// The ends of the files that are among the metadata.
@@ -120,6 +134,7 @@ impl CopyJobs for Contents<'_> {
         let node = self.files[index];
         match self.layout.shape(self.tree, node).blocks {
             0 => Vec::new(),
+            _ if !self.moves_blocks => Vec::new(),
             blocks => {
                 let destination = ByteOffset(self.start.0 + self.layout.start(node).0 * BLOCK_SIZE);
                 vec![Piece { destination, len: blocks * BLOCK_SIZE }]
@@ -133,7 +148,10 @@ impl CopyJobs for Contents<'_> {
 
     fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
         let Some(ends) = self.ends else { return Ok(()) };
-        ends.put(self.files[index], &contents).map_err(|error| match error {
+        let node = self.files[index];
+        // Of a file without pieces here it is all of it.
+        let before = contents.len() - self.layout.shape(self.tree, node).inline;
+        ends.put(node, &contents[before..]).map_err(|error| match error {
             WriteError::Io { block, source } => {
                 let offset = ByteOffset(self.start.0 + block.0 * BLOCK_SIZE);
                 CopyError::Write { path: self.source(index).into_path(), offset, source }

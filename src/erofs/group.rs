@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::format::BLOCK_SIZE;
-use super::layout::{Layout, METADATA_START};
-use super::{BlockIndex, directory, inode, packing};
+use super::layout::{Layout, Packed};
+use super::placement::Place;
+use super::{BlockIndex, compress, directory, indexes, inode, packing};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 
 /// Nodes are put into a group until their inodes, with what follows them, have this many slots: 1 MiB.
@@ -38,7 +39,7 @@ impl Group {
             let at = self.inode_at(layout, node);
             put(buffer, at, &inode);
             match tree.kind(node) {
-                NodeKind::File { .. } => {}
+                NodeKind::File { size } => self.put_indexes(layout, node, size, at + inode.len(), buffer),
                 NodeKind::Symlink(target) => self.put_contents(layout, tree, node, target.as_encoded_bytes(), buffer),
                 NodeKind::Directory => {
                     let bytes = directory::encode(&layout.entries(tree, node));
@@ -57,6 +58,14 @@ impl Group {
         index(layout.inode_at(node).0 - self.start.0 * BLOCK_SIZE)
     }
 
+    fn put_indexes(&self, layout: &Layout, node: NodeIndex, size: u64, at: usize, buffer: &mut [u8]) {
+        let Some(Packed { method, placement }) = &layout.packed else { return };
+        if let Place::Pieces { start, first } = placement.place(node) {
+            let pieces = placement.pieces(first, size).iter().copied();
+            put(buffer, at, &indexes::encode(size, start, pieces, compress::disk_id(*method)));
+        }
+    }
+
     fn put_contents(&self, layout: &Layout, tree: &FileTree, node: NodeIndex, bytes: &[u8], buffer: &mut [u8]) {
         let shape = layout.shape(tree, node);
         let (blocks, inline) = bytes.split_at(index(shape.in_blocks()));
@@ -71,11 +80,6 @@ impl Layout {
     /// The index of the group that a node is in.
     pub fn group_of(&self, node: NodeIndex) -> usize {
         self.groups.partition_point(|group| group.nodes.end <= node.as_usize())
-    }
-
-    /// The metadata area: its first block, and the block after it.
-    pub fn metadata(&self) -> Range<BlockIndex> {
-        METADATA_START..self.contents_start()
     }
 }
 

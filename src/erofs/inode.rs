@@ -47,6 +47,7 @@ pub fn encode(layout: &Layout, tree: &FileTree, node: NodeIndex) -> Vec<u8> {
     let ino = u32::try_from(node.as_usize()).map_or(u32::MAX, |index| index.saturating_add(1));
     let start = match shape.blocks {
         0 => format::NULL_ADDRESS,
+        blocks if shape.indexes > 0 => u32::try_from(blocks).expect("the layout has fewer blocks"),
         1.. => u32::try_from(layout.start(node).0).expect("the layout has fewer blocks"),
     };
     let links = links(tree, node);

@@ -1,21 +1,26 @@
 //! Decides every block of the filesystem, before a byte is written. Pure.
 
+use std::ops::Range;
+
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::format::{BLOCK_BYTES, BLOCK_SIZE, DataLayout, SLOT_SIZE, file_type};
 use super::group::{self, Group};
+use super::indexes;
 use super::inode::{self, Form};
+use super::placement::{self, CONTENTS_START, Place, Placement};
 use super::{BlockIndex, Nid, directory};
 use crate::source::tree::{FileTree, NodeIndex, NodeKind};
+use crate::spec::ErofsCompression;
 use crate::units::{ByteOffset, MIB};
 
 /// The longest volume label, in bytes: the kernel wants a NUL after it.
 pub const LABEL_MAX: usize = 15;
 /// The longest symlink target in bytes: with its closing NUL, the kernel's PATH_MAX.
 pub const SYMLINK_MAX: usize = 4095;
-/// Where the metadata area starts: behind the block of the superblock.
-pub const METADATA_START: BlockIndex = BlockIndex(1);
+/// Where the metadata area starts, unless contents are compressed: behind the block of the superblock.
+const METADATA_START: BlockIndex = BlockIndex(1);
 /// The most blocks that addresses of 32 bits reach, and that a map of them has room for; the last address means "none".
 const MOST_BLOCKS: u64 = u32::MAX as u64;
 
@@ -67,6 +72,8 @@ pub struct Shape {
     pub inline: usize,
     /// The blocks of the contents besides those bytes.
     pub blocks: u64,
+    /// The bytes of the indexes of compressed contents, which follow the inode.
+    pub indexes: usize,
 }
 
 impl Shape {
@@ -75,12 +82,23 @@ impl Shape {
         let end = usize::try_from(size % BLOCK_SIZE).expect("less than a block");
         let inline = if form.size() + end <= BLOCK_BYTES { end } else { 0 };
         let blocks = (size - inline as u64).div_ceil(BLOCK_SIZE);
-        Self { form, layout: inode::plain_layout(inline), size, inline, blocks }
+        Self { form, layout: inode::plain_layout(inline), size, inline, blocks, indexes: 0 }
+    }
+
+    /// The same, all of it in blocks.
+    fn in_whole_blocks(self) -> Self {
+        Self { layout: DataLayout::FlatPlain, inline: 0, blocks: self.size.div_ceil(BLOCK_SIZE), ..self }
+    }
+
+    /// The same, compressed into so many blocks.
+    fn compressed(self, blocks: u64) -> Self {
+        let indexes = usize::try_from(indexes::len(self.size)).expect("pieces of it are in memory");
+        Self { layout: indexes::LAYOUT, inline: 0, blocks, indexes, ..self }
     }
 
     /// The slots that the inode and what follows it take.
     pub fn slots(&self) -> usize {
-        (self.form.size() + self.inline).div_ceil(SLOT_BYTES)
+        (self.form.size() + self.inline + self.indexes).div_ceil(SLOT_BYTES)
     }
 
     /// The bytes of the contents that are in blocks.
@@ -93,19 +111,32 @@ impl Shape {
 const SLOT_BYTES: usize = 32;
 const _: () = assert!(SLOT_BYTES as u64 == SLOT_SIZE);
 
+/// Compressed contents, which have their places before everything else.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// How they are compressed.
+    pub method: ErofsCompression,
+    /// Where they are.
+    pub placement: Placement,
+}
+
 /// A filesystem with every block decided.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// What the user chose.
     pub parameters: Parameters,
+    /// The contents, if they are compressed.
+    pub packed: Option<Packed>,
+    /// Where the metadata area starts.
+    metadata: BlockIndex,
     /// The parts of the metadata area, in order.
     pub groups: Vec<Group>,
     /// Each node's slot in the metadata area.
     slots: Vec<u32>,
     /// The first block of each node's contents, if it has blocks.
     starts: Vec<u32>,
-    /// Where the contents of files start.
-    contents: BlockIndex,
+    /// The blocks of the contents of files.
+    contents: Range<BlockIndex>,
     /// The end of what is used.
     end: BlockIndex,
     /// The size of its partition in bytes, at least.
@@ -118,14 +149,45 @@ impl Layout {
     /// # Errors
     /// If EROFS cannot hold a file, or all of them.
     pub fn new(tree: &FileTree, parameters: Parameters) -> Result<Self, LayoutError> {
+        Self::decide(tree, None, parameters)
+    }
+
+    /// Lays out a tree whose contents are compressed, around them.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn packed(tree: &FileTree, packed: Packed, parameters: Parameters) -> Result<Self, LayoutError> {
+        Self::decide(tree, Some(packed), parameters)
+    }
+
+    /// Lays out a tree whose contents will be compressed. It is no smaller than it will be then.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn worst(tree: &FileTree, method: ErofsCompression, parameters: Parameters) -> Result<Self, LayoutError> {
+        let packed = Packed { method, placement: Placement::worst(tree) };
+        let mut layout = Self::packed(tree, packed, parameters)?;
+        // Ends of files that turn out to be stored as they are come to the metadata, but a block is saved for each. And two
+        // blocks of inodes that are packed otherwise may be little more than half full.
+        let ends: u64 = placement::packed_files(tree).map(|node| plain_shape(tree, node).inline as u64).sum();
+        let metadata = layout.metadata();
+        let inodes = metadata.end.0 - metadata.start.0;
+        layout.grow(ends.div_ceil(BLOCK_SIZE) + inodes + inodes / 256 + 1)?;
+        Ok(layout)
+    }
+
+    fn decide(tree: &FileTree, packed: Option<Packed>, parameters: Parameters) -> Result<Self, LayoutError> {
         let mut shapes = Vec::new();
+        let metadata = packed.as_ref().map_or(METADATA_START, |packed| packed.placement.end());
         let mut layout = Self {
             parameters,
+            packed,
+            metadata,
             groups: Vec::new(),
             slots: vec![0; tree.len()],
             starts: vec![0; tree.len()],
-            contents: METADATA_START,
-            end: METADATA_START,
+            contents: CONTENTS_START..metadata,
+            end: metadata,
             least: 0,
         };
         let mut first = NodeIndex::ROOT;
@@ -137,7 +199,7 @@ impl Layout {
                 (first, slots) = (node, 0);
                 shapes.clear();
             }
-            let shape = shape(tree, node);
+            let shape = layout.shape(tree, node);
             slots += shape.slots();
             shapes.push(shape);
         }
@@ -156,8 +218,8 @@ impl Layout {
     fn add_group(&mut self, tree: &FileTree, first: NodeIndex, shapes: &[Shape]) -> Result<(), LayoutError> {
         let start = self.end;
         let (places, packed) = super::packing::pack(&shapes.iter().map(Shape::slots).collect::<Vec<_>>());
-        let before = (start.0 - METADATA_START.0) * (BLOCK_SIZE / SLOT_SIZE);
-        self.end = start.plus(packed as u64);
+        let before = (start.0 - self.numbers_start().0) * (BLOCK_SIZE / SLOT_SIZE);
+        self.grow(packed as u64)?;
         let first = first.as_usize();
         let mut ends = 0;
         for ((node, shape), place) in tree.nodes().skip(first).zip(shapes).zip(places) {
@@ -174,17 +236,28 @@ impl Layout {
     }
 
     fn place_files(&mut self, tree: &FileTree) -> Result<(), LayoutError> {
-        self.contents = self.end;
-        for node in tree.nodes() {
-            if let NodeKind::File { .. } = tree.kind(node) {
-                self.place(node, shape(tree, node).blocks)?;
+        let files = tree.nodes().filter(|node| tree.kind(*node).is_file());
+        if let Some(Packed { placement, .. }) = &self.packed {
+            for node in files {
+                let start = placement.place(node).start();
+                self.starts[node.as_usize()] = u32::try_from(start.0).map_err(|_| LayoutError::TooLarge)?;
             }
+            return Ok(());
         }
+        let start = self.end;
+        for node in files {
+            self.place(node, plain_shape(tree, node).blocks)?;
+        }
+        self.contents = start..self.end;
         Ok(())
     }
 
     fn place(&mut self, node: NodeIndex, blocks: u64) -> Result<(), LayoutError> {
         self.starts[node.as_usize()] = u32::try_from(self.end.0).map_err(|_| LayoutError::TooLarge)?;
+        self.grow(blocks)
+    }
+
+    fn grow(&mut self, blocks: u64) -> Result<(), LayoutError> {
         let end = self.end.0.checked_add(blocks).filter(|&end| end <= MOST_BLOCKS);
         self.end = BlockIndex(end.ok_or(LayoutError::TooLarge)?);
         Ok(())
@@ -192,17 +265,32 @@ impl Layout {
 
     /// How a node is stored.
     pub fn shape(&self, tree: &FileTree, node: NodeIndex) -> Shape {
-        shape(tree, node)
+        let plain = plain_shape(tree, node);
+        let Some(Packed { placement, .. }) = &self.packed else { return plain };
+        match placement.place(node) {
+            Place::None | Place::Flat(_) => plain,
+            Place::Blocks(_) => plain.in_whole_blocks(),
+            Place::Pieces { first, .. } => {
+                let pieces = placement.pieces(first, plain.size);
+                plain.compressed(pieces.iter().map(|piece| u64::from(piece.blocks)).sum())
+            }
+        }
     }
 
-    /// The number of a node's inode.
+    /// The block where inode numbers start: the one before the metadata area. So no inode has the number 0; the C library
+    /// takes a directory entry with that number for a deleted one.
+    pub fn numbers_start(&self) -> BlockIndex {
+        BlockIndex(self.metadata.0 - 1)
+    }
+
+    /// The number of a node's inode, which is not 0.
     pub fn nid(&self, node: NodeIndex) -> Nid {
         Nid(self.slots[node.as_usize()].into())
     }
 
     /// Where a node's inode is, in bytes.
     pub fn inode_at(&self, node: NodeIndex) -> ByteOffset {
-        ByteOffset(METADATA_START.0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
+        ByteOffset(self.numbers_start().0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
     }
 
     /// The first block of a node's contents; it means nothing if none of them are in blocks.
@@ -210,9 +298,15 @@ impl Layout {
         BlockIndex(self.starts[node.as_usize()].into())
     }
 
-    /// The end of the metadata area, where the contents of files start.
-    pub fn contents_start(&self) -> BlockIndex {
-        self.contents
+    /// The blocks of the contents of files.
+    pub fn contents(&self) -> Range<BlockIndex> {
+        self.contents.clone()
+    }
+
+    /// The metadata area: the blocks of inodes, and of all contents that are not files'.
+    pub fn metadata(&self) -> Range<BlockIndex> {
+        let end = if self.packed.is_some() { self.end } else { self.contents.start };
+        self.metadata..end
     }
 
     /// The blocks that are in use, and that the superblock tells: all from the first on.
@@ -235,7 +329,7 @@ impl Layout {
     /// of files, and files without a whole block, are elsewhere.
     pub fn byte_range(&self, tree: &FileTree, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
         let blocks = |node: NodeIndex| match tree.kind(node) {
-            NodeKind::File { .. } => Some(shape(tree, node).blocks).filter(|&blocks| blocks > 0),
+            NodeKind::File { .. } => Some(self.shape(tree, node).blocks).filter(|&blocks| blocks > 0),
             _ => None,
         };
         let mut files = tree.subtree(node).filter_map(|node| Some((node, blocks(node)?)));
@@ -272,7 +366,8 @@ fn check(tree: &FileTree, node: NodeIndex) -> Result<(), LayoutError> {
     }
 }
 
-fn shape(tree: &FileTree, node: NodeIndex) -> Shape {
+/// How a node is stored if nothing is compressed.
+pub(super) fn plain_shape(tree: &FileTree, node: NodeIndex) -> Shape {
     let size = match tree.kind(node) {
         NodeKind::File { size } => size,
         NodeKind::Symlink(target) => target.len() as u64,

@@ -17,18 +17,25 @@
 //! Equal files do not share their blocks: whether they are equal could be found out only by reading all of them before
 //! anything can be written, and hard links of the host, which would tell it for nothing, may be there or not, so that the
 //! image would depend on them.
+//!
+//! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote. Both stand on `volume`, which shares with the
+//! writer only the on-disk structures in [`format`](mod@format).
 
 use std::fmt;
 
 pub mod check;
+pub mod compress;
 pub mod contents;
 pub mod directory;
 pub mod format;
 pub mod group;
+pub mod indexes;
 pub mod inode;
 pub mod layout;
 pub mod map;
 mod packing;
+pub mod packs;
+pub mod placement;
 pub mod reader;
 mod rest;
 mod volume;

@@ -3,17 +3,23 @@
 /// Slots in a block.
 pub(super) const SLOTS: usize = 128;
 
-/// Where things of 1 to [`SLOTS`] slots go so that few slots stay empty and none crosses the end of a block: for each, the
+/// Where things of at least a slot go so that few slots stay empty and none crosses the end of a block: for each, the
 /// number of its first slot; and the number of blocks.
 ///
-/// The longest go first, each into the fullest block that has room for it.
+/// The longest go first, each into the fullest block that has room for it. What is longer than a block comes last, from
+/// the start of a block on.
 pub(super) fn pack(lengths: &[usize]) -> (Vec<usize>, usize) {
     let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
     longest_first.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
     let mut places = vec![0; lengths.len()];
     let mut blocks = Rooms::default();
-    for index in longest_first {
+    let (longer, others): (Vec<_>, Vec<_>) = longest_first.into_iter().partition(|&index| lengths[index] > SLOTS);
+    for index in others {
         places[index] = blocks.take(lengths[index]);
+    }
+    for index in longer {
+        places[index] = blocks.count * SLOTS;
+        blocks.count += lengths[index].div_ceil(SLOTS);
     }
     (places, blocks.count)
 }
@@ -52,11 +58,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_overlaps_or_crosses_a_block(lengths in prop::collection::vec(1..=SLOTS, 0..300)) {
+        fn nothing_overlaps_or_crosses_a_block(lengths in prop::collection::vec(1..=SLOTS, 0..300), longer in 0..1000_usize) {
+            let lengths: Vec<_> = lengths.into_iter().chain((longer > SLOTS).then_some(longer)).collect();
             let (places, blocks) = pack(&lengths);
             let mut taken = vec![false; blocks * SLOTS];
             for (place, len) in places.iter().zip(&lengths) {
-                prop_assert_eq!(place / SLOTS, (place + len - 1) / SLOTS);
+                prop_assert_eq!(place / SLOTS + (*len).div_ceil(SLOTS) - 1, (place + len - 1) / SLOTS);
                 for slot in &mut taken[*place..place + len] {
                     prop_assert!(!*slot);
                     *slot = true;

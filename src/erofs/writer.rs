@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::BlockIndex;
 use super::format::{self, BLOCK_BYTES, BLOCK_SIZE, SUPERBLOCK_OFFSET, Superblock};
 use super::group::Group;
 use super::inode::EPOCH;
-use super::layout::{Layout, METADATA_START};
+use super::layout::{Layout, Packed};
+use super::{BlockIndex, compress};
 use crate::disk::pages::PageBuffer;
 use crate::disk::region::Region;
 use crate::progress::{Cancel, Cancelled};
@@ -140,6 +140,10 @@ fn first_block(layout: &Layout, tree: &FileTree) -> [u8; BLOCK_BYTES] {
     let put = |block: &mut [u8; BLOCK_BYTES], superblock: &Superblock| {
         block[SUPERBLOCK_OFFSET..][..format::SUPERBLOCK_SIZE].copy_from_slice(superblock.as_bytes());
     };
+    if let Some(Packed { method, .. }) = &layout.packed {
+        let config = compress::config(*method);
+        block[SUPERBLOCK_OFFSET + format::SUPERBLOCK_SIZE..][..config.len()].copy_from_slice(&config);
+    }
     put(&mut block, &superblock);
     superblock.checksum = format::checksum(&block[SUPERBLOCK_OFFSET..]).into();
     put(&mut block, &superblock);
@@ -158,8 +162,13 @@ fn superblock(layout: &Layout, tree: &FileTree) -> Superblock {
     s.epoch = EPOCH.seconds.cast_unsigned().into();
     s.fixed_nsec = EPOCH.nanoseconds.into();
     s.blocks_lo = u32::try_from(layout.blocks()).expect("the layout has fewer").into();
-    s.meta_blkaddr = u32::try_from(METADATA_START.0).expect("it is the second block").into();
+    s.meta_blkaddr = u32::try_from(layout.numbers_start().0).expect("the layout has fewer").into();
     s.uuid = layout.parameters.uuid.into_bytes();
+    if let Some(Packed { method, .. }) = &layout.packed {
+        use format::incompat::{BIG_PCLUSTER, COMPR_CFGS, ZERO_PADDING};
+        s.feature_incompat = (ZERO_PADDING | COMPR_CFGS | BIG_PCLUSTER).into();
+        s.available_compr_algs = (1 << compress::disk_id(*method)).into();
+    }
     let label = layout.parameters.label.as_bytes();
     s.volume_name[..label.len()].copy_from_slice(label);
     s

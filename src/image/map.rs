@@ -54,7 +54,7 @@ pub fn map(image: &Image) -> ImageMap {
         let (start, len) = (partition.offset.0.min(bytes.len()), partition.bytes().len());
         covered.push(start..start.saturating_add(len));
         // A hash tree covers what its filesystem calls free.
-        let used = if is_sealed(partition) { vec![0..len] } else { used(partition) };
+        let used = if is_sealed(partition) { std::iter::once(0..len).collect() } else { used(partition) };
         for used in used {
             builder.add(start.saturating_add(used.start)..start.saturating_add(used.end), Held::Contents);
         }

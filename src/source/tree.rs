@@ -105,6 +105,13 @@ pub enum NodeKind<'a> {
     Symlink(&'a OsStr),
 }
 
+impl NodeKind<'_> {
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+}
+
 /// Where the contents of a file come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::{Object, as_is};
 use super::partitions::ExtraPartition;
-use super::{Device, FileSystem, validate};
+use super::{Device, FileSystem, Uki, validate};
 
 /// The longest name of a GPT partition in UTF-16 units. Names here are ASCII.
 const LABEL_MAX: usize = 36;
@@ -57,16 +57,22 @@ pub(super) fn read(top: &mut Object<'_>) -> Option<Option<Updates>> {
     let slot_size =
         fields.optional("slotSize", wanted, None, |value: Option<Value>| value.map(validate::disk_size).transpose());
     let updates = name.zip(version).map(|(name, version)| Updates { name, version, slot_size: None });
-    if let Some(over) = updates.as_ref().and_then(|updates| updates.hash_label().len().checked_sub(LABEL_MAX + 1)) {
-        let (path, over) = (fields.member("version"), over + 1);
-        let problem = format!(
-            "is {over} characters too long together with the name: a partition is called {} then",
-            updates.as_ref().map(Updates::hash_label).unwrap_or_default()
-        );
-        fields.note(path, problem, "set name and version to shorter ones, 28 characters at most together".to_owned());
-    }
+    let updates = updates.filter(|updates| check_length(updates, &mut fields));
     fields.finish();
     Some(Some(Updates { slot_size: slot_size?, ..updates? }))
+}
+
+/// Notes a mistake if the name of a partition would be too long.
+fn check_length(updates: &Updates, fields: &mut Object<'_>) -> bool {
+    let label = updates.hash_label();
+    let fits = label.len() <= LABEL_MAX;
+    if !fits {
+        let problem =
+            format!("would make a partition {label:?}, whose name has {} characters of {LABEL_MAX}", label.len());
+        let remedy = format!("set {} to a shorter one", fields.member("name"));
+        fields.note(fields.member("version"), problem, remedy);
+    }
+    fits
 }
 
 /// A name that a pattern of sysupdate.d(5) can hold as it is.
@@ -115,6 +121,15 @@ pub(super) fn check(
                 format!("{:?} would be taken for a version of {:?}, and overwritten", partition.name, updates.name);
             top.note(path.clone(), problem, format!("set {path} to one that does not start with {start:?}"));
         }
+    }
+}
+
+/// Checks that the kernel image of a version is called as systemd-sysupdate calls that of the next one.
+pub(super) fn check_uki(updates: &Updates, uki: Option<&Uki>, top: &mut Object<'_>) {
+    let wanted = updates.stem() + ".efi";
+    if let Some(uki) = uki.filter(|uki| uki.file_name != wanted) {
+        let problem = format!("{:?} is not the name of the version of updates", uki.file_name);
+        top.note("uki.fileName".to_owned(), problem, format!("set uki.fileName to {wanted:?}"));
     }
 }
 

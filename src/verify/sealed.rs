@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Fault, Options, Place, Report};
 use crate::copy::{Engine, Means};
+use crate::discoverable::Tree;
 use crate::formats::FormatError;
 use crate::image::sealed::{Sealed, sealed};
 use crate::image::{Image, Partition, file_at};
@@ -16,9 +17,6 @@ use crate::verity::{self, Checked, Data, Layout, RootHash, Runs};
 const TOLD: usize = 20;
 /// For as many runs of blocks, the file is looked for.
 const NAMED: usize = 3;
-/// The parameters of the kernel's command line that name a tree.
-const PARAMETERS: [&str; 2] = ["usrhash", "roothash"];
-
 /// A tree that was recomputed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeReport {
@@ -190,7 +188,7 @@ fn check_entries(image: &Image, roots: &[RootHash], report: &mut Report) {
     let Some(boot) = inspect::boot(image) else { return };
     for entry in &boot.entries {
         let words = entry.options.split_ascii_whitespace().filter_map(|word| word.split_once('='));
-        for (name, value) in words.filter(|(name, _)| PARAMETERS.contains(name)) {
+        for (name, value) in words.filter(|(name, _)| Tree::ALL.iter().any(|tree| tree.hash_parameter() == *name)) {
             if !value.parse().is_ok_and(|root: RootHash| roots.contains(&root)) {
                 let there = roots.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
                 let why = format!("asks for {name}={value}, but the root hash of the image is {there}");

@@ -33,6 +33,11 @@ const MODULES: [&str; 17] = [
 
 /// The initrd of a kernel with these modules, which mounts what `fstab` lists.
 pub(crate) fn initrd(busybox: &[u8], modules: &Path, fstab: &str) -> Vec<u8> {
+    initrd_with("stage-1", busybox, modules, fstab)
+}
+
+/// The same with another of the fixtures as its init.
+pub(crate) fn initrd_with(init: &str, busybox: &[u8], modules: &Path, fstab: &str) -> Vec<u8> {
     let find = |name: &str| {
         let file = format!("{name}.ko");
         let mut files = WalkDir::new(modules).into_iter().map(Result::unwrap);
@@ -49,7 +54,7 @@ pub(crate) fn initrd(busybox: &[u8], modules: &Path, fstab: &str) -> Vec<u8> {
         ("bin", Entry::dir([("busybox", Entry::executable(busybox))])),
         ("dev", Entry::Dir(BTreeMap::new())),
         ("fstab", Entry::file(fstab)),
-        ("init", Entry::executable(fixture("stage-1"))),
+        ("init", Entry::executable(fixture(init))),
         ("mnt-root", Entry::Dir(BTreeMap::new())),
         ("modules", Entry::dir(modules)),
         ("proc", Entry::Dir(BTreeMap::new())),

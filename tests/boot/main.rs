@@ -28,4 +28,5 @@ mod support;
 mod systemd_boot;
 mod uki;
 mod unified;
+mod updates;
 mod vm;

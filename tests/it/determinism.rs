@@ -15,6 +15,13 @@ use crate::support::tree::{Contents, Entry, Host};
 
 /// A closure with all that a host might show through: equal files, holes, many entries, odd names.
 fn closure(host: Host) -> ClosureBuilder {
+    closure_on("ext4", host)
+}
+
+/// The formats that are written in different ways.
+const FORMATS: [&str; 2] = ["ext4", "erofs"];
+
+fn closure_on(fs_type: &'static str, host: Host) -> ClosureBuilder {
     let equal = || Entry::file("the same bytes in many files");
     let sparse = Contents::Sparse { len: 9 << 20, chunks: [(5 << 20, b"island".to_vec())].into() };
     let tree = Entry::dir([
@@ -25,7 +32,9 @@ fn closure(host: Host) -> ClosureBuilder {
         (b"link".to_vec(), Entry::symlink("t".repeat(99))),
         (b"\xff\xfe".to_vec(), equal()),
     ]);
-    ClosureBuilder::new().path("tree", tree).path("equal", equal()).host(host)
+    let ends = numbered(300, |i| Entry::of(Contents::Pattern { seed: i as u64, len: i as u64 * 61 }));
+    let builder = ClosureBuilder::new().path("tree", tree).path("equal", equal()).path("ends", ends).host(host);
+    builder.spec(move |spec| spec["fileSystems"]["/"]["fsType"] = fs_type.into())
 }
 
 fn digest(closure: &Closure, arguments: &[&str]) -> String {
@@ -40,15 +49,18 @@ fn digest_of(image: &Path) -> String {
 
 #[test]
 fn of_engines_and_jobs() {
-    let closure = closure(Host::CANONICAL).write();
-    let expected = digest(&closure, &["--io", "buffered", "--jobs", "1"]);
-    let mut engines = vec!["auto", "copy_file_range", "buffered"];
-    if need_direct(closure.root()) {
-        engines.push("direct");
-    }
-    for engine in engines {
-        for jobs in ["1", "2", "7"] {
-            assert_eq!(expected, digest(&closure, &["--io", engine, "--jobs", jobs]), "{engine}, {jobs} jobs");
+    for fs_type in FORMATS {
+        let closure = closure_on(fs_type, Host::CANONICAL).write();
+        let expected = digest(&closure, &["--io", "buffered", "--jobs", "1"]);
+        let mut engines = vec!["auto", "copy_file_range", "buffered"];
+        if need_direct(closure.root()) {
+            engines.push("direct");
+        }
+        for engine in engines {
+            for jobs in ["1", "2", "7"] {
+                let found = digest(&closure, &["--io", engine, "--jobs", jobs]);
+                assert_eq!(expected, found, "{fs_type}, {engine}, {jobs} jobs");
+            }
         }
     }
 }
@@ -62,10 +74,12 @@ fn need_direct(directory: &Path) -> bool {
 
 #[test]
 fn of_modes_times_and_links() {
-    let canonical = digest(&closure(Host::CANONICAL).write(), &[]);
-    for host in [Host::umask(0o022), Host::umask(0o077), Host::CANONICAL.with_links(), Host::umask(0o027).with_links()]
-    {
-        assert_eq!(canonical, digest(&closure(host).write(), &[]), "{host:?}");
+    let hosts = [Host::umask(0o022), Host::umask(0o077), Host::CANONICAL.with_links(), Host::umask(0o027).with_links()];
+    for fs_type in FORMATS {
+        let canonical = digest(&closure_on(fs_type, Host::CANONICAL).write(), &[]);
+        for host in hosts {
+            assert_eq!(canonical, digest(&closure_on(fs_type, host).write(), &[]), "{fs_type}, {host:?}");
+        }
     }
 }
 

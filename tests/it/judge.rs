@@ -10,13 +10,14 @@ use crate::support::oracle;
 use crate::support::tree::Entry;
 use crate::support::walk::Expected;
 
-/// Builds the image of a closure, and its btrfs plain and compressed, and has every oracle judge them.
+/// Builds the image of a closure, its btrfs plain and compressed, and its EROFS, and has every oracle judge them.
 pub(crate) fn build_and_judge(closure: &Closure) -> Built {
     let built = Built::new(closure, &[]);
     judge(closure, &built);
     for options in [&[][..], &["compress=zstd:1"]] {
         judge_btrfs(closure, options);
     }
+    judge_erofs(closure);
     built
 }
 
@@ -47,6 +48,36 @@ pub(crate) fn build_btrfs(closure: &Closure, options: &[&str], image: &Path, arg
 pub(crate) fn expected_btrfs<'a>(closure: &'a Closure, store: &str) -> Expected<'a> {
     let paths = closure.paths.iter().map(|path| (path.base_name(), &path.tree));
     Expected::btrfs().store(store, paths).registration(&closure.registration())
+}
+
+/// Builds the EROFS that a closure is in; the oracles find in it the closure and nothing else.
+pub(crate) fn judge_erofs(closure: &Closure) {
+    let scratch = tempfile::tempdir().unwrap();
+    let image = scratch.path().join("nix.img");
+    build_erofs(closure, &image, &[]);
+    let wanted = expected_erofs(closure, "nix/store");
+    if let Some(extracted) = oracle::extract_erofs(&image, oracle::whole(&image)) {
+        wanted.assert_equals(extracted.path());
+    }
+    if let Some(mount) = Mount::new(&image, oracle::whole(&image), "erofs", Access::ReadOnly) {
+        wanted.assert_equals(mount.path());
+    }
+}
+
+/// Builds the closure's nix filesystem as an EROFS.
+pub(crate) fn build_erofs(closure: &Closure, image: &Path, arguments: &[&str]) {
+    let mut spec = closure.spec.clone();
+    spec["fileSystems"]["/"]["fsType"] = "erofs".into();
+    let path = closure.root().join("spec-erofs.json");
+    fs::write(&path, spec.to_string()).unwrap();
+    let arguments = [&["--only", "nix"], arguments].concat();
+    run(&mut build_command(&path, closure.root(), image, &arguments)).expect_success();
+}
+
+/// The EROFS of a closure whose store is at `store` in it.
+pub(crate) fn expected_erofs<'a>(closure: &'a Closure, store: &str) -> Expected<'a> {
+    let paths = closure.paths.iter().map(|path| (path.base_name(), &path.tree));
+    Expected::empty().store(store, paths).registration(&closure.registration())
 }
 
 /// Has every oracle judge an image; the kernel finds in it the closure and nothing else.

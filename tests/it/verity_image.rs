@@ -98,10 +98,15 @@ impl Role {
 
 #[test]
 fn compressed_contents_move_the_hash_tree() {
-    let closure = closure("/dev/mapper/usr", "btrfs", |spec| {
+    let btrfs = closure("/dev/mapper/usr", "btrfs", |spec| {
         spec["fileSystems"]["/nix/store"]["options"] = json!(["ro", "compress=zstd"]);
     });
-    let built = Built::new(&closure, &["--verify"]);
+    let erofs = closure("/dev/mapper/usr", "erofs", |spec| spec["erofsCompression"] = "zstd".into());
+    [btrfs, erofs].iter().for_each(moves_the_hash_tree);
+}
+
+fn moves_the_hash_tree(closure: &Closure) {
+    let built = Built::new(closure, &["--verify"]);
     let planned =
         run(sane_image().args(["plan", "--json", "--store-root"]).arg(closure.root()).arg(closure.spec_path()));
     let planned: Value = serde_json::from_str(&planned.expect_success().stdout).unwrap();

@@ -9,35 +9,104 @@ use crate::copy::{self, CopyJobs, Means};
 use crate::disk::memory::Memory;
 use crate::disk::region::Region;
 use crate::erofs::contents::Contents;
-use crate::erofs::layout::{Layout, Parameters};
+use crate::erofs::layout::{Layout, LayoutError, Packed, Parameters};
+use crate::erofs::packs::Packs;
 use crate::erofs::writer::{self, Gathering};
 use crate::image::Partition;
+use crate::plan::PlanError;
 use crate::progress::Cancel;
 use crate::source::tree::FileTree;
+use crate::spec::ErofsCompression;
 use crate::threads;
 use crate::units::ByteOffset;
 
 pub(crate) struct ErofsPart {
     pub(super) tree: FileTree,
+    /// Where contents are compressed, until they are: no smaller than it will be.
     pub(super) layout: Layout,
+    compression: Option<ErofsCompression>,
     old: Option<Partition>,
     pub(super) goal: Goal,
 }
 
 impl ErofsPart {
     /// There is no free space in it, whatever is asked for.
-    pub(super) fn prepare(tree: FileTree, choice: Choice, old: Option<Partition>) -> Result<Self, BuildError> {
+    pub(super) fn prepare(
+        tree: FileTree,
+        compression: Option<ErofsCompression>,
+        choice: Choice,
+        old: Option<Partition>,
+    ) -> Result<Self, LayoutError> {
         let Choice { uuid, label, .. } = choice;
-        let layout = Layout::new(&tree, Parameters { uuid, label })?;
-        Ok(Self { tree, layout, old, goal: Goal::Least(0) })
+        let parameters = Parameters { uuid, label };
+        let layout = match compression {
+            None => Layout::new(&tree, parameters),
+            Some(method) => Layout::worst(&tree, method, parameters),
+        }?;
+        Ok(Self { tree, layout, compression, old, goal: Goal::Least(0) })
     }
 
     pub(super) fn toward(self, goal: Goal) -> Result<Self, BuildError> {
-        let size = goal.size(self.layout.needed())?;
-        Ok(Self { layout: self.layout.at_least(size), goal, ..self })
+        let layout = match (goal.size(self.layout.needed()), goal) {
+            (Ok(size), _) => self.layout.at_least(size),
+            // Compressed, they may have room.
+            (Err(PlanError::TooSmall { .. }), Goal::Rest(rest))
+                if self.compression.is_some() && rest.given().is_some() =>
+            {
+                self.layout
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        Ok(Self { layout, goal, ..self })
     }
 
-    pub(super) fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
+    /// This, if its bytes are all known before contents are moved.
+    pub(super) fn known(&self) -> Option<&dyn Known> {
+        self.compression.is_none().then_some(self as &dyn Known)
+    }
+
+    pub(super) fn write(
+        &mut self,
+        image: &File,
+        at: ByteOffset,
+        means: Means<'_>,
+    ) -> Result<copy::Summary, BuildError> {
+        match self.compression {
+            None => self.write_plain(image, at, means),
+            Some(method) => self.write_packed(method, image, at, means),
+        }
+    }
+
+    /// Compresses the contents, which tells where all else is, and writes that.
+    fn write_packed(
+        &mut self,
+        method: ErofsCompression,
+        image: &File,
+        at: ByteOffset,
+        means: Means<'_>,
+    ) -> Result<copy::Summary, BuildError> {
+        let Means { options, progress, cancel } = means;
+        let packs = Packs::new(&self.tree, method, at, opener(&self.old));
+        let packed = copy::pack(&packs, image, options, progress, cancel)?;
+        let placement = packs.into_placement();
+        let layout = Layout::packed(&self.tree, Packed { method, placement }, self.layout.parameters.clone())?;
+        let size = self.goal.size(layout.needed())?;
+        self.layout = layout.at_least(size);
+        let pages = options.engine.page_file(image)?;
+        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
+        let gathering = Gathering::new(&self.layout, &self.tree, &region);
+        let ends = Contents::ends_for(&self.layout, &self.tree, at, opener(&self.old), &gathering);
+        let (copied, written) = threads::both(
+            options.threads,
+            || copy::run(&ends, image, options, progress, cancel),
+            || gathering.write_others(cancel),
+        );
+        let copied = copied?;
+        written?;
+        Ok(packed.and(copied))
+    }
+
+    fn write_plain(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
         let Means { options, progress, cancel } = means;
         let pages = options.engine.page_file(image)?;
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);

@@ -120,7 +120,7 @@ pub(in crate::erofs) fn unpack_extent(
 
 impl Fragments {
     /// Fills `piece`, a part of the file `of`, from a byte of the packed inode.
-    fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
+    pub(super) fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
         let mut packed = self.0.borrow_mut();
         if packed.is_none() {
             *packed = Some(open_packed(disk, of)?);

@@ -209,3 +209,49 @@ fn mount_options() {
     assert!(told(json!(["space_cache=v2"]), json!(["space_cache=v1"])));
     assert!(!told(json!([]), json!(["space_cache=v3"])));
 }
+
+#[test]
+fn an_erofs_at_any_place_of_the_store() {
+    let erofs = json!({ "device": NIX_UUID, "fsType": "erofs", "options": ["ro"] });
+    let other = json!({ "device": "none", "fsType": "tmpfs" });
+    let bind = |device: &str| json!({ "device": device, "options": ["x-initrd.mount", "bind"] });
+    let boot = json!({ "device": "/dev/disk/by-uuid/1234-ABCD", "fsType": "vfat" });
+    let with = |mounts: &[(&str, &Value)]| {
+        let mut spec = minimal();
+        let entries = mounts.iter().copied().chain([("/boot", &boot)]).map(|(at, fs)| (at.to_owned(), fs.clone()));
+        spec["fileSystems"] = Value::Object(entries.collect());
+        spec
+    };
+    let place = |mounts: &[(&str, &Value)]| {
+        let spec = good(&with(mounts));
+        (spec.nix.mount_point.display().to_string(), spec.store_in_nix.display().to_string())
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(place(&[("/", &erofs)]), pair("/", "nix/store"));
+    assert_eq!(place(&[("/", &other), ("/nix", &erofs)]), pair("/nix", "store"));
+    assert_eq!(place(&[("/", &other), ("/nix/store", &erofs)]), pair("/nix/store", ""));
+    let (usr, nix) = (bind("/usr/nix/store"), bind("/usr/nix"));
+    assert_eq!(place(&[("/", &other), ("/usr", &erofs), ("/nix/store", &usr)]), pair("/usr", "nix/store"));
+    assert_eq!(place(&[("/", &other), ("/usr", &erofs), ("/nix", &nix)]), pair("/usr", "nix/store"));
+    assert_eq!(place(&[("/usr", &erofs), ("/a", &nix), ("/nix", &bind("/a"))]), pair("/usr", "nix/store"));
+
+    let spec = with(&[("/", &other), ("/usr", &erofs), ("/nix/store", &usr)]);
+    let mut extra = spec.clone();
+    set(&mut extra, "/extraDirectories", json!(["/usr/lib", "/usr/nix"]));
+    assert_eq!(good(&extra).extra_directories, [PathBuf::from("lib")]);
+    let found = good(&spec).mounts.locate(Path::new("/nix/store/x")).unwrap();
+    assert_eq!(found, crate::mounts::Location::Nix("nix/store/x".into()));
+
+    let mut outside = spec.clone();
+    set(&mut outside, "/extraDirectories", json!(["/var"]));
+    let mut label = spec.clone();
+    set(&mut label, "/fileSystems/~1usr/device", json!("/dev/disk/by-label/sixteen-letters-"));
+    let lines = [
+        bad(&outside),
+        bad(&label),
+        bad(&with(&[("/", &other), ("/nix", &bind("/nix"))])),
+        bad(&with(&[("/usr", &erofs), ("/nix", &bind("/var"))])),
+        bad(&with(&[("/", &other), ("/nix", &bind("/boot/nix"))])),
+    ];
+    insta::assert_snapshot!(lines.join("\n"), @"");
+}

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use super::image::Partition;
 use super::mount::{Access, LoopDevice};
-use super::tool::{need, run, slice, text, tool, with_suffix};
+use super::tool::{need, need_root, run, slice, text, tool, with_suffix};
 
 /// What an oracle says.
 #[derive(Debug)]
@@ -252,6 +252,45 @@ pub(crate) fn btrfs_dump(image: &Path, partition: Partition) -> Option<String> {
         let said = run(tool("btrfs").args(["inspect-internal", "dump-tree"]).arg(slice.path()));
         String::from_utf8_lossy(&said).into_owned()
     })
+}
+
+// ---- EROFS
+
+/// `fsck.erofs`: the superblock, all inodes and directories, and that all contents can be read; with `into`, it puts them
+/// there.
+pub(crate) fn fsck_erofs(image: &Path, partition: Partition, into: Option<&Path>) -> Verdict {
+    if !need("fsck.erofs") {
+        return Verdict::Skipped;
+    }
+    let slice = slice(image, partition);
+    let mut command = tool("fsck.erofs");
+    // With its verdict, which older ones keep for themselves otherwise.
+    command.arg("-d3");
+    match into {
+        Some(into) => command.arg(format!("--extract={}", into.display())).arg("--overwrite"),
+        None => command.arg("--extract"),
+    };
+    Verdict::of(command.arg(slice.path()), Stdout::Judged, |line| line.starts_with("<I> "))
+        .and("there is a verdict", |said| {
+            ["No errors found", "Extracted filesystem successfully"].iter().any(|verdict| said.contains(verdict))
+        })
+}
+
+/// What `fsck.erofs` puts out of an EROFS without a complaint, or `None` where it is not here or not root's.
+pub(crate) fn extract_erofs(image: &Path, partition: Partition) -> Option<tempfile::TempDir> {
+    if !need_root() {
+        return None;
+    }
+    let target = tempfile::tempdir().unwrap();
+    fsck_erofs(image, partition, Some(target.path())).expect_clean().map(|_| target)
+}
+
+/// `dump.erofs`: the superblock.
+pub(crate) fn dump_erofs(image: &Path) -> Verdict {
+    if !need("dump.erofs") {
+        return Verdict::Skipped;
+    }
+    Verdict::of(tool("dump.erofs").arg("-s").arg(image), Stdout::Data, |_| false)
 }
 
 // ---- FAT

@@ -52,6 +52,22 @@ pub(crate) fn text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
+/// `systemd-sysupdate update`, which Debian 12 has in no package, and others in nobody's PATH; `None` where it is not here,
+/// which has been told. It takes the files of transfers in `definitions`.
+pub(crate) fn sysupdate(definitions: &Path) -> Option<Command> {
+    const NAME: &str = "systemd-sysupdate";
+    let places = search_path()
+        .into_iter()
+        .chain(["/usr/lib/systemd", "/run/current-system/systemd/lib/systemd"].map(PathBuf::from));
+    let Some(program) = places.map(|place| place.join(NAME)).find(|program| program.is_file()) else {
+        skip(Lack::Unpackaged(NAME.to_owned()));
+        return None;
+    };
+    let mut command = tool(program.to_str()?);
+    command.env("SYSTEMD_LOG_TARGET", "console").arg("--verify=no").arg("--definitions").arg(definitions).arg("update");
+    Some(command)
+}
+
 fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect()
