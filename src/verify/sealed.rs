@@ -1,5 +1,7 @@
 //! Recomputes the dm-verity trees, and compares each root hash with the GUIDs and with what the boot entries ask for.
 
+use std::ops::Range;
+
 use super::{Fault, Options, Place, Report};
 use crate::copy::{Engine, Means};
 use crate::discoverable::Tree;
@@ -100,7 +102,7 @@ impl Report {
             let at = run.start.saturating_mul(size);
             let file = if index < NAMED { file_at(data, at).or_else(|| file_in(data, at, size)) } else { None };
             let file = file.map_or(String::new(), |path| format!(", in {path}"));
-            let (what, verb) = named("data block", run.start, run.end);
+            let (what, verb) = named("data block", run);
             let tree = sealed.hashes.number;
             self.add_fault(place, &what, format!("{verb} the dm-verity tree in partition {tree} (byte {at}{file})"));
             told += run.end - run.start;
@@ -125,7 +127,8 @@ impl Report {
             let mut told = 0;
             for run in runs.first.iter().take(TOLD) {
                 let at = start.saturating_add(run.start.saturating_mul(size));
-                let (what, verb) = named(&format!("hash block of level {level}"), run.start, run.end);
+                let (what, verb) = named("hash block", run);
+                let what = format!("{what} of level {level}");
                 self.add_fault(place, &what, format!("{verb} the level above (byte {at}){rest}"));
                 told += run.end - run.start;
             }
@@ -172,11 +175,11 @@ fn file_in(data: &Partition, at: u64, size: u64) -> Option<String> {
 }
 
 /// A run of blocks, and what is wrong with it.
-fn named(what: &str, start: u64, end: u64) -> (String, &'static str) {
-    if end - start == 1 {
-        (format!("{what} {start}"), "does not match")
+fn named(what: &str, run: &Range<u64>) -> (String, &'static str) {
+    if run.end - run.start == 1 {
+        (format!("{what} {}", run.start), "does not match")
     } else {
-        (format!("{what}s {start} to {}", end - 1), "do not match")
+        (format!("{what}s {} to {}", run.start, run.end - 1), "do not match")
     }
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::support::closure::ClosureBuilder;
 use crate::support::image::{Built, run as run_program, sane_image};
+use crate::support::skip::{Lack, skip};
 use crate::support::tool::{need, run, slice, text, tool};
 use crate::support::tree::Entry;
 
@@ -154,13 +155,14 @@ proptest! {
 }
 
 /// An image whose store has a tree, on an ext4 with free space.
-fn sealed_image() -> Built {
+fn sealed_image(change: impl FnOnce(&mut Value) + 'static) -> Built {
     let large: Vec<u8> = (0..500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let closure = ClosureBuilder::new().path("data", Entry::dir([("large", Entry::file(large))]));
-    let closure = closure.spec(|spec| {
+    let closure = closure.spec(move |spec| {
         spec["verity"] = json!({ "architecture": "x86-64" });
         spec["fileSystems"]["/"] = json!({ "fsType": "tmpfs" });
         spec["fileSystems"]["/nix/store"] = json!({ "device": "/dev/mapper/usr", "fsType": "ext4", "options": ["ro"] });
+        change(spec);
     });
     Built::new(&closure.write(), &["--verify"])
 }
@@ -178,7 +180,7 @@ fn faults(image: &Path) -> Vec<(u64, String, String)> {
 
 #[test]
 fn the_tree_of_an_image_is_shown_and_verified() {
-    let built = sealed_image();
+    let built = sealed_image(|_| {});
     let (nix, hashes) = (built.nix(), built.partition("verity"));
     let described = &built.layout["partitions"].as_array().unwrap().last().unwrap()["verity"];
     let inspected = run_program(sane_image().args(["inspect", "--json"]).arg(&built.image)).expect_success();
@@ -208,7 +210,7 @@ fn the_tree_of_an_image_is_shown_and_verified() {
 
 #[test]
 fn verify_tells_what_is_at_fault() {
-    let built = sealed_image();
+    let built = sealed_image(|_| {});
     let (nix, hashes) = (built.nix(), built.partition("verity"));
     let at_fault = |at: u64| {
         flip(&built.image, at);
@@ -233,7 +235,7 @@ fn verify_tells_what_is_at_fault() {
     let found = at_fault(lowest + 4096);
     assert_eq!(found.len(), 1, "{found:?}");
     let (partition, what, why) = &found[0];
-    assert_eq!((*partition, what.as_str()), (tree, "hash block of level 0 1"));
+    assert_eq!((*partition, what.as_str()), (tree, "hash block 1 of level 0"));
     assert!(why.ends_with("; all that it is for is right"), "{why}");
     let found = at_fault(hashes.offset + 4096);
     assert_eq!((found.len(), found[0].1.as_str()), (1, "top hash block"), "{found:?}");
@@ -252,7 +254,7 @@ fn verify_tells_what_is_at_fault() {
 
 #[test]
 fn other_forms_keep_what_the_tree_proves() {
-    let built = sealed_image();
+    let built = sealed_image(|_| {});
     let (nix, hashes) = (built.nix(), built.partition("verity"));
     let again = built.scratch().join("again.img");
     run_program(sane_image().arg("convert").arg(&built.image).args(["--format", "raw", "--out"]).arg(&again))
@@ -293,4 +295,53 @@ fn trees_of_others_are_read() {
         assert!(shown.contains(&format!("  {}, salt", arguments[0].trim_start_matches("--hash="))), "{shown}");
         fs::remove_file(&path).unwrap();
     }
+}
+
+#[test]
+fn boot_entries_have_to_ask_for_the_tree() {
+    let stub = Path::new("/usr/lib/systemd/boot/efi/linuxx64.efi.stub");
+    if !stub.exists() {
+        skip(Lack::other("no linuxx64.efi.stub (systemd-boot-efi)"));
+        return;
+    }
+    let inputs = TempDir::new().unwrap();
+    let input = |name: &str| {
+        fs::write(inputs.path().join(name), name.repeat(1000)).unwrap();
+        inputs.path().join(name)
+    };
+    let uki = json!({
+        "stub": stub, "kernel": input("kernel"), "initrd": input("initrd"), "cmdline": "quiet",
+        "osRelease": input("os-release"), "uname": "6.18.1", "fileName": "box_7.efi",
+    });
+    let built = sealed_image(move |spec| {
+        spec["uki"] = uki;
+        spec["populateCmd"] = Value::Null;
+    });
+    assert_eq!(verify(&built.image)["right"], true);
+    let root = built.layout["partitions"].as_array().unwrap().last().unwrap()["verity"]["rootHash"].clone();
+    let asked = format!("usrhash={}", root.as_str().unwrap());
+    let image = fs::read(&built.image).unwrap();
+    let at = image.windows(asked.len()).position(|window| window == asked.as_bytes()).unwrap();
+    flip(&built.image, (at + asked.len() - 1) as u64);
+    let found = faults(&built.image);
+    assert!(!found.is_empty() && found.iter().all(|(_, what, _)| what.starts_with("boot entry ")), "{found:?}");
+    assert!(
+        found[0].2.ends_with(&format!("but the root hash of the image is {}", root.as_str().unwrap())),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn nothing_is_added_to_what_is_proved() {
+    let built = sealed_image(|_| {});
+    let extra = built.scratch().join("extra/nix/store");
+    fs::create_dir_all(&extra).unwrap();
+    fs::write(extra.join(".note"), "x").unwrap();
+    let extra = built.scratch().join("extra");
+    let out = built.scratch().join("added.img");
+    let mut add = sane_image();
+    add.arg("add").arg(&built.image).arg("--extra-files").arg(extra).arg("--out").arg(&out);
+    let said = run_program(&mut add).expect_failure(1).stderr;
+    assert!(said.contains("the dm-verity tree in partition 3, which new files would break"), "{said}");
+    assert!(!out.exists());
 }
