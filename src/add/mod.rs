@@ -170,6 +170,26 @@ fn check_unsealed(image: &Image, name: &PartName) -> Result<(), AddError> {
     })
 }
 
+/// Puts files into filesystems of an image, each in the place of the one that is there, and writes the result to `output`.
+///
+/// # Errors
+/// As of [`add`].
+pub(crate) fn replace(
+    image: &Image,
+    files: &[(&Partition, Vec<OwnEntry>)],
+    output: &OutputFile,
+    means: Means<'_>,
+) -> Result<(), AddError> {
+    if let Some(container) = image.container() {
+        return Err(AddError::Container(container.form));
+    }
+    let mut parts = Vec::new();
+    for (partition, entries) in files.iter().filter(|(_, entries)| !entries.is_empty()) {
+        parts.extend(NewPart::prepare(partition, entries, false, means)?);
+    }
+    write(image, &mut parts, output, means).map(drop)
+}
+
 /// Where each of the files goes. Tells what may be wrong with them.
 fn own_files(image: &Image, extra: &ExtraFiles, means: Means<'_>) -> Result<OwnFiles, AddError> {
     let host = mounts::host_mounts(image)?;

@@ -57,6 +57,7 @@ mod read_ext4;
 mod read_vfat;
 mod resize;
 mod rest;
+mod sign;
 mod support;
 mod swap;
 mod systemd_boot;
