@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::super::format::incompat;
 use super::mapping::{Extent, Mapping, Place};
 use super::unpack::{self, Amount, Problem};
-use super::{Disk, Inode, corrupt, unsupported};
+use super::{Disk, Inode, corrupt, inode_name, located, unsupported};
 use crate::read::ReadError;
 
 /// A file that is read.
@@ -127,7 +127,13 @@ impl Fragments {
         }
         let Some(stream) = packed.as_mut() else { return Ok(()) };
         // It has no fragments itself, so this goes no deeper.
-        let len = stream.read_at(disk, self, at, piece)?;
+        let nid = stream.nid;
+        let len = stream.read_at(disk, self, at, piece).map_err(|error| match error {
+            ReadError::Corrupt(fault) if fault.what == inode_name(nid) => {
+                corrupt(of, format!("in the packed inode, {}", fault.why))
+            }
+            other => located(other, nid, || inode_name(of)),
+        })?;
         if len < piece.len() {
             return Err(corrupt(of, format!("has contents at byte {at} of the packed inode, which ends before")));
         }
