@@ -37,9 +37,9 @@
   extraBuildFlags ? [ ],
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
-  # installBootloader, erofsCompression, verity, uki, updates. The options of module.nix explain them; what is left out
-  # has sane-image's own default. So do systemdBoot, grub and limine: null, or a set as boot-loaders/ makes it, of which only `efiStub`,
-  # `mkimage`, or `package` and `tool` are required.
+  # installBootloader, erofsCompression, verity, uki, updates. The options of module.nix explain them; what is
+  # left out has sane-image's own default. So do systemdBoot, grub and limine: null, or a set as boot-loaders/
+  # makes it, of which only `efiStub`, `mkimage`, or `package` and `tool` are required.
   ...
 }@args:
 let

@@ -90,37 +90,40 @@ let
         + ''Nix of the store; remove "ro", or set sane.image.registerNixPaths to false''
       );
 
-  img = import ./image.nix (appliance.spec // {
-    inherit pkgs;
-    inherit (config) fileSystems;
-    inherit (config.system.build) toplevel;
-    inherit (bootLoaders) grub limine systemdBoot;
-    inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
-    inherit (ownFiles) files;
-    inherit (partitions) extraPartitions;
-    inherit (cfg)
-      blockMap
-      bootPartSize
-      compressionLevel
-      diskSize
-      espSize
-      extraBootFiles
-      extraBuildFlags
-      extraGPTPadding
-      firstPartGap
-      format
-      hybridMbr
-      installBootloader
-      name
-      nixFreeSpace
-      package
-      populateCmd
-      sectorSize
-      storeContents
-      verify
-      ;
-    extraDirectories = lib.unique (cfg.extraDirectories ++ appliance.extraDirectories);
-  });
+  img = import ./image.nix (
+    appliance.spec
+    // {
+      inherit pkgs;
+      inherit (config) fileSystems;
+      inherit (config.system.build) toplevel;
+      inherit (bootLoaders) grub limine systemdBoot;
+      inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
+      inherit (ownFiles) files;
+      inherit (partitions) extraPartitions;
+      inherit (cfg)
+        blockMap
+        bootPartSize
+        compressionLevel
+        diskSize
+        espSize
+        extraBootFiles
+        extraBuildFlags
+        extraGPTPadding
+        firstPartGap
+        format
+        hybridMbr
+        installBootloader
+        name
+        nixFreeSpace
+        package
+        populateCmd
+        sectorSize
+        storeContents
+        verify
+        ;
+      extraDirectories = lib.unique (cfg.extraDirectories ++ appliance.extraDirectories);
+    }
+  );
 in
 {
   options.sane.image = output.options // partitions.options // appliance.options // {

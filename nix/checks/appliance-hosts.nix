@@ -24,25 +24,23 @@ let
     dmVerity.enable = true;
   };
   # What a sealed store needs, as errors say.
-  hostWith =
-    fileSystems: image:
-    {
-      fileSystems = {
-        "/boot" = esp;
-        "/" = tmpfs;
-      }
-      // fileSystems;
-      boot = {
-        inherit initrd;
-        loader.systemd-boot.enable = true;
-      };
-      system = {
-        build.initialRamdisk = package "initrd";
-        image.id = "kiosk";
-        image.version = "1.2";
-      };
-      sane = { inherit image; };
+  hostWith = fileSystems: image: {
+    fileSystems = {
+      "/boot" = esp;
+      "/" = tmpfs;
+    }
+    // fileSystems;
+    boot = {
+      inherit initrd;
+      loader.systemd-boot.enable = true;
     };
+    system = {
+      build.initialRamdisk = package "initrd";
+      image.id = "kiosk";
+      image.version = "1.2";
+    };
+    sane = { inherit image; };
+  };
   host = store: hostWith { "/nix/store" = store; };
   sealing = {
     verity.enable = true;
@@ -128,17 +126,19 @@ in
     sealed-without-initrd = without (host sealed sealing) { initrd = { }; };
     sealed-nowhere = host sealed { };
     uki-and-grub =
-      without (host erofs {
-        uki.enable = true;
-        uki.tries = 3;
-      }) {
-        loader.grub = {
-          enable = true;
-          device = "nodev";
-          efiSupport = true;
+      without
+        (host erofs {
+          uki.enable = true;
+          uki.tries = 3;
+        })
+        {
+          loader.grub = {
+            enable = true;
+            device = "nodev";
+            efiSupport = true;
+          };
+          initrd.secrets."/key" = "/key";
         };
-        initrd.secrets."/key" = "/key";
-      };
     updates-of-nothing = host (
       erofs
       // {

@@ -42,6 +42,25 @@ let
   uefi = import ./example-uefi.nix { inherit example pkgs; };
   grubOn = import ./example-grub.nix { inherit example pkgs; };
   uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
+  # The example with its store on a filesystem of its own that nobody can write to.
+  closed =
+    store:
+    example
+    // {
+      fileSystems = {
+        inherit (example.fileSystems) "/boot";
+        "/" = {
+          device = "none";
+          fsType = "tmpfs";
+        };
+        "/nix/store" = example.fileSystems."/" // store;
+      };
+      sane.image = removeAttrs example.sane.image [
+        "extraDirectories"
+        "files"
+        "nixFreeSpace"
+      ];
+    };
   places =
     lib.mapAttrs
       (
@@ -83,22 +102,8 @@ let
           growNixPartition = true;
         };
       };
-      sealed = example // {
-        fileSystems = {
-          inherit (example.fileSystems) "/boot";
-          "/" = {
-            device = "none";
-            fsType = "tmpfs";
-          };
-          "/nix/store" = example.fileSystems."/" // {
-            options = [ "ro" ];
-          };
-        };
-        sane.image = removeAttrs example.sane.image [
-          "extraDirectories"
-          "files"
-        ];
-      };
+      read-only = closed { options = [ "ro" ]; };
+      erofs = closed { fsType = "erofs"; };
     };
 
   configOf =
@@ -361,6 +366,12 @@ in
     };
   };
 
+  sealed = imageOf (
+    import ./example-appliance.nix {
+      inherit closed pkgs;
+      inherit (uefi.system.build) toplevel;
+    }
+  );
   # Nix's database of the example's paths, and that of a list of them in another order.
   databases =
     let

@@ -18,6 +18,7 @@ let
 
   # What is in the store of a read-only filesystem, its database has: there is nothing to be added.
   copies = cfg.nixDatabase && fileSystems.isReadOnly;
+  grows = cfg.growNixPartition && nixFs != null && !fileSystems.isSealed;
   registers = cfg.registerNixPaths && config.nix.enable && nixFs != null && !copies;
 
   # A oneshot that works on the filesystem of the store before anything else needs it.
@@ -89,7 +90,7 @@ in
       arguments = [ nixFs.mountPoint ];
     });
 
-    sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null && !fileSystems.isSealed) (earlyService {
+    sane-image-grow = lib.mkIf grows (earlyService {
       description = "Growth of the partition that holds the Nix store to the end of the disk";
       # These write to the same partition table.
       after = [

@@ -43,5 +43,5 @@ in
     systemd.sysupdate.transfers = of (types.attrsOf types.raw) { };
   };
 
-  config.environment.etc."os-release".source = pkgs.writeText "os-release" "";
+  config.environment.etc."os-release".source = pkgs.writeText "os-release" "ID=nixos\nPRETTY_NAME=NixOS\n";
 }
