@@ -248,7 +248,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, verity, fileSystems, erofsCompression, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, updates, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, verity, fileSystems, erofsCompression, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, nixDatabase, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, updates, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);
