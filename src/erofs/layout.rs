@@ -387,3 +387,75 @@ fn file_type_of(kind: NodeKind<'_>) -> u8 {
         NodeKind::Symlink(_) => file_type::SYMLINK,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::source::tree::{DirectoryMode, Executable, TreeBuilder};
+
+    fn tree(sizes: impl IntoIterator<Item = u64>) -> FileTree {
+        let mut builder = TreeBuilder::new(DirectoryMode::Writable);
+        for (number, size) in sizes.into_iter().enumerate() {
+            builder.file(OsStr::new(&format!("{number:03}")), size, Executable::No).unwrap();
+        }
+        builder.finish()
+    }
+
+    fn parameters() -> Parameters {
+        Parameters { uuid: Uuid::nil(), label: String::new() }
+    }
+
+    /// What fills a block comes first of all, and must be seen in its directory nevertheless.
+    #[test]
+    fn no_inode_has_the_number_0() {
+        let tree = tree([4064, 300, 4064, 8 << 20]);
+        let method = ErofsCompression::Lz4;
+        for layout in [Layout::new(&tree, parameters()), Layout::worst(&tree, method, parameters())] {
+            let layout = layout.unwrap();
+            assert!(tree.nodes().all(|node| layout.nid(node).0 > 0));
+        }
+    }
+
+    /// However its files turn out to be compressed, a filesystem is no larger than it was planned to be.
+    #[test]
+    fn the_worst_case_is_the_worst() {
+        let method = ErofsCompression::Zstd(3);
+        let piece = super::super::compress::PIECE_BYTES as u64;
+        for end in [0, 1, 1500, 2040, 2100, 4000, 4064, 4095] {
+            let sizes = (0..300).map(|i| end + [0, 4096, 12_288, piece - 4096, 2 * piece, 100][i % 6]);
+            let tree = tree(sizes);
+            let worst = Layout::worst(&tree, method, parameters()).unwrap();
+            for kind in 0..4 {
+                let placement = packed_as(&tree, kind);
+                let layout = Layout::packed(&tree, Packed { method, placement }, parameters()).unwrap();
+                assert!(layout.blocks() <= worst.blocks(), "{end}, {kind}");
+                assert!(layout.blocks() == layout.metadata().end.0 && layout.contents().end == layout.metadata().start);
+            }
+        }
+    }
+
+    /// All files compressed to a block for each piece, none at all, and both in turns.
+    fn packed_as(tree: &FileTree, kind: usize) -> Placement {
+        use super::super::compress::PIECE_BYTES;
+        use super::super::placement::{Placer, Stored, packed_files};
+        use crate::copy;
+
+        let mut placer = Placer::new(tree);
+        for (number, node) in packed_files(tree).enumerate() {
+            let shape = plain_shape(tree, node);
+            let packs = kind == 0 || kind > 1 && number % kind == 0;
+            for offset in (0..shape.size).step_by(PIECE_BYTES) {
+                let len = (shape.size - offset).min(PIECE_BYTES as u64);
+                let (how, stored) = match () {
+                    () if packs && len > BLOCK_SIZE => (Stored::As(copy::Form::Packed), BLOCK_SIZE),
+                    () if len == shape.size && shape.inline > 0 => (Stored::Flat, shape.in_blocks()),
+                    () => (Stored::As(copy::Form::Raw), len),
+                };
+                placer.place(node, offset + len == shape.size, how, stored);
+            }
+        }
+        placer.finish()
+    }
+}
