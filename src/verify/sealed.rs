@@ -17,6 +17,7 @@ use crate::verity::{self, Checked, Data, Layout, RootHash, Runs};
 const TOLD: usize = 20;
 /// For as many runs of blocks, the file is looked for.
 const NAMED: usize = 3;
+
 /// A tree that was recomputed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeReport {
