@@ -12,7 +12,11 @@
     version = "1";
   };
 
-  boot.loader.systemd-boot.enable = true;
+  boot.loader.systemd-boot = {
+    enable = true;
+    # It could change the command line, and so the root hash.
+    editor = false;
+  };
   boot.initrd.systemd = {
     enable = true;
     dmVerity.enable = true;

@@ -82,7 +82,7 @@ fn verify(image: &Path) -> Run {
 /// What is in the nix filesystem, unpacked.
 fn extracted(built: &Built) -> PathBuf {
     let to = built.scratch().join("extracted");
-    run(sane_image().arg("extract").arg(&built.image).args(["nix", "/", "--out"]).arg(&to)).expect_success();
+    run(sane_image().arg("extract").arg(&built.image).args(["nix", "--out"]).arg(&to)).expect_success();
     to
 }
 
@@ -149,7 +149,8 @@ fn a_database_that_lacks_a_path_is_a_fault() {
     let Some((right, made, closure)) = built(store_alone) else { return };
     verify(&right.image).expect_success();
     let toplevel = &closure.toplevel;
-    sql(made.path(), "DELETE FROM Refs");
+    let row = format!("SELECT id FROM ValidPaths WHERE path = '{toplevel}'");
+    sql(made.path(), &format!("DELETE FROM Refs WHERE referrer = ({row})"));
     sql(made.path(), &format!("DELETE FROM ValidPaths WHERE path = '{toplevel}'"));
     let wrong = Built::new(&closure, &[]);
     let told = verify(&wrong.image).expect_failure(1).stdout;
