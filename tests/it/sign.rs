@@ -12,7 +12,7 @@ use crate::support::foreign::mkfs_fat;
 use crate::support::image::{Built, Partition, Run, run, sane_image};
 use crate::support::oracle;
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, run as run_tool, tool};
+use crate::support::tool::{need, run as run_tool, tool, with_suffix};
 use crate::systemd_boot::{closure, with_xbootldr};
 
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
@@ -156,12 +156,14 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     refused(&stub, ["empty.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
 
     // Not a cluster is free.
-    let report = run(sane_image().args(["inspect", "--json"]).arg(image.path())).expect_success().stdout;
+    let built = Built::new(&closure(with_uki), &[]);
+    let report = run(sane_image().args(["inspect", "--json"]).arg(&built.image)).expect_success().stdout;
     let free = serde_json::from_str::<Value>(&report).unwrap()["partitions"][0]["filesystem"]["free"].as_u64().unwrap();
     let rest = tempfile::NamedTempFile::new().unwrap();
     rest.as_file().set_len(free).unwrap();
-    run_tool(tool("mcopy").arg("-i").args([image.path(), rest.path()]).arg("::/rest"));
-    refused(image.path(), A, &["the boot partition of ", " is too small by "]);
+    let drive = with_suffix(&built.image, &format!("@@{}", built.boot().offset));
+    run_tool(tool("mcopy").arg("-i").arg(drive).arg(rest.path()).arg("::/rest"));
+    refused(&built.image, A, &["the boot partition of ", " is too small by "]);
 
     let empty = tempfile::tempdir().unwrap();
     fs::write(empty.path().join("program.efi"), "none").unwrap();
