@@ -83,6 +83,7 @@
       nixosConfigurations = {
         aarch64-board = host ./nix/hosts/aarch64-board.nix;
         aarch64-uefi = host ./nix/hosts/aarch64-uefi.nix;
+        appliance = host ./nix/hosts/appliance.nix;
         btrfs = host ./nix/hosts/btrfs.nix;
         depthcharge = host ./nix/hosts/depthcharge.nix;
         nvme-4k = host ./nix/hosts/nvme-4k.nix;

@@ -14,14 +14,27 @@ let
 
   all = lib.filter (fs: fs.enable or true) (lib.attrValues config.fileSystems);
   mountedAt = mountPoint: lib.findFirst (fs: fs.mountPoint == mountPoint) null all;
-  firstOf = mountPoints: lib.findFirst (fs: fs != null) null (map mountedAt mountPoints);
 
-  # The nearest at or above the store; null if the host has none.
-  nixFs = firstOf [
-    "/nix/store"
-    "/nix"
-    "/"
-  ];
+  # The nearest mount at or above a path; null if the host has none.
+  above =
+    path:
+    let
+      fs = mountedAt path;
+    in
+    if fs != null || path == "/" then fs else above (dirOf path);
+
+  # What holds the store: the nearest, or what /nix/store is bound from, as in /usr; null if the host has none.
+  nixFs = if isBound then above nearest.device else nearest;
+  nearest = above "/nix/store";
+  isBound =
+    nearest != null
+    && nearest.mountPoint == "/nix/store"
+    && isBind nearest
+    && lib.hasPrefix "/" (toString nearest.device)
+    && (image.verity.enable || (above nearest.device).fsType or null == "erofs");
+  # Whether nobody can write to the store: ever, or as it is mounted.
+  isSealed = nixFs != null && (nixFs.fsType == "erofs" || image.verity.enable);
+  isReadOnly = nixFs != null && (isSealed || lib.elem "ro" nixFs.options);
   bootFs = mountedAt "/boot";
 
   option = mountPoint: ''fileSystems."${mountPoint}"'';
@@ -54,9 +67,11 @@ let
       ];
 
   isBind = fs: lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
+  # The last one is for those who ask for it.
   nixTypes = [
     "ext4"
     "btrfs"
+    "erofs"
   ];
   # Whether a mount shows the filesystem that holds the store. Where a bind mount leads is for sane-image to see.
   isOnNixFs =
@@ -74,11 +89,15 @@ let
     fs: mountPoint: fsTypes:
     let
       this = option fs.mountPoint;
-      types = lib.concatMapStringsSep " or " (fsType: ''"${fsType}"'') fsTypes;
+      types = lib.concatMapStringsSep " or " (fsType: ''"${fsType}"'') (lib.remove "erofs" fsTypes);
       setAll = at: "set ${option at}.fsType to ${types}, and its device";
       # Where the store could lie while `fs` stays as it is.
       own = if fs.mountPoint == "/" then "/nix" else fs.mountPoint;
-      wrong = mistakeOfDevice fs.device;
+      wrong =
+        if image.verity.enable && fs.mountPoint == nixFs.mountPoint then
+          mistakeOfSealed fs.device
+        else
+          mistakeOfDevice fs.device;
       # Other mounts of the same filesystem.
       same = lib.filter (other: other.device == fs.device && other.mountPoint != fs.mountPoint) all;
       setDevice =
@@ -148,8 +167,27 @@ let
         problem = "which ${opened} decrypts, but an image has nothing encrypted";
         besides = ", and remove ${opened}";
       }
+    else if lib.elem device sealedDevices then
+      generic // { besides = ", or sane.image.verity.enable to true"; }
     else
       generic;
+
+  # As systemd calls what it opens by `usrhash=` and `roothash=`.
+  sealedDevices = [
+    "/dev/mapper/usr"
+    "/dev/mapper/root"
+  ];
+  mistakeOfSealed =
+    device:
+    if lib.elem device sealedDevices then
+      null
+    else
+      {
+        problem = "but a store that dm-verity seals has another";
+        remedy = ''"/dev/mapper/usr"'';
+        besides = ", or sane.image.verity.enable to false";
+      };
+
   # What is wrong with /boot if it is not the ESP.
   mistakesOfBoot =
     let
@@ -193,9 +231,15 @@ let
       ];
 in
 {
+  # The store's path by the mount of its filesystem.
+  store = if isBound then nearest.device else "/nix/store";
+
   inherit
+    above
     apart
     espFs
+    isReadOnly
+    isSealed
     nixFs
     ofTag
     ;

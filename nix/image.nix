@@ -31,13 +31,15 @@
   compressionLevel ? 3,
   # Whether a block map is made for the formats that it is for.
   blockMap ? false,
+  # Whether the image has Nix's database of its store paths.
+  nixDatabase ? false,
   # More arguments for `sane-image build`; the bytes of the image do not depend on them.
   extraBuildFlags ? [ ],
   # All else goes into the spec: populateCmd, extraBootFiles, extraDirectories, files, sectorSize,
   # extraGPTPadding, firstPartGap, bootPartSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr,
-  # installBootloader. The options of module.nix explain them; what is left out has sane-image's own
-  # default. So do systemdBoot, grub and limine: null, or a set as boot-loaders/ makes it, of which only `efiStub`,
-  # `mkimage`, or `package` and `tool` are required.
+  # installBootloader, erofsCompression, verity, uki, updates. The options of module.nix explain them; what is
+  # left out has sane-image's own default. So do systemdBoot, grub and limine: null, or a set as boot-loaders/
+  # makes it, of which only `efiStub`, `mkimage`, or `package` and `tool` are required.
   ...
 }@args:
 let
@@ -62,6 +64,7 @@ let
         "compressionLevel"
         "extraBuildFlags"
         "format"
+        "nixDatabase"
         "verify"
         "xbootldrMountPoint"
         "espSize"
@@ -69,6 +72,9 @@ let
       // lib.optionalAttrs (xbootldrMountPoint != null) (
         { inherit xbootldrMountPoint; } // lib.optionalAttrs (espSize != null) { inherit espSize; }
       )
+      // lib.optionalAttrs nixDatabase {
+        nixDatabase = "${import ./database.nix { inherit buildPackages closureInfo name; }}";
+      }
       // {
         version = 1;
         inherit (builtins) storeDir;
@@ -143,6 +149,8 @@ let
       flags ? [ ],
       after ? "",
       passthru ? { },
+      # Whether there is a whole image, which can be verified.
+      isWhole ? true,
     }:
     buildPackages.stdenvNoCC.mkDerivation {
       inherit name spec passthru;
@@ -153,7 +161,7 @@ let
       unsafeDiscardReferences.out = true;
 
       nativeBuildInputs = [ package ];
-      buildFlags = flags ++ lib.optional verify "--verify" ++ extraBuildFlags;
+      buildFlags = flags ++ lib.optional (verify && isWhole) "--verify" ++ extraBuildFlags;
       buildCommand = ''
         out=''${outputs[out]}
         sane-image build "$spec" --out "$out" --jobs "$NIX_BUILD_CORES" "''${buildFlags[@]}"
@@ -243,6 +251,20 @@ let
             "--only"
             "boot"
           ];
+        };
+      }
+      # What a machine that has another version of it downloads.
+      // lib.optionalAttrs (args.updates or null != null) {
+        update = build {
+          name = "${name}-update";
+          flags = [
+            "--split=only"
+          ]
+          ++ lib.optionals (compressionLevel != 3) [
+            "--level"
+            (toString compressionLevel)
+          ];
+          isWhole = false;
         };
       }
       # The same image in one format, whichever it is.

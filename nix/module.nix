@@ -18,12 +18,28 @@ let
   MiB = 1024 * 1024;
   bootLoaders = import ./boot-loaders { inherit config lib pkgs; };
   fileSystems = import ./file-systems.nix { inherit bootLoaders config lib; };
+  appliance = import ./appliance {
+    inherit
+      config
+      fileSystems
+      lib
+      pkgs
+      ;
+  };
   absentDevices = import ./absent-devices.nix {
     inherit
       config
       fileSystems
       lib
       partitions
+      ;
+  };
+  firstBoot = import ./first-boot {
+    inherit
+      config
+      fileSystems
+      lib
+      pkgs
       ;
   };
   output = import ./output.nix { inherit config lib; };
@@ -51,7 +67,14 @@ let
       lib.optionals (mistakes != [ ]) bootLoaders.unserved ++ mistakes;
   # A container, or a system under another kernel such as WSL.
   isNoMachine = config.boot.isContainer or false || !(config.boot.kernel.enable or true);
-  mistakes = fileSystems.errors ++ bootLoaders.errors ++ partitions.errors ++ ownFiles.errors ++ output.errors;
+  mistakes = lib.concatMap (part: part.errors) [
+    fileSystems
+    appliance
+    bootLoaders
+    partitions
+    ownFiles
+    output
+  ];
 
   # These are printed with the errors, so that the next evaluation has nothing new.
   warnings =
@@ -61,87 +84,49 @@ let
       lib.optionals (mistakes == [ ]) bootLoaders.unserved
       ++ bootLoaders.warnings
       ++ absentDevices.warnings
-      ++ lib.optional (registers && lib.elem "ro" nixFs.options) (
+      ++ appliance.warnings
+      ++ lib.optional (firstBoot.registers && lib.elem "ro" nixFs.options) (
         ''fileSystems."${nixFs.mountPoint}".options has "ro", so the first boot may not be able to tell ''
         + ''Nix of the store; remove "ro", or set sane.image.registerNixPaths to false''
       );
 
-  img = import ./image.nix {
-    inherit pkgs;
-    inherit (config) fileSystems;
-    inherit (config.system.build) toplevel;
-    inherit (bootLoaders) grub limine systemdBoot;
-    inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
-    inherit (ownFiles) files;
-    inherit (partitions) extraPartitions;
-    inherit (cfg)
-      blockMap
-      bootPartSize
-      compressionLevel
-      diskSize
-      espSize
-      extraBootFiles
-      extraBuildFlags
-      extraDirectories
-      extraGPTPadding
-      firstPartGap
-      format
-      hybridMbr
-      installBootloader
-      name
-      nixFreeSpace
-      package
-      populateCmd
-      sectorSize
-      storeContents
-      verify
-      ;
-  };
-
-  # Where sane-image puts the list of all store paths of the image.
-  registration = "${lib.removeSuffix "/" nixFs.mountPoint}/nix-path-registration";
-
-  registers = cfg.registerNixPaths && config.nix.enable && nixFs != null;
-
-  # A oneshot that works on the filesystem of the store before anything else needs it.
-  earlyService =
-    {
-      description,
-      # Services that may run at the same time otherwise, if the host has them.
-      after,
-      before,
-      path,
-      # A file, and what it is called with.
-      script,
-      arguments,
-      unitConfig ? { },
-    }:
-    {
-      inherit description;
-      wantedBy = [ "sysinit.target" ];
-      after = [ "local-fs.target" ] ++ after;
-      before = before ++ [
-        "sysinit.target"
-        "shutdown.target"
-      ];
-      conflicts = [ "shutdown.target" ];
-      unitConfig = unitConfig // {
-        DefaultDependencies = false;
-      };
-      restartIfChanged = false;
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        PrivateMounts = true;
-      };
-      path = path ++ [ pkgs.util-linux ];
-      # The text and not its path, so that the unit is whole by itself.
-      script =
-        "set -- ${lib.concatMapStringsSep " " lib.escapeShellArg arguments}\n" + builtins.readFile script;
-    };
+  img = import ./image.nix (
+    appliance.spec
+    // {
+      inherit pkgs;
+      inherit (config) fileSystems;
+      inherit (config.system.build) toplevel;
+      inherit (bootLoaders) grub limine systemdBoot;
+      inherit (fileSystems) efiSysMountPoint xbootldrMountPoint;
+      inherit (ownFiles) files;
+      inherit (partitions) extraPartitions;
+      inherit (cfg)
+        blockMap
+        bootPartSize
+        compressionLevel
+        diskSize
+        espSize
+        extraBootFiles
+        extraBuildFlags
+        extraGPTPadding
+        firstPartGap
+        format
+        hybridMbr
+        installBootloader
+        name
+        nixFreeSpace
+        package
+        populateCmd
+        sectorSize
+        storeContents
+        verify
+        ;
+      extraDirectories = lib.unique (cfg.extraDirectories ++ appliance.extraDirectories);
+    }
+  );
 in
 {
-  options.sane.image = output.options // partitions.options // {
+  options.sane.image = output.options // partitions.options // appliance.options // {
     enable = mkOption {
       type = types.bool;
       default = true;
@@ -390,8 +375,8 @@ in
 
     nixFreeSpace = mkOption {
       type = types.ints.unsigned;
-      default = 512 * MiB;
-      defaultText = literalExpression "512 * 1024 * 1024";
+      default = if fileSystems.isSealed then 0 else 512 * MiB;
+      defaultText = lib.literalMD "512 MiB, or 0 on a filesystem that cannot be written";
       example = literalExpression "4 * 1024 * 1024 * 1024";
       description = ''
         Bytes to leave free on the filesystem that holds the store. They make the image longer, but its file
@@ -490,38 +475,22 @@ in
                 ${lib.concatMapStringsSep "\n" (error: "- ${error}") errors}''
           );
 
-      systemd.services.sane-image-register = lib.mkIf registers (earlyService {
-        description = "Registration of the store paths that came with the disk image";
-        unitConfig.ConditionPathExists = registration;
-        # Nix asks /etc/passwd and /etc/group.
-        after = [
-          "systemd-sysusers.service"
-          "userborn.service"
-        ];
-        before = [
-          "nix-daemon.socket"
-          "nix-daemon.service"
-        ];
-        path = [ config.nix.package ];
-        script = ./first-boot/register.sh;
-        arguments = [ nixFs.mountPoint ];
-      });
-
-      systemd.services.sane-image-grow = lib.mkIf (cfg.growNixPartition && nixFs != null) (earlyService {
-        description = "Growth of the partition that holds the Nix store to the end of the disk";
-        # These write to the same partition table.
-        after = [
-          "growpart.service"
-          "systemd-repart.service"
-        ];
-        before = [ "sane-image-register.service" ];
-        path = [ (if nixFs.fsType == "btrfs" then pkgs.btrfs-progs else pkgs.e2fsprogs) ];
-        script = ./first-boot/grow.sh;
-        arguments = [
-          nixFs.mountPoint
-          nixFs.fsType
-        ];
-      });
+      systemd = {
+        inherit (firstBoot) services;
+      }
+      # With a nixpkgs that knows it.
+      // lib.optionalAttrs (options ? systemd.sysupdate.transfers) {
+        sysupdate = lib.mkIf (appliance.sysupdate != { }) {
+          enable = true;
+          transfers = appliance.sysupdate;
+        };
+      };
+      boot = {
+        inherit (appliance) kernelParams;
+      };
+      environment = {
+        inherit (appliance) etc;
+      };
     }
     # With a nixpkgs that has variants of images: system.build.images.sane, and one for each format.
     // lib.optionalAttrs (options ? image.modules) { image.modules = output.variants; }

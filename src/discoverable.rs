@@ -19,6 +19,27 @@ pub enum Tree {
     Usr,
 }
 
+impl Tree {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Root, Self::Usr];
+
+    /// The parameter of the kernel's command line that has the root hash of it: systemd-veritysetup-generator(8).
+    pub fn hash_parameter(self) -> &'static str {
+        match self {
+            Self::Root => "roothash",
+            Self::Usr => "usrhash",
+        }
+    }
+
+    /// The device of it that systemd opens then.
+    pub fn device(self) -> &'static str {
+        match self {
+            Self::Root => "/dev/mapper/root",
+            Self::Usr => "/dev/mapper/usr",
+        }
+    }
+}
+
 /// What is in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
@@ -45,7 +66,6 @@ pub struct Type {
     pub content: Content,
 }
 
-const TREES: [Tree; 2] = [Tree::Root, Tree::Usr];
 const CONTENTS: [Content; 3] = [Content::Data, Content::Verity, Content::Signature];
 
 impl Architecture {
@@ -133,7 +153,7 @@ impl fmt::Display for Type {
 /// Every type and its GUID.
 fn all() -> impl Iterator<Item = (Type, Uuid)> {
     TYPES.iter().flat_map(|(name, trees)| {
-        TREES.into_iter().zip(trees).flat_map(move |(tree, guids)| {
+        Tree::ALL.into_iter().zip(trees).flat_map(move |(tree, guids)| {
             let kind = move |content| Type { architecture: Architecture(name), tree, content };
             CONTENTS.into_iter().map(kind).zip(guids.iter().map(|&guid| Uuid::from_u128(guid)))
         })

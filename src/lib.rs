@@ -6,6 +6,7 @@
 //! spec.json ─ spec ─▶ Spec                what the user asked for, typed and checked
 //! Spec ─ identity ─▶ Identities           every UUID, label and name, nothing random
 //! Spec ─ source ─▶ FileTree (×2)          boot files and store files
+//! stub, kernel, initrd ─ uki ─▶ a program    all that boots in one file, with a place for a root hash
 //! FileTree ─ {vfat,ext4,btrfs} layout ─▶ Layout  every block decided; pure
 //! modules of GRUB ─ grub ─▶ BootCode       core image, and the sectors that a BIOS starts it from
 //! Spec + Layouts ─ plan ─▶ ImagePlan      GPT, offsets, sizes; pure
@@ -26,6 +27,7 @@
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
 //! FileSystem (×2) ─ diff ─▶ Diff          what changed from one image to the next
 //! image ─ add ─▶ image                    with more files, laid out again
+//! image ─ sign ─▶ image                  with signed programs for UEFI, by `add`
 //! image ─ convert ─▶ image                in another form, see formats
 //! image ─ flash ─▶ a device               what somebody reads of it, the table last, read back
 //! image ─ vm ─▶ QEMU's command line        that boots it
@@ -129,7 +131,7 @@
 //! ```
 //!
 //! The stages one by one, for programs that need only some of them: [`spec`], [`source`], [`ext4::layout`], [`plan`],
-//! [`formats`]. [`inspect::inspect`], [`extract`], [`diff`], [`convert`] and [`add`] are what the commands of these names do.
+//! [`formats`]. [`inspect::inspect`], [`extract`], [`diff`], [`convert`], [`add`] and [`sign`] are what the commands of these names do.
 //!
 //! # The order of the modules
 //!
@@ -213,6 +215,8 @@ pub mod diff;
 pub mod build;
 
 pub mod add;
+
+pub mod sign;
 
 pub mod convert;
 

@@ -54,6 +54,19 @@ pub enum PlanError {
         /// The difference.
         missing: u64,
     },
+    /// The disk has no room for partitions of fixed sizes.
+    #[error(
+        "diskSize: {disk_size} bytes are too few: the partitions need {needed}; set diskSize to {needed} at least{}",
+        if *.slots { ", or updates.slotSize to fewer bytes" } else { "" }
+    )]
+    TooSmallForFixed {
+        /// The size asked for, in bytes.
+        disk_size: u64,
+        /// The least size, in bytes.
+        needed: u64,
+        /// Whether there is a second slot beside each partition of the store.
+        slots: bool,
+    },
     /// The store does not fit its slot.
     #[error(transparent)]
     Slot(#[from] SlotError),

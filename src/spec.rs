@@ -148,6 +148,8 @@ pub struct Spec {
     pub extra_directories: Vec<PathBuf>,
     /// The host's own files, in the order of the spec; each on a filesystem of the image.
     pub files: Vec<OwnFile>,
+    /// The directory with Nix's database of the closure, if the image is to have it; absolute.
+    pub nix_database: Option<PathBuf>,
     /// What the running system mounts where.
     pub mounts: MountTable,
     /// The unit of the GPT and of FAT.
@@ -286,6 +288,10 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
 
+    let wanted = "the path of a directory with Nix's database, or null";
+    let nix_database =
+        top.optional("nixDatabase", wanted, None, |path: Option<String>| path.map(validate::absolute_path).transpose());
+
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
@@ -336,6 +342,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         extra_boot_files: extra_boot_files?,
         extra_directories,
         files: files?,
+        nix_database: nix_database?,
         mounts: mounts.table,
         sector_size: sizes.sector_size?,
         extra_gpt_padding: sizes.extra_gpt_padding?,

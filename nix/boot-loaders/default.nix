@@ -59,7 +59,7 @@ in
   limine = if image.limine then limine.spec else null;
 
   # Whether the image starts by UEFI, and where the ESP is mounted for that.
-  needsEsp = image.systemdBoot || image.grub && grub.isForEfi || image.limine;
+  needsEsp = image.systemdBoot || image.grub && grub.isForEfi || image.limine || image.uki.enable;
   efiSysMountPoint =
     if image.grub && !image.systemdBoot then
       grub.efiSysMountPoint

@@ -42,6 +42,25 @@ let
   uefi = import ./example-uefi.nix { inherit example pkgs; };
   grubOn = import ./example-grub.nix { inherit example pkgs; };
   uBoot = pkgs.runCommand "u-boot.bin" { } ''seq 100000 > "$out"'';
+  # The example with its store on a filesystem of its own that nobody can write to.
+  closed =
+    store:
+    example
+    // {
+      fileSystems = {
+        inherit (example.fileSystems) "/boot";
+        "/" = {
+          device = "none";
+          fsType = "tmpfs";
+        };
+        "/nix/store" = example.fileSystems."/" // store;
+      };
+      sane.image = removeAttrs example.sane.image [
+        "extraDirectories"
+        "files"
+        "nixFreeSpace"
+      ];
+    };
   places =
     lib.mapAttrs
       (
@@ -74,7 +93,18 @@ let
         root = "/";
         nix = "/nix";
         store = "/nix/store";
+      }
+    # With a database that comes with the image.
+    // {
+      known = example // {
+        sane.image = example.sane.image // {
+          nixDatabase = true;
+          growNixPartition = true;
+        };
       };
+      read-only = closed { options = [ "ro" ]; };
+      erofs = closed { fsType = "erofs"; };
+    };
 
   configOf =
     host:
@@ -232,6 +262,19 @@ in
       riscv64 = scripts (board { isRiscV64 = true; });
     };
 
+  # What the host itself has besides its image.
+  appliance =
+    let
+      config = configOf hosts.specs.appliance;
+    in
+    {
+      inherit (config.boot) kernelParams;
+      inherit (config.systemd.sysupdate) transfers;
+      update = config.system.build.img.update.buildFlags;
+      etc = lib.mapAttrs (_: file: file.source) config.environment.etc;
+      services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
+    };
+
   # Neither the image nor its parts nor the way they are made may be the same derivation.
   derivations =
     let
@@ -323,6 +366,42 @@ in
     };
   };
 
+  sealed = imageOf (
+    import ./example-appliance.nix {
+      inherit closed pkgs;
+      inherit (uefi.system.build) toplevel;
+    }
+  );
+  # Nix's database of the example's paths, and that of a list of them in another order.
+  databases =
+    let
+      of =
+        closureInfo:
+        import ../database.nix {
+          inherit closureInfo;
+          inherit (pkgs) buildPackages;
+          name = "nixos";
+        };
+      inherit (imageOf example) closureInfo;
+    in
+    {
+      plain = of closureInfo;
+      # All paths backwards, and the references of each.
+      backwards = of (
+        pkgs.runCommand "backwards" { inherit closureInfo; } ''
+          mkdir "$out"
+          awk '
+            {
+              if (at < 5) { head = head $0 "\n"; if (++at == 5) left = $0 }
+              else { references = $0 "\n" references; left-- }
+              if (at == 5 && left == 0) { all = head references all; head = references = ""; at = 0 }
+            }
+            END { printf "%s", all }
+          ' "$closureInfo/registration" > "$out/registration"
+        ''
+      );
+    };
+
   uefi = imageOf uefi;
   uefiHost = {
     inherit (uefi.system.build) toplevel platformPartition;
@@ -340,6 +419,7 @@ in
       services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
       register = config.systemd.services.sane-image-register.script;
       grow = config.systemd.services.sane-image-grow.script;
+      database = config.systemd.services.sane-image-database.script;
     }
   ) places;
 }

@@ -81,6 +81,7 @@ let
           btrfs-progs
           dosfstools
           e2fsprogs
+          erofs-utils
           jq
           util-linux
         ];
@@ -92,9 +93,10 @@ let
           <(sfdisk --sector-size "$sector" --json ${img}/nixos.img |
             jq ".partitiontable.partitions[].start * $sector")
         ${lib.optionalString (img ? bootFsImg) "fsck.fat -n ${img.bootFsImg}"}
-        case $(jq --raw-output '.partitions[-1].filesystem.type' ${img}/layout.json) in
+        case $(jq --raw-output '.partitions[] | select(.role == "nix").filesystem.type' ${img}/layout.json) in
         ext4) e2fsck -fn ${img.nixFsImg} ;;
         btrfs) btrfs check --check-data-csum ${img.nixFsImg} ;;
+        erofs) fsck.erofs ${img.nixFsImg} ;;
         *) exit 1 ;;
         esac
         touch "$out"

@@ -58,6 +58,7 @@ let
     efiInstallAsRemovable = true;
   };
   package = name: pkgs.writeText name "";
+  appliances = import ./appliance-hosts.nix { inherit package; };
 
   random = device: {
     inherit device;
@@ -71,7 +72,7 @@ let
 in
 {
   # Each has a golden of its name: its whole spec.
-  specs = {
+  specs = appliances.specs // {
     boot-and-root = base;
     boot-and-nix = on {
       "/boot" = esp;
@@ -453,7 +454,7 @@ in
   old-nixpkgs = baseBy { systemd-boot.enable = true; };
 
   # What is said of these when their images are asked for: the golden warnings.txt.
-  warned = {
+  warned = appliances.warned // {
     no-boot-loader = baseBy { };
     not-grub = baseBy { grub.enable = true; } // {
       sane.image.grub = false;
@@ -583,10 +584,11 @@ in
     verify = baseWith { verify = true; };
     registerNixPaths = baseWith { registerNixPaths = false; };
     growNixPartition = baseWith { growNixPartition = true; };
+    nixDatabase = baseWith { nixDatabase = true; };
   };
 
   # Each cannot have an image: the golden errors.txt shows what is said of that.
-  errors = {
+  errors = appliances.errors // {
     files-owner = baseWith {
       files."/etc/x" = {
         text = "";
@@ -759,7 +761,7 @@ in
   };
 
   # Each is refused for the option of its name, up to a hyphen.
-  refused = {
+  refused = appliances.refused // {
     sectorSize = baseWith { sectorSize = 2048; };
     bootPartSize = baseWith { bootPartSize = 0; };
     blockMap = baseWith { blockMap = "zst"; };

@@ -138,7 +138,24 @@ let
     ++ [ "" ]
     ++ concatMap below (attrNames nested);
 
-  inherit (module.options.sane) image;
+  # All options by their names, and those in a set after its own.
+  named =
+    path: set:
+    concatMap (
+      name:
+      let
+        here = "${path}.${name}";
+      in
+      if set.${name} ? type then
+        [
+          {
+            path = here;
+            option = set.${name};
+          }
+        ]
+      else
+        named here set.${name}
+    ) (attrNames set);
 in
 concatStringsSep "\n" (
   [
@@ -148,5 +165,5 @@ concatStringsSep "\n" (
     "change the declarations, not this page. [NixOS hosts](../how-to/nixos-hosts.md) shows what people set, and why."
     ""
   ]
-  ++ concatMap (name: entry "##" "sane.image.${name}" image.${name}) (attrNames image)
+  ++ concatMap (one: entry "##" one.path one.option) (named "sane.image" module.options.sane.image)
 )

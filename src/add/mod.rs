@@ -15,6 +15,7 @@ use crate::build::{BuildError, OutputFile};
 use crate::container::Form;
 use crate::copy::{self, Means, Span};
 use crate::disk::resize::{self, ResizeError, Resized};
+use crate::image::sealed::sealed;
 use crate::image::{Image, PartName, Partition, store};
 use crate::output::{OutputError, Privacy};
 use crate::progress::Cancelled;
@@ -142,6 +143,7 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     for (name, entries) in [(PartName::Boot, &own.boot)].into_iter().chain(xbootldr).chain([(PartName::Nix, &own.nix)])
     {
         if !entries.is_empty() {
+            check_unsealed(&image, &name)?;
             parts.extend(NewPart::prepare(image.find(&name)?, entries, is_last(&image, &name)?, means)?);
         }
     }
@@ -152,6 +154,40 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     means.cancel.check()?;
     output.publish()?;
     Ok(added)
+}
+
+/// Refuses to add to a filesystem whose every block is proved.
+fn check_unsealed(image: &Image, name: &PartName) -> Result<(), AddError> {
+    let number = image.find(name)?.number;
+    let sealed = sealed(image);
+    let proof = sealed.iter().find(|one| one.data.is_some_and(|data| data.number == number));
+    proof.map_or(Ok(()), |proof| {
+        let hashes = proof.hashes.number;
+        Err(AddError::Obstacles(vec![format!(
+            "partition {number}: the dm-verity tree in partition {hashes}, which new files would break; build the image \
+             again with `--extra-files`"
+        )]))
+    })
+}
+
+/// Puts files into filesystems of an image, each in the place of the one that is there, and writes the result to `output`.
+///
+/// # Errors
+/// As of [`add`].
+pub(crate) fn replace(
+    image: &Image,
+    files: &[(&Partition, Vec<OwnEntry>)],
+    output: &OutputFile,
+    means: Means<'_>,
+) -> Result<(), AddError> {
+    if let Some(container) = image.container() {
+        return Err(AddError::Container(container.form));
+    }
+    let mut parts = Vec::new();
+    for (partition, entries) in files.iter().filter(|(_, entries)| !entries.is_empty()) {
+        parts.extend(NewPart::prepare(partition, entries, false, means)?);
+    }
+    write(image, &mut parts, output, means).map(drop)
 }
 
 /// Where each of the files goes. Tells what may be wrong with them.

@@ -7,16 +7,14 @@ use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
 use super::known::Known;
 use super::nix::NixPart;
-use super::verity::{VerityPart, put_root_hash};
+use super::verity::VerityPart;
 use super::{BuildError, Context, limine};
-use crate::discoverable::Tree;
 use crate::grub::BootCode;
 use crate::identity::Identities;
 use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
-use crate::uki;
 
 /// Everything about an image, decided and checked, and nothing written.
 pub struct Prepared {
@@ -73,7 +71,7 @@ impl Prepared {
         let Some(verity) = &mut self.verity else { return Ok(()) };
         let root = verity.write(image, &self.plan, context)?;
         let (_, BootFiles { uki, .. }) = &self.made;
-        uki.as_ref().map_or(Ok(()), |uki| put_root_hash(root, uki))?;
+        uki.as_ref().map_or(Ok(()), |uki| uki.set_root_hash(&root.to_string()))?;
         self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);
         self.plan_again(partition_size(&self.spec, &self.nix)?, context)
     }
@@ -163,10 +161,7 @@ pub(super) fn boot_files(
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
         uki: spec.uki.as_ref(),
-        root_hash: spec.verity.map(|verity| match verity.tree {
-            Tree::Root => uki::RootHash::Root,
-            Tree::Usr => uki::RootHash::Usr,
-        }),
+        verified: spec.verity.map(|verity| verity.tree),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
         esp: spec.esp.as_ref().map(|esp| esp.mount_point.as_path()),

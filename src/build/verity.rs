@@ -1,7 +1,6 @@
 //! The hash tree of the store's filesystem. Its root hash is known only when that filesystem is written.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use super::nix::NixPart;
 use super::{BuildError, Context};
@@ -9,7 +8,6 @@ use crate::disk::region::Region;
 use crate::identity::Identities;
 use crate::plan::{ImagePlan, Role};
 use crate::spec::Spec;
-use crate::uki::MadeUki;
 use crate::units::ByteOffset;
 use crate::verity::{self, Described, Identity, Layout, RootHash};
 
@@ -64,13 +62,4 @@ impl VerityPart {
         self.root = Some(root);
         Ok(root)
     }
-}
-
-/// Writes the root hash to its place in the command line of a unified kernel image.
-pub(super) fn put_root_hash(root: RootHash, uki: &MadeUki) -> Result<(), BuildError> {
-    let Some(place) = uki.hash else { return Ok(()) };
-    let digits = root.to_string();
-    debug_assert_eq!(digits.len(), place.len, "as many as there is room for");
-    let file = File::options().write(true).open(&uki.path)?;
-    Ok(file.write_all_at(digits.as_bytes(), place.offset)?)
 }

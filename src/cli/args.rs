@@ -16,6 +16,7 @@ use super::extract::ExtractArgs;
 use super::flash::FlashArgs;
 use super::inspect::InspectArgs;
 use super::ls::LsArgs;
+use super::sign::SignArgs;
 use super::threads;
 use super::verify::VerifyArgs;
 use super::vm::VmArgs;
@@ -42,6 +43,7 @@ pub(super) enum Command {
     Build(BuildArgs),
     Plan(PlanArgs),
     Add(AddArgs),
+    Sign(SignArgs),
     Convert(ConvertArgs),
     Flash(FlashArgs),
     Vm(VmArgs),

@@ -36,6 +36,7 @@ mod man;
 mod plan;
 mod progress;
 mod report;
+mod sign;
 mod signals;
 mod stream;
 mod threads;
@@ -85,6 +86,7 @@ fn run(cli: &Cli, cancel: &Cancel) -> Result<Outcome> {
         Command::Build(args) => signals::watch(cancel).and_then(|()| build::run(args, cancel)),
         Command::Plan(args) => signals::watch(cancel).and_then(|()| plan::run(args, cancel)),
         Command::Add(args) => signals::watch(cancel).and_then(|()| add::run(args, cancel)),
+        Command::Sign(args) => signals::watch(cancel).and_then(|()| sign::run(args, cancel)),
         Command::Convert(args) => convert::run(args, cancel),
         Command::Flash(args) => flash::run(args, cancel),
         Command::Vm(args) => signals::watch(cancel).and_then(|()| vm::run(args, cancel)),

@@ -103,6 +103,7 @@ pub(super) fn summary(report: &Report, elapsed: Option<Duration>) -> String {
     let mut checked: Vec<_> = report.has_table.then_some("GPT").into_iter().collect();
     checked.extend(report.has_mbr.then_some("MBR"));
     checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
+    checked.extend(report.trees.iter().map(|_| "dm-verity"));
     let checked = checked.join(", ");
     let seconds = elapsed.map(|elapsed| elapsed.as_secs_f64());
     let in_seconds = seconds.map_or(String::new(), |seconds| format!(" in {seconds:.2} s"));
@@ -131,6 +132,10 @@ fn count(n: u64, noun: &str) -> String {
 fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
     let filesystems =
         report.filesystems.iter().map(|(partition, format)| json!({ "partition": partition, "format": format.name() }));
+    let trees = report
+        .trees
+        .iter()
+        .map(|tree| json!({ "partition": tree.partition, "dataPartition": tree.data, "rootHash": tree.root_hash }));
     let stores = report.stores.iter().map(|store| {
         json!({
             "partition": store.partition,
@@ -148,6 +153,7 @@ fn json(report: &Report, elapsed: Duration) -> serde_json::Value {
         "right": report.is_right(),
         "partitionTable": report.has_table || report.has_mbr,
         "filesystems": filesystems.collect::<Vec<_>>(),
+        "trees": trees.collect::<Vec<_>>(),
         "stores": stores.collect::<Vec<_>>(),
         "faults": report.faults.iter().map(json_fault).collect::<Vec<_>>(),
         "notes": report.notes,

@@ -49,6 +49,8 @@ pub struct PartitionFacts {
     pub filesystem: Option<FilesystemFacts>,
     /// The label (escaped) and the UUID of the swap area that it is instead.
     pub swap: Option<(String, Uuid)>,
+    /// The root hash of the dm-verity tree that it is instead, in words, and the UUID of that.
+    pub verity: Option<(String, Uuid)>,
 }
 
 /// What is known of a filesystem.
@@ -133,6 +135,7 @@ impl DiskDiff {
                     }
                     filesystem_differences(before.filesystem.as_ref(), after.filesystem.as_ref(), &mut differences);
                     swap_differences(before.swap.as_ref(), after.swap.as_ref(), &mut differences);
+                    verity_differences(before.verity.as_ref(), after.verity.as_ref(), &mut differences);
                     if !differences.is_empty() {
                         let (before, number) = (Some(before.number), Some(after.number));
                         partitions.push(PartitionDiff { before, after: number, name: after.name.clone(), differences });
@@ -259,6 +262,17 @@ fn swap_differences(
     note(differences, "swapUuid", uuid(before), uuid(after));
 }
 
+fn verity_differences(
+    before: Option<&(String, Uuid)>,
+    after: Option<&(String, Uuid)>,
+    differences: &mut Vec<Difference>,
+) {
+    let root = |verity: Option<&(String, Uuid)>| verity.map_or(Value::None, |(root, _)| Value::Text(root.clone()));
+    let uuid = |verity: Option<&(String, Uuid)>| verity.map_or(Value::None, |(_, uuid)| Value::Text(uuid.to_string()));
+    note(differences, "rootHash", root(before), root(after));
+    note(differences, "verityUuid", uuid(before), uuid(after));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +297,7 @@ mod tests {
             size: 10,
             filesystem: Some(filesystem),
             swap: None,
+            verity: None,
         }
     }
 

@@ -10,6 +10,7 @@ use super::packages::{PathFacts, Paths};
 use super::{Depth, FilesError};
 use crate::image::known::{self, Known};
 use crate::image::outside::Place;
+use crate::image::sealed;
 use crate::image::store::{self, StoreLocation};
 use crate::image::{Image, PartName, Partition};
 use crate::inspect::{self, BootEntry, FileReport};
@@ -124,6 +125,10 @@ fn partition(partition: &Partition) -> PartitionFacts {
         Some(_) => None,
         None => swap::find(&partition.bytes()).map(|area| (escape::text(&area.label), area.uuid)),
     };
+    let verity = sealed::find(partition).map(|area| {
+        let root = area.root(&partition.bytes()).ok().flatten();
+        (root.map_or_else(|| "unknown".to_owned(), |root| root.to_string()), area.uuid)
+    });
     PartitionFacts {
         number: partition.number,
         name: escape::text(&partition.name),
@@ -134,6 +139,7 @@ fn partition(partition: &Partition) -> PartitionFacts {
         size: partition.size,
         filesystem,
         swap,
+        verity,
     }
 }
 

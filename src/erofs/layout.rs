@@ -218,7 +218,7 @@ impl Layout {
     fn add_group(&mut self, tree: &FileTree, first: NodeIndex, shapes: &[Shape]) -> Result<(), LayoutError> {
         let start = self.end;
         let (places, packed) = super::packing::pack(&shapes.iter().map(Shape::slots).collect::<Vec<_>>());
-        let before = (start.0 - self.metadata.0) * (BLOCK_SIZE / SLOT_SIZE);
+        let before = (start.0 - self.numbers_start().0) * (BLOCK_SIZE / SLOT_SIZE);
         self.grow(packed as u64)?;
         let first = first.as_usize();
         let mut ends = 0;
@@ -277,14 +277,20 @@ impl Layout {
         }
     }
 
-    /// The number of a node's inode.
+    /// The block where inode numbers start: the one before the metadata area. So no inode has the number 0; the C library
+    /// takes a directory entry with that number for a deleted one.
+    pub fn numbers_start(&self) -> BlockIndex {
+        BlockIndex(self.metadata.0 - 1)
+    }
+
+    /// The number of a node's inode, which is not 0.
     pub fn nid(&self, node: NodeIndex) -> Nid {
         Nid(self.slots[node.as_usize()].into())
     }
 
     /// Where a node's inode is, in bytes.
     pub fn inode_at(&self, node: NodeIndex) -> ByteOffset {
-        ByteOffset(self.metadata.0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
+        ByteOffset(self.numbers_start().0 * BLOCK_SIZE + self.nid(node).0 * SLOT_SIZE)
     }
 
     /// The first block of a node's contents; it means nothing if none of them are in blocks.
@@ -379,5 +385,77 @@ fn file_type_of(kind: NodeKind<'_>) -> u8 {
         NodeKind::Directory => file_type::DIRECTORY,
         NodeKind::File { .. } => file_type::REGULAR,
         NodeKind::Symlink(_) => file_type::SYMLINK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::source::tree::{DirectoryMode, Executable, TreeBuilder};
+
+    fn tree(sizes: impl IntoIterator<Item = u64>) -> FileTree {
+        let mut builder = TreeBuilder::new(DirectoryMode::Writable);
+        for (number, size) in sizes.into_iter().enumerate() {
+            builder.file(OsStr::new(&format!("{number:03}")), size, Executable::No).unwrap();
+        }
+        builder.finish()
+    }
+
+    fn parameters() -> Parameters {
+        Parameters { uuid: Uuid::nil(), label: String::new() }
+    }
+
+    /// What fills a block comes first of all, and must be seen in its directory nevertheless.
+    #[test]
+    fn no_inode_has_the_number_0() {
+        let tree = tree([4064, 300, 4064, 8 << 20]);
+        let method = ErofsCompression::Lz4;
+        for layout in [Layout::new(&tree, parameters()), Layout::worst(&tree, method, parameters())] {
+            let layout = layout.unwrap();
+            assert!(tree.nodes().all(|node| layout.nid(node).0 > 0));
+        }
+    }
+
+    /// However its files turn out to be compressed, a filesystem is no larger than it was planned to be.
+    #[test]
+    fn the_worst_case_is_the_worst() {
+        let method = ErofsCompression::Zstd(3);
+        let piece = super::super::compress::PIECE_BYTES as u64;
+        for end in [0, 1, 1500, 2040, 2100, 4000, 4064, 4095] {
+            let sizes = (0..300).map(|i| end + [0, 4096, 12_288, piece - 4096, 2 * piece, 100][i % 6]);
+            let tree = tree(sizes);
+            let worst = Layout::worst(&tree, method, parameters()).unwrap();
+            for kind in 0..4 {
+                let placement = packed_as(&tree, kind);
+                let layout = Layout::packed(&tree, Packed { method, placement }, parameters()).unwrap();
+                assert!(layout.blocks() <= worst.blocks(), "{end}, {kind}");
+                assert!(layout.blocks() == layout.metadata().end.0 && layout.contents().end == layout.metadata().start);
+            }
+        }
+    }
+
+    /// All files compressed to a block for each piece, none at all, and both in turns.
+    fn packed_as(tree: &FileTree, kind: usize) -> Placement {
+        use super::super::compress::PIECE_BYTES;
+        use super::super::placement::{Placer, Stored, packed_files};
+        use crate::copy;
+
+        let mut placer = Placer::new(tree);
+        for (number, node) in packed_files(tree).enumerate() {
+            let shape = plain_shape(tree, node);
+            let packs = kind == 0 || kind > 1 && number % kind == 0;
+            for offset in (0..shape.size).step_by(PIECE_BYTES) {
+                let len = (shape.size - offset).min(PIECE_BYTES as u64);
+                let (how, stored) = match () {
+                    () if packs && len > BLOCK_SIZE => (Stored::As(copy::Form::Packed), BLOCK_SIZE),
+                    () if len == shape.size && shape.inline > 0 => (Stored::Flat, shape.in_blocks()),
+                    () => (Stored::As(copy::Form::Raw), len),
+                };
+                placer.place(node, offset + len == shape.size, how, stored);
+            }
+        }
+        placer.finish()
     }
 }

@@ -17,6 +17,9 @@
 //! Equal files do not share their blocks: whether they are equal could be found out only by reading all of them before
 //! anything can be written, and hard links of the host, which would tell it for nothing, may be there or not, so that the
 //! image would depend on them.
+//!
+//! [`reader`] reads, and [`check`](mod@check) judges, what anyone wrote. Both stand on `volume`, which shares with the
+//! writer only the on-disk structures in [`format`](mod@format).
 
 use std::fmt;
 

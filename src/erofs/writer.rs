@@ -162,7 +162,7 @@ fn superblock(layout: &Layout, tree: &FileTree) -> Superblock {
     s.epoch = EPOCH.seconds.cast_unsigned().into();
     s.fixed_nsec = EPOCH.nanoseconds.into();
     s.blocks_lo = u32::try_from(layout.blocks()).expect("the layout has fewer").into();
-    s.meta_blkaddr = u32::try_from(layout.metadata().start.0).expect("the layout has fewer").into();
+    s.meta_blkaddr = u32::try_from(layout.numbers_start().0).expect("the layout has fewer").into();
     s.uuid = layout.parameters.uuid.into_bytes();
     if let Some(Packed { method, .. }) = &layout.packed {
         use format::incompat::{BIG_PCLUSTER, COMPR_CFGS, ZERO_PADDING};

@@ -32,7 +32,6 @@ mod fitted;
 mod gate;
 mod image;
 mod medium;
-mod place;
 pub mod spec;
 mod target;
 #[cfg(test)]

@@ -37,7 +37,9 @@ pub fn prepare(spec: &Spec, size: Option<u64>, context: Context<'_>) -> Result<P
     // What is left of the last MiB is in no partition.
     let spec = Spec { disk_size: Some(size - size % MIB), ..spec.clone() };
     build::prepare(&spec, context).map_err(|error| match error {
-        BuildError::Plan(PlanError::TooSmall { needed, .. }) => FitError::TooSmall { needed, size }.into(),
+        BuildError::Plan(PlanError::TooSmall { needed, .. } | PlanError::TooSmallForFixed { needed, .. }) => {
+            FitError::TooSmall { needed, size }.into()
+        }
         error => error.into(),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything that is not known to be free counts as contents. That is everything outside of partitions, where boot
 //! code may be, and all partitions without a filesystem or swap area that we can read. It is also the whole of a
-//! filesystem with a single fault: the filesystem may use what it calls free, and somebody who repairs it may need
+//! filesystem over which there is a dm-verity tree, and of one with a single fault: the filesystem may use what it calls free, and somebody who repairs it may need
 //! those bytes.
 
 use std::ops::Range;
@@ -10,6 +10,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use super::foreign::is_ambiguous;
+use super::sealed::sealed;
 use super::{Image, Partition, check_filesystem, recognise};
 use crate::disk::table::{Header, Table};
 use crate::map::{Held, ImageMap, MapBuilder};
@@ -43,11 +44,18 @@ pub fn map(image: &Image) -> ImageMap {
         let records = mbr.records.iter().filter_map(|lba| lba.to_bytes(mbr.sector_size));
         records.for_each(|start| builder.add(start.0..start.0.saturating_add(sector), Held::Metadata));
     }
+    let sealed = sealed(image);
+    let is_sealed = |partition: &Partition| {
+        let mut data = sealed.iter().filter_map(|one| one.data);
+        data.any(|data| data.number == partition.number)
+    };
     let mut covered = Vec::new();
     for partition in image.partitions() {
         let (start, len) = (partition.offset.0.min(bytes.len()), partition.bytes().len());
         covered.push(start..start.saturating_add(len));
-        for used in used(partition) {
+        // A hash tree covers what its filesystem calls free.
+        let used = if is_sealed(partition) { std::iter::once(0..len).collect() } else { used(partition) };
+        for used in used {
             builder.add(start.saturating_add(used.start)..start.saturating_add(used.end), Held::Contents);
         }
     }

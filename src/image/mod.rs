@@ -15,6 +15,7 @@ use crate::container::Container;
 use crate::disk::table::{MbrEntry, MbrTable, Table};
 use crate::read::{Bytes, FileSystem, Opener, ReadError, Window};
 use crate::units::{ByteOffset, SectorSize};
+use crate::verity::Area;
 
 mod database;
 mod disk;
@@ -24,6 +25,8 @@ pub mod known;
 mod map;
 pub mod outside;
 mod part;
+mod place;
+pub mod sealed;
 pub mod store;
 
 pub use disk::Disk;
@@ -31,6 +34,7 @@ use disk::whole;
 pub use format::{check_filesystem, open_filesystem, recognise};
 pub use map::{is_a_cd, map};
 pub use part::{BadPartName, PartName};
+pub use place::file_at;
 
 /// The type of an EFI system partition.
 pub const ESP: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
@@ -102,10 +106,14 @@ impl Partition {
     /// If it has no filesystem that can be read, or whatever is wrong with it.
     pub fn open(&self) -> Result<Box<dyn crate::read::FileSystem>, ReadError> {
         let format = self.format.ok_or_else(|| {
-            ReadError::Unsupported(format!(
-                "partition {} has no FAT, ext4, btrfs or erofs that could be read",
-                self.number
-            ))
+            let number = self.number;
+            ReadError::Unsupported(match sealed::find(self) {
+                Some(_) => format!(
+                    "partition {number} has the dm-verity hashes of another partition, and no files; name the partition \
+                     with the data"
+                ),
+                None => format!("partition {number} has no FAT, ext4, btrfs or erofs that could be read"),
+            })
         })?;
         open_filesystem(format, Arc::new(self.bytes()))
     }
@@ -164,7 +172,8 @@ impl Image {
         })
     }
 
-    /// The image whose bytes are a disk's, or `None` if that has neither a partition table nor a filesystem.
+    /// The image whose bytes are a disk's, or `None` if that has neither a partition table nor a filesystem nor a
+    /// dm-verity hash area.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -191,7 +200,7 @@ impl Image {
                 let partitions = partitions.collect();
                 Some(Self { partitions, bytes, container: None, table: Some(table), mbr: None })
             }
-            _ if format.is_some() => Some(Self {
+            _ if format.is_some() || Area::find(&bytes).is_some() => Some(Self {
                 partitions: vec![Partition::bare(&bytes, format)],
                 bytes,
                 container: None,

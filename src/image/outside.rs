@@ -5,6 +5,7 @@ use std::path::Path;
 use super::store::StoreLocation;
 use crate::read::escape;
 use crate::store::path::{check_base_name, is_by_product};
+use crate::store::registration::IMAGE_DATABASE;
 
 /// Where boot loaders have their files on a filesystem that is mounted at /.
 const BOOT: &str = "boot";
@@ -14,7 +15,8 @@ const BOOT: &str = "boot";
 pub enum Place {
     /// The store, with all that Nix makes in it.
     Store,
-    /// What belongs to an image with a store: a directory that leads to the store, and the registration beside it.
+    /// What belongs to an image with a store: a directory that leads to the store, and the registration and the database
+    /// beside it.
     Around,
     /// What boots. On an ESP, and here, nothing shows which files are the host's own.
     Boot,
@@ -25,7 +27,8 @@ pub enum Place {
 impl StoreLocation {
     /// What a path of the filesystem belongs to. Other names that lead to the store are not searched.
     pub fn place(&self, path: &Path) -> Place {
-        if self.store.starts_with(path) || self.registration.as_deref() == Some(path) {
+        let is_registration = self.registration.as_deref() == Some(path);
+        if self.store.starts_with(path) || is_registration || path.starts_with(self.root.join(IMAGE_DATABASE)) {
             return Place::Around;
         }
         match path.strip_prefix(&self.store) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::read::resolve::{Last, Mounted};
 use crate::read::{Entered, FileId, FileSystem, Format, Kind, ReadError, resolve};
 use crate::store::path::{StoreDir, check_base_name};
-use crate::store::registration::IMAGE_FILE_NAME;
+use crate::store::registration::{IMAGE_DATABASE, IMAGE_FILE_NAME};
 
 /// Where the store is in the running system, unless a registration says otherwise.
 const STORE_DIR: &str = "/nix/store";
@@ -34,6 +34,11 @@ pub struct StoreLocation {
 }
 
 impl StoreLocation {
+    /// Whether the database came with the image, for a system that cannot write to this filesystem: no Nix ran on it.
+    pub fn is_database_pristine(&self) -> bool {
+        self.database.as_ref().is_some_and(|path| *path == image_database(&self.root))
+    }
+
     /// Whether a registration or a database is beside the store.
     pub fn is_known(&self) -> bool {
         self.registration.is_some() || self.database.is_some()
@@ -160,8 +165,14 @@ fn database_in(fs: &dyn FileSystem, location: &StoreLocation) -> Option<PathBuf>
     let beside = location.store_dir.as_path().parent().map(|parent| parent.join(DATABASE));
     let places = beside.into_iter().chain([PathBuf::from(USUAL_DATABASE)]);
     let inside = places.filter_map(|absolute| location.inside(&absolute));
+    let inside = inside.chain([image_database(&location.root)]);
     let mut files = inside.filter_map(|path| resolve(fs, location, &path, Last::Follow).ok());
     files.find(|(_, metadata)| metadata.kind == Kind::File).map(|(path, _)| path)
+}
+
+/// The database that an image brings for a system which copies it.
+fn image_database(root: &Path) -> PathBuf {
+    root.join(IMAGE_DATABASE).join("db.sqlite")
 }
 
 /// The first database of Nix in a filesystem, whatever store it is of: on the levels that [`locate`] looks at, for

@@ -4,24 +4,24 @@ use uuid::{Uuid, uuid};
 
 use super::report::{
     BootCodeReport, HeaderReport, MbrPartition, MbrReport, PartitionReport, Region, RegionKind, Report, SwapReport,
-    TableReport,
+    TableReport, VerityReport,
 };
 use super::{depthcharge, depthcharge::CHROMEOS_KERNEL};
+use crate::discoverable::Type;
 use crate::disk::table::{Header, MbrTable, Table};
 use crate::grub::embedded::{self, Code};
+use crate::image::sealed::Sealed;
 use crate::image::{Image, Partition};
 use crate::read::{Bytes, escape};
 use crate::swap;
 use crate::units::{ByteOffset, Lba, SectorSize};
+use crate::verity::Layout;
 
-/// Types of partitions that people meet, by the UEFI and the Discoverable Partitions specifications.
-const TYPES: [(Uuid, &str); 14] = [
+/// Types of partitions that people meet, by the UEFI and the Discoverable Partitions specifications; those of root and
+/// /usr are in [`discoverable`](crate::discoverable).
+const TYPES: [(Uuid, &str); 10] = [
     (crate::image::ESP, "EFI system"),
     (uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4"), "Linux filesystem"),
-    (uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), "Linux root (x86-64)"),
-    (uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae"), "Linux root (ARM 64)"),
-    (uuid!("72ec70a6-cf74-40e6-bd49-4bda08e8f224"), "Linux root (RISC-V 64)"),
-    (uuid!("8484680c-9521-48c6-9c11-b0720656f69e"), "Linux /usr (x86-64)"),
     (uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172"), "Linux extended boot"),
     (uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"), "Linux swap"),
     (uuid!("933ac7e1-2eb4-4f13-b844-0e14e2aef915"), "Linux home"),
@@ -85,15 +85,15 @@ fn bytes(lba: Lba, sector_size: SectorSize) -> u64 {
     lba.to_bytes(sector_size).unwrap_or(ByteOffset(u64::MAX)).0
 }
 
-pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> PartitionReport {
-    let known = TYPES.iter().find(|(guid, _)| *guid == partition.type_guid);
+pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>, sealed: &[Sealed<'_>]) -> PartitionReport {
+    let known = TYPES.iter().find(|(guid, _)| *guid == partition.type_guid).map(|(_, name)| (*name).to_owned());
+    let in_mbr = || partition.mbr.and_then(|entry| MbrTable::type_name(entry.kind)).map(str::to_owned);
+    let sealed = sealed.iter().find(|one| one.hashes.number == partition.number);
     PartitionReport {
         number: partition.number,
         name: escape::text(&partition.name),
         type_guid: partition.type_guid,
-        type_name: known
-            .map(|(_, name)| *name)
-            .or_else(|| partition.mbr.and_then(|entry| MbrTable::type_name(entry.kind))),
+        type_name: known.or_else(|| Type::find(partition.type_guid).map(Type::describe)).or_else(in_mbr),
         guid: partition.guid,
         mbr: partition.mbr.zip(table).map(|(entry, table)| MbrPartition {
             kind: entry.kind,
@@ -114,6 +114,23 @@ pub(super) fn partition(partition: &Partition, table: Option<&MbrTable>) -> Part
                 page_size: area.page_size.bytes(),
             }),
         },
+        verity: sealed.map(verity),
+    }
+}
+
+fn verity(sealed: &Sealed<'_>) -> VerityReport {
+    let Sealed { area, data, root, .. } = sealed;
+    VerityReport {
+        root_hash: *root,
+        salt: area.salt.clone(),
+        uuid: area.uuid,
+        algorithm: escape::text(&area.algorithm),
+        data_size: area.data_size(),
+        hash_size: area.layout().map(Layout::size),
+        data_block_size: area.data_block_size,
+        hash_block_size: area.hash_block_size,
+        data_partition: data.map(|data| data.number),
+        named_by_guids: root.is_some() && sealed.by_guids() == *root,
     }
 }
 

@@ -77,6 +77,9 @@ impl Cell {
 
 /// How full a partition is.
 fn fill(partition: &PartitionReport, width: usize) -> String {
+    if partition.verity.is_some() {
+        return "█".repeat(width);
+    }
     if partition.swap.is_some() {
         return "░".repeat(width);
     }
@@ -89,7 +92,11 @@ fn fill(partition: &PartitionReport, width: usize) -> String {
 /// What a partition can be called, from long to short.
 fn labels(partition: &PartitionReport) -> Vec<String> {
     let number = partition.number;
-    let other = if partition.swap.is_some() { "swap" } else { "unknown" };
+    let other = match (&partition.swap, &partition.verity) {
+        (Some(_), _) => "swap",
+        (None, Some(_)) => "verity",
+        (None, None) => "unknown",
+    };
     let format = partition.filesystem.as_ref().map_or(other, |fs| fs.format);
     vec![format!("{number} {format}"), number.to_string()]
 }

@@ -4,6 +4,7 @@
 
 use uuid::Uuid;
 
+use crate::image::sealed::sealed;
 use crate::image::{Image, PartName, Partition, store};
 use crate::read::{Bytes, FileSystem, escape};
 
@@ -46,8 +47,13 @@ pub fn inspect(image: &Image, name: &str) -> Report {
     report.problems.extend(faults.into_iter().flatten().map(ToString::to_string));
     disk::boot_code(image, &mut report);
     let mut opened = Vec::new();
+    let sealed = sealed(image);
+    for one in &sealed {
+        let faults = one.area.faults(one.hashes.bytes().len()).into_iter();
+        report.problems.extend(faults.map(|fault| format!("partition {}: {fault}", one.hashes.number)));
+    }
     for partition in image.partitions() {
-        let mut partition_report = disk::partition(partition, image.mbr());
+        let mut partition_report = disk::partition(partition, image.mbr(), &sealed);
         if partition.format().is_some() {
             match partition.open() {
                 Ok(fs) => {

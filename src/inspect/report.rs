@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::read::Format;
+use crate::verity::{RootHash, Salt};
 
 /// The version of the schema: raised when a key goes or changes its meaning, not when one is added.
 pub const VERSION: u32 = 1;
@@ -183,7 +184,7 @@ pub struct PartitionReport {
     /// What it is for.
     pub type_guid: Uuid,
     /// The same in words, where it is known.
-    pub type_name: Option<&'static str>,
+    pub type_name: Option<String>,
     /// Its identity.
     pub guid: Uuid,
     /// Its entry in an MBR.
@@ -201,6 +202,9 @@ pub struct PartitionReport {
     /// The swap area that it is; left out where it is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<SwapReport>,
+    /// The dm-verity hash area that it is; left out where it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<VerityReport>,
 }
 
 impl Report {
@@ -237,6 +241,32 @@ pub struct SwapReport {
     pub size: u64,
     /// The size of its pages: a kernel with others does not take it.
     pub page_size: u64,
+}
+
+/// A dm-verity hash area.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerityReport {
+    /// The hash of its top block, if it can be computed here.
+    pub root_hash: Option<RootHash>,
+    /// The salt in hexadecimal digits, or `-`.
+    pub salt: Salt,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// As the kernel names it.
+    pub algorithm: String,
+    /// The bytes of the data that it covers.
+    pub data_size: u64,
+    /// The bytes of superblock and tree, if it can be computed here.
+    pub hash_size: Option<u64>,
+    /// The bytes of a data block.
+    pub data_block_size: u32,
+    /// The bytes of a hash block.
+    pub hash_block_size: u32,
+    /// The partition with the data, if it is in the image.
+    pub data_partition: Option<u32>,
+    /// Whether the GUIDs of both partitions are the halves of the root hash.
+    pub named_by_guids: bool,
 }
 
 /// A filesystem.

@@ -119,7 +119,7 @@ fn write_regions(out: &mut String, report: &Report) -> fmt::Result {
 
 fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result {
     let raw = || partition.mbr.map_or_else(|| partition.type_guid.to_string(), |mbr| format!("type {:02x}", mbr.kind));
-    let kind = partition.type_name.map_or_else(raw, str::to_owned);
+    let kind = partition.type_name.clone().unwrap_or_else(raw);
     let is_bare = partition.type_guid.is_nil() && partition.mbr.is_none();
     writeln!(
         out,
@@ -141,7 +141,27 @@ fn write_partition(out: &mut String, partition: &PartitionReport) -> fmt::Result
             writeln!(out, "  swap, label \"{}\", UUID {}", swap.label, swap.uuid)?;
             writeln!(out, "  {} in pages of {}", human(swap.size), human(swap.page_size))
         }
-        (None, None) => writeln!(out, "  no filesystem that can be read"),
+        (None, None) => match &partition.verity {
+            Some(verity) => write_verity(out, verity),
+            None => writeln!(out, "  no filesystem that can be read"),
+        },
+    }
+}
+
+fn write_verity(out: &mut String, verity: &VerityReport) -> fmt::Result {
+    writeln!(out, "  dm-verity hashes, {}", verity_data(verity))?;
+    let root = verity.root_hash.map_or_else(|| "cannot be computed here".to_owned(), |root| root.to_string());
+    let named = if verity.named_by_guids { ", as the GUIDs of both partitions say" } else { "" };
+    writeln!(out, "  root hash {root}{named}")?;
+    writeln!(out, "  {}, salt {}, UUID {}", verity.algorithm, verity.salt, verity.uuid)
+}
+
+/// What a hash area is for, in words.
+pub(super) fn verity_data(verity: &VerityReport) -> String {
+    let size = human(verity.data_size);
+    match verity.data_partition {
+        Some(number) => format!("for {size} of partition {number}"),
+        None => format!("for {size} that are not in this image"),
     }
 }
 

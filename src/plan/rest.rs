@@ -72,7 +72,12 @@ impl Rest {
     pub(super) fn around(needed: u64, spec: &Spec, multiple: SizeMultiple) -> Result<u64, PlanError> {
         check_multiple(spec, multiple)?;
         let rest = Self { start: 0, behind: 0, disk_size: spec.disk_size, multiple: multiple.bytes };
-        rest.size_for(needed)
+        rest.size_for(needed).map_err(|error| match error {
+            PlanError::TooSmall { disk_size, needed, .. } => {
+                PlanError::TooSmallForFixed { disk_size, needed, slots: spec.updates.is_some() }
+            }
+            error => error,
+        })
     }
 
     /// The size of the partition if `least` bytes, whole MiB, are the least that it can have.

@@ -5,7 +5,6 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::file_system::FsType;
-use super::verity;
 use crate::discoverable::Tree;
 use crate::escapes;
 
@@ -77,7 +76,7 @@ pub(crate) struct Named {
 impl Named {
     /// The device of a verified filesystem.
     pub(super) fn verified(tree: Tree) -> Self {
-        Self { device: Device::Verified(tree), path: verity::device(tree).to_owned() }
+        Self { device: Device::Verified(tree), path: tree.device().to_owned() }
     }
 
     /// What the path `text` of a device means for a filesystem of type `fs_type`, however it is spelled.
@@ -132,7 +131,7 @@ impl Device {
             Self::Label(label) => format!("{LINKS}label/{}", spell(label)),
             Self::PartUuid(uuid) => format!("{LINKS}partuuid/{uuid}"),
             Self::PartLabel(name) => format!("{LINKS}partlabel/{}", spell(name)),
-            Self::Verified(tree) => verity::device(*tree).to_owned(),
+            Self::Verified(tree) => tree.device().to_owned(),
         }
     }
 }

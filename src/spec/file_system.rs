@@ -33,6 +33,15 @@ pub struct FileSystem {
     pub options: Vec<String>,
 }
 
+impl FileSystem {
+    /// Whether nobody can write to it as it is mounted.
+    pub fn is_read_only(&self) -> bool {
+        let mut options = self.options.iter().flat_map(|list| list.split(','));
+        let by_option = options.rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro");
+        by_option || !self.fs_type.is_writable()
+    }
+}
+
 /// The format of a filesystem that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsType {
@@ -321,7 +330,10 @@ fn is_bind<'a>(options: impl Iterator<Item = &'a str>) -> bool {
 /// A filesystem that the image holds.
 fn read(mut entry: Object<'_>, mount_point: String, role: Role) -> Option<FileSystem> {
     let wanted: Vec<_> = role.fs_types().iter().map(|fs_type| format!("\"{fs_type}\"")).collect();
-    let wanted = wanted.join(" or ");
+    let wanted = match wanted.split_last() {
+        Some((last, others @ [_, ..])) => format!("{} or {last}", others.join(", ")),
+        _ => wanted.concat(),
+    };
     let fs_type = entry.required("fsType", &wanted, |text: String| role.parse_fs_type(&text));
     let device = entry.required("device", role.example_device(), |text: String| {
         let verified = matches!(role, Role::Nix).then(|| verity::of_device(&text)).flatten();

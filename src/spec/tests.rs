@@ -107,6 +107,7 @@ fn what_is_left_out_has_its_default() {
         disk_size: None,
         extra_partitions: vec![],
         hybrid_mbr: vec![],
+        nix_database: None,
         install_bootloader: None,
         warnings: vec![],
     };
@@ -215,7 +216,7 @@ fn all_errors_are_told_at_once() {
     toplevel: "/run/current-system" is not directly in the store /nix/store; set toplevel to the path of config.system.build.toplevel
     closureInfo: is missing; set closureInfo to the path of a pkgs.closureInfo
     fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem, or efiSysMountPoint to null for a disk without an ESP
-    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
+    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4", "btrfs" or "erofs"
     fileSystems."/".device: "/dev/sda2" is not in /dev/disk/by-uuid, by-label, by-partuuid or by-partlabel; set fileSystems."/".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", where X are hexadecimal digits
     fileSystems."/".options[0]: invalid type: integer `1`, expected a string; set fileSystems."/".options[0] to a string
     fileSystems."/".label: is not a known field; remove it, or use one of: fsType, device, options
@@ -247,7 +248,7 @@ fn a_mistyped_field_is_told_once() {
     fileSystems."/boot".fstype: is not a known field; did you mean fsType?
     bootPartsize: is not a known field; did you mean bootPartSize?
     closureinfos: is not a known field; did you mean closureInfo?
-    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, verity, fileSystems, erofsCompression, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, updates, installBootloader
+    colour: is not a known field; remove it, or use one of: version, name, storeDir, toplevel, closureInfo, efiSysMountPoint, xbootldrMountPoint, verity, fileSystems, erofsCompression, populateCmd, systemdBoot, grub, limine, uki, extraBootFiles, extraDirectories, files, nixDatabase, sectorSize, extraGPTPadding, firstPartGap, bootPartSize, espSize, nixFreeSpace, diskSize, extraPartitions, hybridMbr, updates, installBootloader
     flavour: is not a known field; remove it
     topLevel: is not a known field; did you mean toplevel?
     "#);
@@ -279,7 +280,7 @@ fn what_is_required_must_be_there() {
     ");
     insta::assert_snapshot!(bad(&with("/fileSystems", json!({}))), @r#"
     fileSystems."/boot": is missing; set fileSystems."/boot" to a vfat filesystem, or efiSysMountPoint to null for a disk without an ESP
-    fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4 or btrfs filesystem
+    fileSystems: has no filesystem that holds /nix/store; set fileSystems."/" to an ext4, btrfs or erofs filesystem
     "#);
     insta::assert_snapshot!(bad(&with("/fileSystems/~1boot", json!({}))), @r#"
     fileSystems."/boot".fsType: is missing; set fileSystems."/boot".fsType to "vfat"
@@ -415,8 +416,8 @@ fn file_systems() {
     fileSystems."/boot".fsType: "auto" cannot be booted by firmware; set fileSystems."/boot".fsType to "vfat"
     "#);
     insta::assert_snapshot!(each_bad("/fileSystems/~1/fsType", ["xfs", "vfat"].map(|t| json!(t))), @r#"
-    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
-    fileSystems."/".fsType: "vfat" is not supported; set fileSystems."/".fsType to "ext4" or "btrfs"
+    fileSystems."/".fsType: "xfs" is not supported; set fileSystems."/".fsType to "ext4", "btrfs" or "erofs"
+    fileSystems."/".fsType: "vfat" is not supported; set fileSystems."/".fsType to "ext4", "btrfs" or "erofs"
     "#);
     insta::assert_snapshot!(each_bad("/fileSystems/~1/options", [json!("noatime"), json!([true])]), @r#"
     fileSystems."/".options: invalid type: string "noatime", expected a sequence; set fileSystems."/".options to a list of strings

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fields::Object;
 use super::file_system::NixPlace;
 use crate::store::path::check_base_name;
-use crate::store::registration::IMAGE_FILE_NAME;
+use crate::store::registration::{IMAGE_DATABASE, IMAGE_FILE_NAME};
 use crate::units::{MIB, SectorSize, nearest_multiples};
 
 /// The most bytes that a size, or all sizes of a spec together, may be: the longest file on Linux.
@@ -17,7 +17,7 @@ pub const MAX_SIZE: u64 = i64::MAX as u64;
 const NAME_MAX: usize = 255;
 
 /// What the image itself puts at the root of the nix filesystem.
-const RESERVED_AT_ROOT: [&str; 2] = ["lost+found", IMAGE_FILE_NAME];
+const RESERVED_AT_ROOT: [&str; 3] = ["lost+found", IMAGE_FILE_NAME, IMAGE_DATABASE];
 
 /// A file name to which `.img` is added.
 pub(super) fn file_name(name: String) -> Result<String, String> {

@@ -21,27 +21,11 @@ impl Verity {
     pub fn partition_type(self, content: Content) -> Type {
         Type { architecture: self.architecture, tree: self.tree, content }
     }
-
-    /// The parameter of the kernel's command line that has the root hash: systemd-veritysetup-generator(8).
-    pub fn parameter(self) -> &'static str {
-        match self.tree {
-            Tree::Root => "roothash",
-            Tree::Usr => "usrhash",
-        }
-    }
-}
-
-/// The device that systemd opens for a filesystem whose root hash the command line has: systemd-veritysetup-generator(8).
-pub(super) fn device(tree: Tree) -> &'static str {
-    match tree {
-        Tree::Root => "/dev/mapper/root",
-        Tree::Usr => "/dev/mapper/usr",
-    }
 }
 
 /// The filesystem with this device.
 pub(super) fn of_device(text: &str) -> Option<Tree> {
-    [Tree::Root, Tree::Usr].into_iter().find(|&tree| device(tree) == text)
+    Tree::ALL.into_iter().find(|tree| tree.device() == text)
 }
 
 /// The member `verity`, which may be null, before the filesystems are read.
@@ -65,20 +49,19 @@ pub(super) fn judge(architecture: Option<Architecture>, mounts: &Mounts, top: &m
     match (architecture, &nix.device) {
         (None, &Device::Verified(tree)) => {
             let remedy = format!("set verity, or {path}.device to a path in /dev/disk");
-            top.note(format!("{path}.device"), format!("{:?} is there only with verity", device(tree)), remedy);
+            top.note(format!("{path}.device"), format!("{:?} is there only with verity", tree.device()), remedy);
             None
         }
         (None, _) => None,
         (Some(architecture), &Device::Verified(tree)) => {
-            let is_read_only = nix.options.iter().flat_map(|list| list.split(',')).any(|option| option == "ro");
-            if !is_read_only && nix.fs_type.is_writable() {
+            if !nix.is_read_only() {
                 let remedy = format!("add \"ro\" to {path}.options");
                 top.note(format!("{path}.options"), "let the system write, which verity does not allow", remedy);
             }
             Some(Verity { architecture, tree })
         }
         (Some(_), _) => {
-            let remedy = format!("set {path}.device to {:?} or {:?}", device(Tree::Usr), device(Tree::Root));
+            let remedy = format!("set {path}.device to {:?} or {:?}", Tree::Usr.device(), Tree::Root.device());
             let problem = "is not what systemd opens for a verified filesystem";
             top.note(format!("{path}.device"), problem, remedy);
             None
@@ -88,7 +71,7 @@ pub(super) fn judge(architecture: Option<Architecture>, mounts: &Mounts, top: &m
 
 /// What may be wrong if nothing in the image tells the system the root hash.
 pub(super) fn warning(verity: Option<Verity>, has_uki: bool) -> Option<String> {
-    let parameter = verity.filter(|_| !has_uki)?.parameter();
+    let parameter = verity.filter(|_| !has_uki)?.tree.hash_parameter();
     Some(format!(
         "verity: nothing in the image has the root hash, without which the system does not find its store; set uki, or \
          add {parameter}= to the kernel's parameters with rootHash of layout.json"

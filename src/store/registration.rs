@@ -26,6 +26,10 @@ use super::path::{StoreDir, StorePath, StorePathError, check_base_name};
 /// first boot.
 pub const IMAGE_FILE_NAME: &str = "nix-path-registration";
 
+/// The directory at the root of an image's nix filesystem with Nix's database of its store paths, where the running system
+/// cannot write to that filesystem and takes a copy.
+pub const IMAGE_DATABASE: &str = "nix-database";
+
 /// The digits of a SHA-256 in Nix's base 32.
 const SHA256_DIGITS: usize = 52;
 

@@ -1,36 +1,14 @@
 //! The command line in a unified kernel image, and the root hash in it. Pure.
 
+use crate::discoverable::Tree;
+
 /// Digits of a root hash: of sha256, in hexadecimal.
 pub const HASH_DIGITS: usize = 64;
 
-/// Which parameter tells a root hash, as systemd-veritysetup-generator(8) reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootHash {
-    /// `usrhash=`, of `/dev/mapper/usr`.
-    Usr,
-    /// `roothash=`, of `/dev/mapper/root`.
-    Root,
-}
-
-impl RootHash {
-    /// The parameter's name.
-    pub fn parameter(self) -> &'static str {
-        match self {
-            Self::Usr => "usrhash",
-            Self::Root => "roothash",
-        }
-    }
-
-    /// The root hash that a command line tells for it; the last one counts.
-    pub fn of(self, command_line: &str) -> Option<&str> {
-        let words = command_line.split_whitespace();
-        words.filter_map(|word| word.strip_prefix(self.parameter())?.strip_prefix('=')).next_back()
-    }
-
-    /// The root hash that a command line tells, and for what.
-    pub fn find(command_line: &str) -> Option<(Self, &str)> {
-        [Self::Usr, Self::Root].into_iter().find_map(|hash| Some((hash, hash.of(command_line)?)))
-    }
+/// The root hash of `tree` that a command line tells; the last one counts.
+pub fn root_hash(tree: Tree, command_line: &str) -> Option<&str> {
+    let words = command_line.split_whitespace();
+    words.filter_map(|word| word.strip_prefix(tree.hash_parameter())?.strip_prefix('=')).next_back()
 }
 
 /// A command line with a place for a root hash.
@@ -43,14 +21,14 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Appends a root hash that is not known yet to `parameters`.
-    pub fn new(parameters: &str, hash: Option<RootHash>) -> Self {
+    /// Appends the root hash of `verified`, which is not known yet, to `parameters`.
+    pub fn new(parameters: &str, verified: Option<Tree>) -> Self {
         let mut text = parameters.trim().to_owned();
-        let hash_at = hash.map(|hash| {
+        let hash_at = verified.map(|tree| {
             if !text.is_empty() {
                 text.push(' ');
             }
-            text.push_str(hash.parameter());
+            text.push_str(tree.hash_parameter());
             text.push('=');
             let at = text.len();
             text.push_str(&"0".repeat(HASH_DIGITS));
@@ -67,12 +45,12 @@ mod tests {
     #[test]
     fn the_hash_is_at_the_end() {
         let zeros = "0".repeat(HASH_DIGITS);
-        let line = CommandLine::new(" init=/x quiet\n", Some(RootHash::Usr));
+        let line = CommandLine::new(" init=/x quiet\n", Some(Tree::Usr));
         assert_eq!(line.text, format!("init=/x quiet usrhash={zeros}"));
         assert_eq!(&line.text[line.hash_at.unwrap()..], zeros);
-        assert_eq!(RootHash::find(&line.text), Some((RootHash::Usr, zeros.as_str())));
-        assert_eq!(CommandLine::new("", Some(RootHash::Root)).text, format!("roothash={zeros}"));
+        assert_eq!(root_hash(Tree::Usr, &line.text), Some(zeros.as_str()));
+        assert_eq!(CommandLine::new("", Some(Tree::Root)).text, format!("roothash={zeros}"));
         assert_eq!(CommandLine::new("quiet", None), CommandLine { text: "quiet".to_owned(), hash_at: None });
-        assert_eq!(RootHash::Usr.of("usrhash=a xusrhash=b usrhash=c usrhash"), Some("c"));
+        assert_eq!(root_hash(Tree::Usr, "usrhash=a xusrhash=b usrhash=c usrhash"), Some("c"));
     }
 }

@@ -18,7 +18,7 @@ mod sbat;
 mod stub;
 mod writer;
 
-pub use self::command_line::{CommandLine, HASH_DIGITS, RootHash};
+pub use self::command_line::{CommandLine, HASH_DIGITS, root_hash};
 pub use self::error::UkiError;
 pub use self::layout::{Layout, NewSection};
 pub use self::writer::{Content, HashPlace, MadeUki, write};

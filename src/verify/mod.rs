@@ -16,9 +16,12 @@ use crate::read::{self, FileSystem, Format, ReadError};
 use crate::store::Registration;
 use crate::store::nar::NarHash;
 
+pub use sealed::TreeReport;
+
 mod boot_code;
 mod partitions;
 mod registered;
+mod sealed;
 mod stores;
 mod tree;
 mod work;
@@ -113,6 +116,8 @@ pub struct Report {
     pub has_mbr: bool,
     /// The filesystems whose structures were checked, by the number of their partition.
     pub filesystems: Vec<(u32, Format)>,
+    /// The dm-verity trees that were recomputed.
+    pub trees: Vec<TreeReport>,
     /// The stores that were hashed.
     pub stores: Vec<StoreReport>,
 }
@@ -163,6 +168,7 @@ pub fn verify(image: &Image, options: Options<'_>) -> Result<Report, Cancelled> 
     let checks = partitions::find(image, started, &mut report);
     let stores = stores::find(image, options.registration, &mut report);
     work::run(&checks, stores, options, &mut report)?;
+    sealed::check(image, options, &mut report)?;
     report.faults.sort();
     report.faults.dedup();
     Ok(report)

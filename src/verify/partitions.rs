@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::{Fault, Place, Report};
+use crate::discoverable::{Content, Type};
 use crate::disk::table::{MbrEntry, MbrTable};
-use crate::image::{ESP, Image, Partition};
+use crate::image::{ESP, Image, Partition, sealed};
 use crate::read;
 use crate::swap;
 
@@ -13,14 +14,15 @@ const LINUX: Uuid = Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
 /// The same in an MBR.
 const MBR_LINUX: u8 = 0x83;
 
-/// Partition types that promise a filesystem of those that are read here, as far as NixOS images have them. A type of
+/// What the type of a partition promises, of filesystems that are read here, as far as NixOS images have them. A type of
 /// "Linux filesystem" may hold another one, but then nobody can tell whether that is right; or nothing yet.
-const PROMISES: [(Uuid, &str); 4] = [
-    (ESP, "EFI system partition"),
-    (LINUX, "Linux filesystem"),
-    (Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709), "Linux root (x86-64)"),
-    (Uuid::from_u128(0xb921b045_1df0_41c3_af44_4c6f280d3fae), "Linux root (ARM64)"),
-];
+fn promised(partition: &Partition) -> Option<String> {
+    let named = [(ESP, "EFI system partition"), (LINUX, "Linux filesystem")];
+    let named = named.into_iter().find(|(guid, _)| *guid == partition.type_guid).map(|(_, name)| name);
+    let discoverable = || Type::find(partition.type_guid).filter(|kind| kind.content == Content::Data);
+    let by_mbr = || partition.mbr.and_then(promise).map(str::to_owned);
+    named.map(str::to_owned).or_else(|| discoverable().map(Type::describe)).or_else(by_mbr)
+}
 
 /// What a type in an MBR promises.
 fn promise(entry: MbrEntry) -> Option<&'static str> {
@@ -34,13 +36,12 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
     let mut checks = Vec::new();
     for partition in image.partitions() {
         let number = partition.number;
-        let promised = PROMISES.iter().find(|(guid, _)| *guid == partition.type_guid).map(|(_, name)| *name);
-        match (partition.format(), promised.or_else(|| partition.mbr.and_then(promise))) {
+        match (partition.format(), promised(partition)) {
             (Some(format), _) => {
                 report.filesystems.push((number, format));
                 checks.push(partition);
             }
-            (None, Some(_)) if may_be_empty(partition) && partition.bytes().is_zero().unwrap_or(false) => {
+            (None, _) if may_be_empty(partition) && partition.bytes().is_zero().unwrap_or(false) => {
                 report.notes.push(format!("partition {number} is empty"));
             }
             (None, Some(name)) => {
@@ -49,6 +50,13 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
                 report.faults.push(Fault::structure(Place::Partition(number), fault));
             }
             (None, None) if Some(number) == started => {}
+            // Its tree is checked by itself.
+            (None, None) if sealed::find(partition).is_some() => {}
+            (None, None) if is_of_hashes(partition) => {
+                let why = "holds no dm-verity superblock, though the partition is of that type".to_owned();
+                let fault = read::Fault { what: "dm-verity superblock".to_owned(), why };
+                report.faults.push(Fault::structure(Place::Partition(number), fault));
+            }
             (None, None) => match swap::find(&partition.bytes()) {
                 Some(area) => {
                     let faults = area.faults(partition.size).into_iter();
@@ -63,7 +71,13 @@ pub(super) fn find<'a>(image: &'a Image, started: Option<u32>, report: &mut Repo
     checks
 }
 
-/// Whether a partition of this type is right without any contents.
+/// Whether a partition of this type is right without any contents; those that systems find by their type are slots for
+/// the next version then.
 fn may_be_empty(partition: &Partition) -> bool {
-    partition.type_guid == LINUX || partition.mbr.is_some_and(|entry| entry.kind == MBR_LINUX)
+    let is_linux = partition.type_guid == LINUX || Type::find(partition.type_guid).is_some();
+    is_linux || partition.mbr.is_some_and(|entry| entry.kind == MBR_LINUX)
+}
+
+fn is_of_hashes(partition: &Partition) -> bool {
+    Type::find(partition.type_guid).is_some_and(|kind| kind.content == Content::Verity)
 }

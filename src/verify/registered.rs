@@ -115,6 +115,9 @@ pub(super) fn first_missing(own: &[Registration], given: &[Registration]) -> Opt
     first_difference(&own, given)
 }
 
+/// What [`first_difference`] calls the second list.
+pub(super) const GIVEN: &str = "the given registration";
+
 /// The first path of which two lists of registrations say different things, and what those are.
 pub(super) fn first_difference(own: &[Registration], given: &[Registration]) -> Option<String> {
     let [own, given] = [own, given].map(|list| {
@@ -126,16 +129,12 @@ pub(super) fn first_difference(own: &[Registration], given: &[Registration]) -> 
     });
     let paths: BTreeSet<&StorePath> = own.keys().chain(given.keys()).copied().collect();
     paths.into_iter().find_map(|path| match (own.get(path), given.get(path)) {
-        (None, _) => Some(format!("lacks {path}, which is in the given registration")),
-        (_, None) => Some(format!("has {path}, which is not in the given registration")),
-        (Some(one), Some(other)) if one.0 != other.0 => {
-            Some(format!("has a different hash for {path} than the given registration"))
-        }
-        (Some(one), Some(other)) if one.1 != other.1 => {
-            Some(format!("has a different size for {path} than the given registration"))
-        }
+        (None, _) => Some(format!("lacks {path}, which is in {GIVEN}")),
+        (_, None) => Some(format!("has {path}, which is not in {GIVEN}")),
+        (Some(one), Some(other)) if one.0 != other.0 => Some(format!("has a different hash for {path} than {GIVEN}")),
+        (Some(one), Some(other)) if one.1 != other.1 => Some(format!("has a different size for {path} than {GIVEN}")),
         (Some(one), Some(other)) if one.2 != other.2 => {
-            Some(format!("has different references for {path} than the given registration"))
+            Some(format!("has different references for {path} than {GIVEN}"))
         }
         _ => None,
     })

@@ -88,6 +88,7 @@ fn read_store<'a>(
     let others = if location.store == location.root { Others::Any } else { Others::None };
     let extra = match (&known.database, given) {
         (None, _) => Extra::Nothing,
+        _ if location.is_database_pristine() => Extra::Nothing,
         (Some(_), Some(_)) => Extra::ByProducts,
         (Some(_), None) => Extra::Anything,
     };
@@ -151,7 +152,12 @@ fn tell_known(
                 if listed.registrations.is_ok() { "it was read with them" } else { "it cannot be read with them" };
             format!("partition {partition}: {path}: {len} bytes are not in the database yet; {read}")
         }));
-        if let Some(path) = known.contradiction() {
+        let both = known.registration.as_ref().and_then(|own| own.registrations.as_deref().ok());
+        let both = both.zip(listed.registrations.as_deref().ok()).filter(|_| location.is_database_pristine());
+        if let Some(why) = both.and_then(|(registration, own)| registered::first_difference(own, registration)) {
+            let why = why.replace(registered::GIVEN, "nix-path-registration");
+            report.faults.push(fault(place, &listed.path, why));
+        } else if let Some(path) = known.contradiction() {
             let why =
                 format!("has another hash or size of {path} than nix-path-registration, which the next boot loads");
             report.faults.push(fault(place, &listed.path, why));

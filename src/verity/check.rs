@@ -304,6 +304,7 @@ impl Kept {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
 mod tests {
     use std::num::NonZeroUsize;
 

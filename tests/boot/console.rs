@@ -26,10 +26,11 @@ const BAD: &str = "VERDICT failed: ";
 /// What it says that wants its power to be cut.
 const CUT: &str = "CUT THE POWER\n";
 /// What only a machine says that will come to no verdict.
-const FAILURES: [(&str, &str); 6] = [
+const FAILURES: [(&str, &str); 7] = [
     ("Kernel panic", "the kernel panicked"),
     ("Initramfs unpacking failed", "the initrd is damaged"),
     ("Shell>", "the firmware found nothing to boot"),
+    ("No bootable option or device was found", "the firmware found nothing that it may boot"),
     // Its menu, which no image here waits in.
     ("Reboot Into Firmware Interface", "systemd-boot found nothing to boot"),
     ("Error loading ", "systemd-boot found no kernel"),

@@ -23,6 +23,7 @@ mod limine;
 mod machine;
 mod nix_guest;
 mod row;
+mod secure_boot;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod systemd_boot;

@@ -16,7 +16,7 @@ use crate::support::tree::Entry;
 use crate::systemd_boot::with_systemd_boot;
 
 /// The closure with a unified kernel image, or `None` where its stub is not here, which has been told.
-fn with_uki(closure: ClosureBuilder, arch: Arch, tries: Option<u8>) -> Option<ClosureBuilder> {
+pub(crate) fn with_uki(closure: ClosureBuilder, arch: Arch, tries: Option<u8>) -> Option<ClosureBuilder> {
     let (directory, file) = match arch {
         Arch::X86_64 => (PathBuf::from("/usr/lib/systemd/boot/efi"), "linuxx64.efi.stub"),
         Arch::Aarch64 => (arm64().join("usr/lib/systemd/boot/efi"), "linuxaa64.efi.stub"),

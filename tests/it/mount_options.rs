@@ -62,11 +62,11 @@ discard=async,nodiscard umask=0077 noload quota usrquota space_cache=v1,space_ca
 space_cache=v2,nospace_cache compress=zlib:x compress=zstd:0x10
 ";
 
-/// The same for EROFS.
+/// The same for EROFS. Not `fsid` and `domain_id`: a kernel without fscache ignores them.
 const EROFS: &str = "
 user_xattr nouser_xattr acl noacl cache_strategy=disabled cache_strategy=readahead cache_strategy=readaround
-cache_strategy=foo cache_strategy= cache_strategy ro rw noatime lazytime nodev,nosuid,noexec device=/dev/null fsid=x
-domain_id=x data=ordered compress=zstd umask=0077 errors=remount-ro discard commit=5 subvol=@ uid=0 size=1G nonsense
+cache_strategy=foo cache_strategy= cache_strategy ro rw noatime lazytime nodev,nosuid,noexec device=/dev/null
+data=ordered compress=zstd umask=0077 errors=remount-ro discard commit=5 subvol=@ uid=0 size=1G nonsense
 user_xattr=1 noacl=x
 ";
 

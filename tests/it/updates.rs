@@ -152,7 +152,11 @@ fn what_has_no_room_is_told() {
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     };
     told(|spec| spec["updates"]["slotSize"] = json!(MIB), &[], &["updates.slotSize: 1048576 bytes are too few"]);
-    told(|spec| spec["diskSize"] = json!(100 * MIB), &[], &["diskSize: 104857600 bytes are too few"]);
+    told(
+        |spec| spec["diskSize"] = json!(100 * MIB),
+        &[],
+        &["diskSize: 104857600 bytes are too few", "or updates.slotSize to fewer bytes"],
+    );
     told(|spec| spec["updates"] = Value::Null, &["--split"], &["the spec has no updates"]);
     told(|_| {}, &["--split=only", "--format", "raw"], &["--split=only makes no disk"]);
     told(|_| {}, &["--split=only", "--verify"], &["--split=only makes none"]);

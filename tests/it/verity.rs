@@ -14,10 +14,15 @@ use sane_image::progress::{Cancel, Silent};
 use sane_image::read::Window;
 use sane_image::units::ByteOffset;
 use sane_image::verity::{self, Identity, Layout, RootHash, Salt};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::tool::{need, run, text, tool};
+use crate::support::closure::ClosureBuilder;
+use crate::support::image::{Built, run as run_program, sane_image};
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, run, slice, text, tool};
+use crate::support::tree::Entry;
 
 /// Data and the hash area that we make for it.
 struct Sealed {
@@ -147,4 +152,196 @@ proptest! {
             expect_theirs(&Sealed::new(&bytes(len), blocks, &salt));
         }
     }
+}
+
+/// An image whose store has a tree, on an ext4 with free space.
+fn sealed_image(change: impl FnOnce(&mut Value) + 'static) -> Built {
+    let large: Vec<u8> = (0..500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let closure = ClosureBuilder::new().path("data", Entry::dir([("large", Entry::file(large))]));
+    let closure = closure.spec(move |spec| {
+        spec["verity"] = json!({ "architecture": "x86-64" });
+        spec["fileSystems"]["/"] = json!({ "fsType": "tmpfs" });
+        spec["fileSystems"]["/nix/store"] = json!({ "device": "/dev/mapper/usr", "fsType": "ext4", "options": ["ro"] });
+        change(spec);
+    });
+    Built::new(&closure.write(), &["--verify"])
+}
+
+fn verify(image: &Path) -> Value {
+    let run = run_program(sane_image().args(["verify", "--json"]).arg(image));
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+fn faults(image: &Path) -> Vec<(u64, String, String)> {
+    let faults = verify(image)["faults"].as_array().unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    faults.iter().map(|one| (one["partition"].as_u64().unwrap(), text(&one["what"]), text(&one["why"]))).collect()
+}
+
+#[test]
+fn the_tree_of_an_image_is_shown_and_verified() {
+    let built = sealed_image(|_| {});
+    let (nix, hashes) = (built.nix(), built.partition("verity"));
+    let described = &built.layout["partitions"].as_array().unwrap().last().unwrap()["verity"];
+    let inspected = run_program(sane_image().args(["inspect", "--json"]).arg(&built.image)).expect_success();
+    let inspected: Value = serde_json::from_str(&inspected.stdout).unwrap();
+    let found = inspected["partitions"].as_array().unwrap().iter().find(|one| one["number"] == hashes.number).unwrap();
+    assert_eq!(found["typeName"], "Linux /usr verity (x86-64)");
+    for key in ["rootHash", "salt", "uuid", "dataSize", "hashSize"] {
+        assert_eq!(found["verity"][key], described[key], "{key}");
+    }
+    assert_eq!(
+        (&found["verity"]["dataPartition"], &found["verity"]["namedByGuids"]),
+        (&json!(nix.number), &json!(true))
+    );
+    let root = described["rootHash"].as_str().unwrap();
+    let shown = run_program(sane_image().arg("inspect").arg(&built.image)).expect_success().stdout;
+    assert!(shown.contains(&format!("root hash {root}, as the GUIDs of both partitions say")), "{shown}");
+    let page = built.scratch().join("page.html");
+    run_program(sane_image().arg("inspect").arg(&built.image).arg("--html").arg(&page)).expect_success();
+    assert!(fs::read_to_string(&page).unwrap().contains(root));
+    let report = verify(&built.image);
+    let tree = json!({ "partition": hashes.number, "dataPartition": nix.number, "rootHash": root });
+    assert_eq!((&report["right"], &report["trees"]), (&json!(true), &json!([tree])));
+    let said =
+        run_program(sane_image().args(["ls"]).arg(&built.image).arg(hashes.number.to_string())).expect_failure(1);
+    assert!(said.stderr.contains("has the dm-verity hashes of another partition, and no files"), "{}", said.stderr);
+}
+
+#[test]
+fn verify_tells_what_is_at_fault() {
+    let built = sealed_image(|_| {});
+    let (nix, hashes) = (built.nix(), built.partition("verity"));
+    let at_fault = |at: u64| {
+        flip(&built.image, at);
+        let found = faults(&built.image);
+        flip(&built.image, at);
+        found
+    };
+    // In the middle of the large file, which is most of the filesystem's contents.
+    let bytes = fs::read(&built.image).unwrap();
+    let part: Vec<u8> = (250_000..250_008_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let at = bytes.windows(part.len()).position(|window| window == part).unwrap() as u64;
+    let found = at_fault(at);
+    let tree = hashes.number;
+    let (_, what, why) = found.iter().find(|(_, what, _)| what.starts_with("data block")).unwrap();
+    assert_eq!(*what, format!("data block {}", (at - nix.offset) / 4096));
+    assert!(why.starts_with(&format!("does not match the dm-verity tree in partition {tree} (byte ")), "{why}");
+    assert!(why.ends_with("-data/large)"), "{why}");
+
+    let blocks = nix.size / 4096;
+    let lowest = hashes.offset + 4096 * (1 + 1);
+    assert!(blocks > 128 && blocks <= 16_384, "two levels");
+    let found = at_fault(lowest + 4096);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (partition, what, why) = &found[0];
+    assert_eq!((*partition, what.as_str()), (tree, "hash block 1 of level 0"));
+    assert!(why.ends_with("; all that it is for is right"), "{why}");
+    let found = at_fault(hashes.offset + 4096);
+    assert_eq!((found.len(), found[0].1.as_str()), (1, "top hash block"), "{found:?}");
+    // The salt is hashed everywhere.
+    assert!(at_fault(hashes.offset + 88).iter().any(|(_, what, _)| what == "GUID"));
+    assert_eq!(
+        at_fault(hashes.offset),
+        [(
+            tree,
+            "dm-verity superblock".to_owned(),
+            "holds no dm-verity superblock, though the partition is of that type".to_owned()
+        )]
+    );
+    assert_eq!(verify(&built.image)["right"], true);
+}
+
+#[test]
+fn other_forms_keep_what_the_tree_proves() {
+    let built = sealed_image(|_| {});
+    let (nix, hashes) = (built.nix(), built.partition("verity"));
+    let again = built.scratch().join("again.img");
+    run_program(sane_image().arg("convert").arg(&built.image).args(["--format", "raw", "--out"]).arg(&again))
+        .expect_success();
+    assert!(verify(&again)["right"] == true);
+    // All of the data is data, the free space of its filesystem, too.
+    let slices = [slice(&again, nix), slice(&again, hashes)];
+    let bare = run_program(sane_image().args(["inspect", "--json"]).arg(slices[1].path())).expect_success();
+    let bare: Value = serde_json::from_str(&bare.stdout).unwrap();
+    assert_eq!(bare["partitions"][0]["verity"]["dataPartition"], Value::Null);
+    let report = verify(slices[1].path());
+    assert_eq!(
+        (&report["right"], &report["notes"]),
+        (&json!(true), &json!(["the data of this dm-verity tree is in another file"]))
+    );
+    flip(slices[1].path(), 2 * 4096 + 5);
+    assert_eq!(verify(slices[1].path())["right"], false);
+
+    let same = run_program(sane_image().arg("diff").arg(&built.image).arg(&again)).expect_success();
+    assert!(!same.stdout.contains("rootHash"), "{}", same.stdout);
+}
+
+#[test]
+fn trees_of_others_are_read() {
+    if !need("veritysetup") {
+        return;
+    }
+    let sealed = Sealed::new(&bytes(4000), 300, b"");
+    let path = sealed.path("other");
+    for (arguments, is_checked) in
+        [(["--hash=sha256", "--hash-block-size=1024"], true), (["--hash=sha512", "--format=1"], false)]
+    {
+        run(tool("veritysetup").arg("format").args(arguments).arg(sealed.path("data")).arg(&path));
+        let report = verify(&path);
+        assert_eq!(report["right"], true, "{report}");
+        assert_eq!(report["trees"].as_array().unwrap().len(), usize::from(is_checked));
+        let shown = run_program(sane_image().arg("inspect").arg(&path)).expect_success().stdout;
+        assert!(shown.contains(&format!("  {}, salt", arguments[0].trim_start_matches("--hash="))), "{shown}");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn boot_entries_have_to_ask_for_the_tree() {
+    let stub = Path::new("/usr/lib/systemd/boot/efi/linuxx64.efi.stub");
+    if !stub.exists() {
+        skip(Lack::other("no linuxx64.efi.stub (systemd-boot-efi)"));
+        return;
+    }
+    let inputs = TempDir::new().unwrap();
+    let input = |name: &str| {
+        fs::write(inputs.path().join(name), name.repeat(1000)).unwrap();
+        inputs.path().join(name)
+    };
+    let uki = json!({
+        "stub": stub, "kernel": input("kernel"), "initrd": input("initrd"), "cmdline": "quiet",
+        "osRelease": input("os-release"), "uname": "6.18.1", "fileName": "box_7.efi",
+    });
+    let built = sealed_image(move |spec| {
+        spec["uki"] = uki;
+        spec["populateCmd"] = Value::Null;
+    });
+    assert_eq!(verify(&built.image)["right"], true);
+    let root = built.layout["partitions"].as_array().unwrap().last().unwrap()["verity"]["rootHash"].clone();
+    let asked = format!("usrhash={}", root.as_str().unwrap());
+    let image = fs::read(&built.image).unwrap();
+    let at = image.windows(asked.len()).position(|window| window == asked.as_bytes()).unwrap();
+    flip(&built.image, (at + asked.len() - 1) as u64);
+    let found = faults(&built.image);
+    assert!(!found.is_empty() && found.iter().all(|(_, what, _)| what.starts_with("boot entry ")), "{found:?}");
+    assert!(
+        found[0].2.ends_with(&format!("but the root hash of the image is {}", root.as_str().unwrap())),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn nothing_is_added_to_what_is_proved() {
+    let built = sealed_image(|_| {});
+    let extra = built.scratch().join("extra/nix/store");
+    fs::create_dir_all(&extra).unwrap();
+    fs::write(extra.join(".note"), "x").unwrap();
+    let extra = built.scratch().join("extra");
+    let out = built.scratch().join("added.img");
+    let mut add = sane_image();
+    add.arg("add").arg(&built.image).arg("--extra-files").arg(extra).arg("--out").arg(&out);
+    let said = run_program(&mut add).expect_failure(1).stderr;
+    assert!(said.contains("the dm-verity tree in partition 3, which new files would break"), "{said}");
+    assert!(!out.exists());
 }

@@ -37,6 +37,7 @@ let
   getAttrs = names: set: listToAttrs (map (name: nameValuePair name set.${name}) names);
   genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
   optionalAttrs = condition: set: if condition then set else { };
+  remove = x: filter (other: other != x);
   unique = foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
   optional = condition: x: if condition then [ x ] else [ ];
   optionals = condition: list: if condition then list else [ ];
@@ -390,6 +391,7 @@ let
       optionalAttrs
       optionalString
       optionals
+      remove
       removeSuffix
       splitString
       toLower

@@ -31,6 +31,10 @@ in
                 type = types.listOf types.str;
                 default = [ "defaults" ];
               };
+              noCheck = mkOption {
+                type = types.bool;
+                default = false;
+              };
               # One of the many that an image has no use for.
               neededForBoot = mkOption {
                 type = types.bool;
@@ -69,6 +73,14 @@ in
       type = types.attrsOf (
         types.submodule { options.device = mkOption { type = types.str; }; }
       );
+    };
+    boot.kernelParams = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+    };
+    environment.etc = mkOption {
+      type = types.attrsOf types.raw;
+      default = { };
     };
     boot.isContainer = mkOption {
       type = types.bool;

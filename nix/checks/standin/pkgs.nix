@@ -86,6 +86,7 @@ let
       isAarch32 = false;
       isRiscV64 = false;
       isx86 = true;
+      efiArch = "x64";
     };
 
     grub2 = grub {
@@ -101,6 +102,8 @@ let
     util-linux = "/util-linux";
     e2fsprogs = "/e2fsprogs";
     btrfs-progs = "/btrfs-progs";
+    nix = "/nix-for-builds";
+    sqlite = "/sqlite";
     qemu = "/qemu";
 
     runCommand =

@@ -8,7 +8,10 @@ let
   };
 in
 {
-  imports = [ ./limine.nix ];
+  imports = [
+    ./appliance.nix
+    ./limine.nix
+  ];
 
   options = {
     boot.loader.systemd-boot = {

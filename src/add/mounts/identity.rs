@@ -69,7 +69,6 @@ fn fs_type(format: Format) -> FsType {
         Format::Vfat => FsType::Vfat,
         Format::Ext4 => FsType::Ext4,
         Format::Btrfs => FsType::Btrfs,
-        // Its UUIDs and labels have the same form.
-        Format::Erofs => FsType::Ext4,
+        Format::Erofs => FsType::Erofs,
     }
 }

@@ -28,14 +28,21 @@ impl Checker<'_> {
         while let Some(nid) = self.todo.pop() {
             let Some(inode) = self.note(nid, self.disk.inode(nid))? else { continue };
             self.directory_bytes = self.directory_bytes.saturating_add(inode.size);
-            if self.directory_bytes > most || self.structure_bytes > self.disk.shape.len {
-                self.tell(Subject::Superblock, "leads to more directories than the filesystem has room for");
+            if self.directory_bytes > most || self.has_overrun() {
                 break;
             }
             let result = self.check_directory(&inode);
             self.note(nid, result)?;
         }
+        if self.directory_bytes > most || self.has_overrun() {
+            self.tell(Subject::Superblock, "leads to more structures than the filesystem has room for");
+        }
         Ok(())
+    }
+
+    /// Whether inodes have more structures than there can be: then they share them, and reading all could take for ever.
+    fn has_overrun(&self) -> bool {
+        self.structure_bytes > self.disk.shape.len
     }
 
     fn check_directory(&mut self, inode: &Inode) -> Result<(), ReadError> {
@@ -44,13 +51,10 @@ impl Checker<'_> {
         let mut reading = Reading { nid, parent, last: Vec::new(), has_dot: false, has_dot_dot: false };
         let disk = self.disk;
         let mut stream = Stream::open(disk, inode)?;
-        let mut blocks = Vec::new();
-        // The fragments are in use while a block is read, and needed for the inodes that it names.
-        let mut number = 0_u64;
-        while number < disk.shape.blocks_of(inode.size) {
-            blocks.clear();
-            disk.directory_block(inode, &mut stream, &self.fragments, number, &mut blocks)?;
-            for entry in directory::entries(&blocks) {
+        let mut block = Vec::new();
+        for number in 0..disk.shape.blocks_of(inode.size) {
+            disk.directory_block(inode, &mut stream, &self.fragments, number, &mut block)?;
+            for entry in directory::entries(&block) {
                 match entry {
                     Ok(entry) => self.check_entry(&mut reading, &entry)?,
                     Err(problem) => {
@@ -58,7 +62,6 @@ impl Checker<'_> {
                     }
                 }
             }
-            number = number.saturating_add(1);
         }
         for (is_there, name) in [(reading.has_dot, "."), (reading.has_dot_dot, "..")] {
             if !is_there {
@@ -133,6 +136,9 @@ impl Checker<'_> {
     /// Reads an inode that is named for the first time.
     fn meet(&mut self, nid: u64, parent: u64) -> Result<(), ReadError> {
         let mut seen = Seen { kind: None, file_type: file_type::UNKNOWN, links: 0, names: 0, parent };
+        if self.has_overrun() {
+            return Ok(());
+        }
         let read = self.disk.inode(nid);
         // What is wrong with it is reported with its own path.
         self.inodes.insert(nid, seen);

@@ -1,9 +1,9 @@
 //! Checks inodes one by one: extended attributes, sizes, and the map to their contents.
 
 use super::contents::Packed;
-use super::overlaps::Taken;
+use super::overlaps::{self, Taken};
 use super::{Checker, Seen, Subject};
-use crate::erofs::format::file_type;
+use crate::erofs::format::{DataLayout, file_type};
 use crate::erofs::volume::{Inode, Place};
 use crate::read::{Kind, ReadError};
 
@@ -39,18 +39,23 @@ impl Checker<'_> {
             self.tell(Subject::Inode(nid), "has a time with 1,000,000,000 nanoseconds or more");
         }
         let mut blocks = Vec::new();
+        let kind = if inode.layout == DataLayout::ChunkBased { overlaps::Kind::Chunk } else { overlaps::Kind::Blocks };
+        let structure = |start, end| Taken { start, end, owner: Some(nid), kind: overlaps::Kind::Structure };
         let mapping = self.disk.map(inode, &mut |range| {
-            blocks.push(Taken { start: range.start, end: range.end, owner: Some(nid), is_data: true });
+            blocks.push(Taken { start: range.start, end: range.end, owner: Some(nid), kind });
         });
+        self.structure_bytes = self.structure_bytes.saturating_add(inode.end.saturating_sub(inode.start));
         let Some(mapping) = self.note(nid, mapping)? else {
-            let (start, end) = (inode.start, inode.end);
-            self.taken.push(Taken { start, end, owner: Some(nid), is_data: false });
+            self.taken.push(structure(inode.start, inode.end));
+            // Much of it may have been read.
+            let most = self.disk.shape.blocks_of(inode.size).saturating_mul(8).min(self.disk.shape.len);
+            self.structure_bytes = self.structure_bytes.saturating_add(most);
             return Ok(false);
         };
         self.taken.append(&mut blocks);
         let structures = &mapping.structures;
-        self.taken.push(Taken { start: structures.start, end: structures.end, owner: Some(nid), is_data: false });
-        self.structure_bytes = self.structure_bytes.saturating_add(structures.end.saturating_sub(structures.start));
+        self.taken.push(structure(structures.start, structures.end));
+        self.structure_bytes = self.structure_bytes.saturating_add(structures.end.saturating_sub(inode.end));
         mapping.problems.iter().for_each(|problem| self.tell(Subject::Inode(nid), problem.clone()));
         for extent in mapping.extents {
             match extent.place {

@@ -91,7 +91,12 @@ impl<'a> Checker<'a> {
             more: false,
             inodes: BTreeMap::new(),
             todo: Vec::new(),
-            taken: vec![Taken { start: superblock.start, end: superblock.end, owner: None, is_data: false }],
+            taken: vec![Taken {
+                start: superblock.start,
+                end: superblock.end,
+                owner: None,
+                kind: overlaps::Kind::Structure,
+            }],
             packed: Vec::new(),
             directory_bytes: 0,
             structure_bytes: 0,

@@ -5,7 +5,7 @@
 use zerocopy::FromBytes;
 
 use super::super::format::{XattrHeader, compat, incompat};
-use super::{Disk, Fragments, Inode, Stream, corrupt, unsupported};
+use super::{Disk, Fragments, Inode, corrupt, unsupported};
 use crate::read::ReadError;
 
 /// The header of an attribute, and the unit that attributes start at, in bytes.
@@ -90,17 +90,12 @@ impl Disk<'_> {
             return Ok(None);
         }
         let mut at = u64::from(s.xattr_prefix_start.get()).saturating_mul(4);
-        let nid = self.shape.packed().filter(|_| !self.shape.has_compat(compat::PLAIN_XATTR_PFX));
-        let mut packed = match nid {
-            Some(nid) => Some(Stream::open(*self, &self.inode(nid)?)?),
-            None => None,
-        };
-        let mut read = |at: u64, len: u64| match packed.as_mut() {
+        let packed = self.shape.packed().filter(|_| !self.shape.has_compat(compat::PLAIN_XATTR_PFX));
+        let read = |at: u64, len: u64| match packed {
             None => self.slice(at, len),
-            Some(stream) => {
+            Some(nid) => {
                 let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-                let got = stream.read_at(*self, fragments, at, &mut bytes)?;
-                Ok((got == bytes.len()).then_some(bytes))
+                fragments.read(*self, nid, at, &mut bytes).map(|()| Some(bytes))
             }
         };
         for number in 0..=index {

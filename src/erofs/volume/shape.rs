@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::super::format::{
-    COMPAT_NAMES, EXTSLOT_SIZE, INCOMPAT_NAMES, SLOT_SIZE, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE,
+    self, COMPAT_NAMES, EXTSLOT_SIZE, INCOMPAT_NAMES, SLOT_SIZE, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE,
     Superblock, algorithm, compat, incompat,
 };
 use crate::read::{Bytes, ReadError};
@@ -157,7 +157,7 @@ impl Shape {
         let mut summed = vec![0; len];
         bytes.read_exact_at(ByteOffset(SUPERBLOCK_OFFSET as u64), &mut summed)?;
         summed.iter_mut().skip(4).take(4).for_each(|byte| *byte = 0);
-        Ok(Some(!crc32c::crc32c(&summed)))
+        Ok(Some(format::checksum(&summed)))
     }
 }
 

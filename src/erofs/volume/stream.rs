@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::super::format::incompat;
 use super::mapping::{Extent, Mapping, Place};
 use super::unpack::{self, Amount, Problem};
-use super::{Disk, Inode, corrupt, unsupported};
+use super::{Disk, Inode, corrupt, inode_name, located, unsupported};
 use crate::read::ReadError;
 
 /// A file that is read.
@@ -120,14 +120,20 @@ pub(in crate::erofs) fn unpack_extent(
 
 impl Fragments {
     /// Fills `piece`, a part of the file `of`, from a byte of the packed inode.
-    fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
+    pub(super) fn read(&self, disk: Disk<'_>, of: u64, at: u64, piece: &mut [u8]) -> Result<(), ReadError> {
         let mut packed = self.0.borrow_mut();
         if packed.is_none() {
             *packed = Some(open_packed(disk, of)?);
         }
         let Some(stream) = packed.as_mut() else { return Ok(()) };
         // It has no fragments itself, so this goes no deeper.
-        let len = stream.read_at(disk, self, at, piece)?;
+        let nid = stream.nid;
+        let len = stream.read_at(disk, self, at, piece).map_err(|error| match error {
+            ReadError::Corrupt(fault) if fault.what == inode_name(nid) => {
+                corrupt(of, format!("in the packed inode, {}", fault.why))
+            }
+            other => located(other, nid, || inode_name(of)),
+        })?;
         if len < piece.len() {
             return Err(corrupt(of, format!("has contents at byte {at} of the packed inode, which ends before")));
         }

@@ -92,7 +92,7 @@ fn bare_label(format: Format, bytes: &Window) -> String {
 }
 
 /// Formats that this program cannot read, but that a user would miss: their magic numbers and places.
-const MAGICS: [(&str, u64, &[u8]); 10] = [
+const MAGICS: [(&str, u64, &[u8]); 11] = [
     ("NTFS", 3, b"NTFS    "),
     ("exFAT", 3, b"EXFAT   "),
     ("BitLocker", 3, b"-FVE-FS-"),
@@ -102,6 +102,7 @@ const MAGICS: [(&str, u64, &[u8]); 10] = [
     ("F2FS", 1024, b"\x10\x20\xf5\xf2"),
     ("bcachefs", 4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9"),
     ("squashfs", 0, b"hsqs"),
+    ("dm-verity hashes", 0, b"verity\0\0"),
     ("ISO 9660", 32769, b"CD001"),
 ];
 

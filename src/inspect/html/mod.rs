@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::*;
 use super::size::{count, counted, human};
-use super::text::{boot_code, depthcharge, first_names, knowledge, outside, percent};
+use super::text::{boot_code, depthcharge, first_names, knowledge, outside, percent, verity_data};
 
 mod map;
 
@@ -152,7 +152,7 @@ fn write_partitions(out: &mut String, report: &Report) -> fmt::Result {
         "<th class=\"n\">Starts at</th><th class=\"n\">Size</th><th class=\"n\">Free</th><th class=\"n\">Files</th></tr></thead>\n<tbody>"
     )?;
     for partition in &report.partitions {
-        let kind = partition.type_name.map_or_else(|| partition.type_guid.to_string(), str::to_owned);
+        let kind = partition.type_name.clone().unwrap_or_else(|| partition.type_guid.to_string());
         let name = if partition.name.is_empty() { "–" } else { &partition.name };
         let (number, name, title) = (partition.number, esc(name), esc(&format!("{kind}, GUID {}", partition.guid)));
         write!(out, "<tr><td><i class=\"dot p{}\"></i>{number}</td><td title=\"{title}\">{name}</td>", number % 6)?;
@@ -165,13 +165,19 @@ fn write_partitions(out: &mut String, report: &Report) -> fmt::Result {
                 writeln!(out, "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>", human(fs.free), count(fs.files))?;
             }
             None => {
-                match &partition.swap {
-                    Some(swap) => {
+                match (&partition.swap, &partition.verity) {
+                    (Some(swap), _) => {
                         let title = format!("{} in pages of {}", human(swap.size), human(swap.page_size));
                         write!(out, "<td title=\"{title}\">swap</td><td>{}</td>", esc(&swap.label))?;
                         write!(out, "<td><code>{}</code></td>", swap.uuid)?;
                     }
-                    None => {
+                    (None, Some(verity)) => {
+                        let root = verity.root_hash.map_or_else(|| "–".to_owned(), |root| root.to_string());
+                        let title = esc(&format!("root hash {root}, salt {}", verity.salt));
+                        write!(out, "<td title=\"{title}\">dm-verity</td><td>{}</td>", verity_data(verity))?;
+                        write!(out, "<td><code>{}</code></td>", verity.uuid)?;
+                    }
+                    (None, None) => {
                         let what =
                             partition.depthcharge.as_ref().map_or("none that can be read".to_owned(), depthcharge);
                         write!(out, "<td colspan=\"3\" class=\"muted\">{what}</td>")?;

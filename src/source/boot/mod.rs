@@ -22,12 +22,13 @@ use self::merge::{Merge, Names};
 use self::systemd_boot::Entries;
 use super::own::OwnEntry;
 use super::tree::FileTree;
+use crate::discoverable::Tree;
 use crate::mounts::Location;
 use crate::output::Scratch;
 use crate::progress::{Cancel, Progress};
 use crate::spec::{Limine, SystemdBoot, Uki};
 use crate::store::StoreRoot;
-use crate::uki::{MadeUki, RootHash};
+use crate::uki::MadeUki;
 
 mod directory;
 mod error;
@@ -58,8 +59,8 @@ pub struct BootRequest<'a> {
     pub limine: Option<&'a Limine>,
     /// The unified kernel image, if one is wanted.
     pub uki: Option<&'a Uki>,
-    /// The root hash that its command line is to have, once it is known.
-    pub root_hash: Option<RootHash>,
+    /// The filesystem whose root hash its command line is to have, once that is known.
+    pub verified: Option<Tree>,
     /// The toplevel's store path.
     pub toplevel: &'a Path,
     /// Directories whose contents are added, in this order.
@@ -191,7 +192,7 @@ impl<'w> Work<'w> {
         let Self { request, progress, cancel, .. } = *self;
         let Some(wanted) = request.uki else { return Ok(None) };
         let scratch = self.new_scratch()?;
-        uki::add(trees, wanted, request.root_hash, &scratch, progress, cancel).map(Some)
+        uki::add(trees, wanted, request.verified, &scratch, progress, cancel).map(Some)
     }
 
     /// The tree of a FAT, with the host's `own` files.

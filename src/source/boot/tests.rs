@@ -58,7 +58,7 @@ impl Host {
             grub: None,
             limine: None,
             uki: None,
-            root_hash: None,
+            verified: None,
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
             own: &[],
@@ -122,7 +122,7 @@ fn odd_toplevels_are_one_word() {
         grub: None,
         limine: None,
         uki: None,
-        root_hash: None,
+        verified: None,
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
         own: &[],
@@ -181,7 +181,7 @@ fn long_command_lines_are_warned_of() {
         grub: None,
         limine: None,
         uki: None,
-        root_hash: None,
+        verified: None,
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
         own: &[],
@@ -315,7 +315,7 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         grub: None,
         limine: None,
         uki: None,
-        root_hash: None,
+        verified: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
         own: &[],
@@ -393,7 +393,7 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         grub: None,
         limine: None,
         uki: Some(wanted),
-        root_hash,
+        verified: root_hash,
         toplevel: Path::new("/toplevel"),
         extra_boot_files: &[],
         own: &[],
@@ -404,7 +404,7 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         store_root: &root,
     };
     let files = |hash| boot_files(&request(&wanted, hash), &Silent, &Cancel::new()).unwrap();
-    let made = files(Some(RootHash::Usr));
+    let made = files(Some(Tree::Usr));
     let uki = made.uki.as_ref().unwrap();
     let digits = "0123456789abcdef".repeat(4);
     uki.set_root_hash(&digits).unwrap();
@@ -427,7 +427,7 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
     assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None).uki.as_ref().unwrap().path).unwrap());
 
     let has_hash = Uki { cmdline: "usrhash=1".into(), ..wanted.clone() };
-    let error = boot_files(&request(&has_hash, Some(RootHash::Usr)), &Silent, &Cancel::new()).unwrap_err();
+    let error = boot_files(&request(&has_hash, Some(Tree::Usr)), &Silent, &Cancel::new()).unwrap_err();
     assert_eq!(error.to_string(), "uki: cmdline has usrhash= already, which the program adds; remove it");
     let no_stub = Uki { stub: host.path("linux"), ..wanted.clone() };
     let error = boot_files(&request(&no_stub, None), &Silent, &Cancel::new()).unwrap_err().to_string();

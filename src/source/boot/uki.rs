@@ -13,11 +13,12 @@ use super::error::{PopulateError, io_error};
 use super::grub::Trees;
 use super::judge::LINUX_MAX;
 use super::links::Store;
+use crate::discoverable::Tree;
 use crate::pe::{self, HEADER, Section};
 use crate::progress::{Cancel, Progress};
 use crate::spec::Uki;
 use crate::uki::{
-    CommandLine, Content, HASH_DIGITS, HashPlace, Layout, MadeUki, NewSection, RootHash, UkiError, write,
+    CommandLine, Content, HASH_DIGITS, HashPlace, Layout, MadeUki, NewSection, UkiError, root_hash, write,
 };
 
 /// Where systemd-boot looks for unified kernel images.
@@ -71,11 +72,11 @@ pub enum UkiLayoutError {
 /// Makes the image in the empty directory `scratch` and adds it to `trees.boot`, which is XBOOTLDR or the ESP; and to the ESP
 /// as what firmware starts, if nothing else is that.
 ///
-/// Its command line has a place for `hash`, if there is to be one.
+/// Its command line has a place for the root hash of `verified`, if there is to be one.
 pub(super) fn add(
     trees: &mut Trees<'_, '_>,
     wanted: &Uki,
-    hash: Option<RootHash>,
+    verified: Option<Tree>,
     scratch: &Path,
     progress: &dyn Progress,
     cancel: &Cancel,
@@ -83,8 +84,8 @@ pub(super) fn add(
     progress.stage("making the unified kernel image", 0, 0);
     let store = trees.boot.store;
     let stub = read_stub(store, &wanted.stub)?;
-    let made = make(store, wanted, &stub, hash, &scratch.join("uki.efi"), cancel)?;
-    let command_line = wanted.cmdline.len() + hash.map_or(0, |hash| hash.parameter().len() + HASH_DIGITS + 2);
+    let made = make(store, wanted, &stub, verified, &scratch.join("uki.efi"), cancel)?;
+    let command_line = wanted.cmdline.len() + verified.map_or(0, |tree| tree.hash_parameter().len() + HASH_DIGITS + 2);
     if command_line > LINUX_MAX {
         progress.warn(&format!(
             "uki.cmdline: the command line has {command_line} bytes, and Linux takes {LINUX_MAX}; shorten boot.kernelParams"
@@ -112,14 +113,14 @@ fn make(
     store: Store<'_>,
     wanted: &Uki,
     stub: &[u8],
-    hash: Option<RootHash>,
+    verified: Option<Tree>,
     path: &Path,
     cancel: &Cancel,
 ) -> Result<MadeUki, PopulateError> {
-    if let Some(hash) = hash.filter(|hash| hash.of(&wanted.cmdline).is_some()) {
-        return Err(UkiLayoutError::HasHash { parameter: hash.parameter() }.into());
+    if let Some(tree) = verified.filter(|tree| root_hash(*tree, &wanted.cmdline).is_some()) {
+        return Err(UkiLayoutError::HasHash { parameter: tree.hash_parameter() }.into());
     }
-    let command_line = CommandLine::new(&wanted.cmdline, hash);
+    let command_line = CommandLine::new(&wanted.cmdline, verified);
     let find = |path: &Path| store.find_file(path);
     let (os_release, kernel, initrd) = (find(&wanted.os_release)?, find(&wanted.kernel)?, find(&wanted.initrd)?);
     let device_tree = wanted.device_tree.as_deref().map(find).transpose()?;

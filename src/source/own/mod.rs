@@ -17,6 +17,7 @@ use crate::progress::{Cancel, Cancelled};
 use crate::spec::{FileSystem, Reserved, Spec};
 use crate::store::StoreRoot;
 
+mod database;
 mod gather;
 mod scan;
 #[cfg(test)]
@@ -154,6 +155,7 @@ pub fn gather(
 ) -> Result<OwnFiles, OwnError> {
     let mut gather = Gather::new(Places::of(spec));
     gather.directories(spec);
+    database::add(&mut gather, spec, store_root);
     let scratch = scan::files(&mut gather, spec, store_root, cancel)?;
     if let Some(extra) = extra {
         gather.lay_over(extra, cancel)?;

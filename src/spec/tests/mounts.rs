@@ -253,5 +253,11 @@ fn an_erofs_at_any_place_of_the_store() {
         bad(&with(&[("/usr", &erofs), ("/nix", &bind("/var"))])),
         bad(&with(&[("/", &other), ("/nix", &bind("/boot/nix"))])),
     ];
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    extraDirectories[0]: "/var" is outside the nix filesystem, which is mounted at /usr; set extraDirectories[0] to a directory on the nix filesystem
+    fileSystems."/usr".device: "/dev/disk/by-label/sixteen-letters-" has a label of 16 bytes; EROFS holds 15; set fileSystems."/usr".device to "/dev/disk/by-uuid/XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX", where X are hexadecimal digits
+    fileSystems."/nix/store": is on a bind mount that leads in a circle; set fileSystems."/nix/store" to a filesystem
+    fileSystems: has no filesystem that holds /var/store; set fileSystems."/" to an ext4, btrfs or erofs filesystem
+    storeDir: "/nix/store" lies on the boot filesystem; set storeDir to a directory outside /boot
+    "#);
 }

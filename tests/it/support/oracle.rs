@@ -264,12 +264,16 @@ pub(crate) fn fsck_erofs(image: &Path, partition: Partition, into: Option<&Path>
     }
     let slice = slice(image, partition);
     let mut command = tool("fsck.erofs");
+    // With its verdict, which older ones keep for themselves otherwise.
+    command.arg("-d3");
     match into {
         Some(into) => command.arg(format!("--extract={}", into.display())).arg("--overwrite"),
         None => command.arg("--extract"),
     };
-    Verdict::of(command.arg(slice.path()), Stdout::Judged, |line| line.ends_with("No errors found"))
-        .and("there is a verdict", |said| said.contains("No errors found"))
+    Verdict::of(command.arg(slice.path()), Stdout::Judged, |line| line.starts_with("<I> "))
+        .and("there is a verdict", |said| {
+            ["No errors found", "Extracted filesystem successfully"].iter().any(|verdict| said.contains(verdict))
+        })
 }
 
 /// What `fsck.erofs` puts out of an EROFS without a complaint, or `None` where it is not here or not root's.

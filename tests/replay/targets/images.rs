@@ -28,6 +28,7 @@ pub(crate) fn bases(target: &str) -> &'static [Base] {
         "ext4" => ext4_bases(),
         "btrfs" => btrfs_bases(),
         "vfat" => vfat_bases(),
+        "erofs" => erofs_bases(),
         "disk" => disk_bases(),
         "database" => database_bases(),
         "container" => container_bases(),
@@ -57,6 +58,23 @@ fn btrfs_bases() -> &'static [Base] {
             base!("btrfs-lzo", Sums::btrfs),
             base!("btrfs-zlib", Sums::btrfs),
             base!("btrfs-mixed", Sums::btrfs),
+        ]
+    })
+}
+
+fn erofs_bases() -> &'static [Base] {
+    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
+    BASES.get_or_init(|| {
+        vec![
+            base!("erofs-ours", Sums::erofs),
+            base!("erofs-plain", Sums::erofs),
+            base!("erofs-chunks", Sums::erofs),
+            base!("erofs-lz4", Sums::erofs),
+            base!("erofs-lz4hc", Sums::erofs),
+            base!("erofs-zstd", Sums::erofs),
+            base!("erofs-deflate", Sums::erofs),
+            base!("erofs-fragments", Sums::erofs),
+            base!("erofs-dedupe", Sums::erofs),
         ]
     })
 }
@@ -153,6 +171,10 @@ pub(crate) fn ext4(input: &[u8]) {
 
 pub(crate) fn btrfs(input: &[u8]) {
     patched(btrfs_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
+}
+
+pub(crate) fn erofs(input: &[u8]) {
+    patched(erofs_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
 }
 
 pub(crate) fn vfat(input: &[u8]) {

@@ -20,7 +20,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 17] = [
+pub(crate) const TARGETS: [Target; 18] = [
     Target { name: "registration", run: texts::registration },
     Target { name: "extlinux", run: texts::extlinux },
     Target { name: "entries", run: texts::entries },
@@ -34,6 +34,7 @@ pub(crate) const TARGETS: [Target; 17] = [
     Target { name: "names", run: texts::names },
     Target { name: "ext4", run: images::ext4 },
     Target { name: "btrfs", run: images::btrfs },
+    Target { name: "erofs", run: images::erofs },
     Target { name: "vfat", run: images::vfat },
     Target { name: "disk", run: images::disk },
     Target { name: "database", run: images::database },

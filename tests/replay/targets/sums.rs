@@ -11,6 +11,8 @@ pub(crate) enum Sums {
     Btrfs { nodes: Vec<(u64, usize)>, twins: Vec<(u64, u64, usize)> },
     /// The headers of a GUID partition table.
     Gpt { headers: Vec<u64>, sector: u64 },
+    /// The superblock of an EROFS: a sum over what its block has from it on.
+    Erofs,
     /// Blocks with their sum inside, which is zero while it is made: where each is, how long, and where in it the sum is.
     Inside { blocks: Vec<(u64, usize, usize)>, sum: fn(&[u8]) -> [u8; 4] },
 }
@@ -40,6 +42,10 @@ impl Sums {
         let same = pairs.filter(|(one, other)| one.0 != other.0 && one.1 == other.1);
         let twins = same.map(|(one, other)| (one.0, other.0, one.1.len())).collect();
         Self::Btrfs { nodes, twins }
+    }
+
+    pub(crate) fn erofs(_: &File, _: &[u64]) -> Self {
+        Self::Erofs
     }
 
     pub(crate) fn gpt(file: &File, used: &[u64]) -> Self {
@@ -97,6 +103,12 @@ impl Sums {
             }
             Self::Gpt { headers, sector } => {
                 headers.iter().for_each(|&at| repair_header(file, at, *sector, write));
+            }
+            Self::Erofs => {
+                if let Some(mut summed) = read(file, 1024, 3072).filter(|_| touched.iter().any(|&at| at < 4096)) {
+                    summed[4..8].fill(0);
+                    write(1028, &(!crc32c::crc32c(&summed)).to_le_bytes());
+                }
             }
             Self::Inside { blocks, sum } => {
                 for &(start, len, place) in blocks {

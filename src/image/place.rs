@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::image::{self, Partition};
+use super::{Partition, open_filesystem};
 use crate::read::{Bytes, Contents, FileSystem, Format, Kind, ReadError, Window, escape, walk};
 use crate::units::ByteOffset;
 
@@ -14,7 +14,7 @@ const PATIENCE: u64 = 4 << 30;
 const PIECE: usize = 1 << 20;
 
 /// The path of the file of a partition's filesystem that has its contents at a byte of the partition, escaped.
-pub(super) fn file_at(partition: &Partition, at: u64) -> Option<String> {
+pub fn file_at(partition: &Partition, at: u64) -> Option<String> {
     let format = partition.format()?;
     match format {
         Format::Ext4 => {
@@ -66,14 +66,14 @@ fn holds(contents: &dyn Contents, len: u64, at: u64) -> bool {
 fn find_by_reading(format: Format, bytes: &Window, at: u64) -> Option<String> {
     let watched = |turns: bool| Arc::new(Watched { bytes: bytes.clone(), at, turns, is_read: AtomicBool::new(false) });
     let (plain, turned) = (watched(false), watched(true));
-    let fs = image::open_filesystem(format, Arc::<Watched>::clone(&plain)).ok()?;
+    let fs = open_filesystem(format, Arc::<Watched>::clone(&plain)).ok()?;
     let mut left = PATIENCE;
     find(fs.as_ref(), |path, len| {
         left = left.checked_sub(len)?;
         plain.is_read.store(false, Ordering::Relaxed);
         let sum = sum(fs.as_ref(), path).ok()?;
         plain.is_read.load(Ordering::Relaxed).then_some(())?;
-        let other = image::open_filesystem(format, Arc::<Watched>::clone(&turned)).ok()?;
+        let other = open_filesystem(format, Arc::<Watched>::clone(&turned)).ok()?;
         (self::sum(other.as_ref(), path).ok() != Some(sum)).then_some(())
     })
 }

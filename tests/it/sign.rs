@@ -1,0 +1,170 @@
+//! `sign`: what sbverify says of it, and that nothing else changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::foreign::mkfs_fat;
+use crate::support::image::{Built, Partition, Run, run, sane_image};
+use crate::support::oracle;
+use crate::support::skip::{Lack, skip};
+use crate::support::tool::{need, run as run_tool, tool};
+use crate::systemd_boot::{closure, with_xbootldr};
+
+const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
+
+/// Keys with their certificates, `a` and `b`; or `None` where the tools are not here, which has been told.
+fn keys() -> Option<TempDir> {
+    let has_stub = Path::new(SYSTEMD).join("linuxx64.efi.stub").exists();
+    let here = has_stub || skip(Lack::other("no linuxx64.efi.stub (systemd-boot-efi)"));
+    if !here || !["sbsign", "sbverify", "openssl", "mcopy"].iter().all(|program| need(program)) {
+        return None;
+    }
+    let keys = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let [key, certificate] = ["key", "pem"].map(|kind| keys.path().join(format!("{name}.{kind}")));
+        let mut openssl = tool("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj"]);
+        openssl.arg(format!("/CN={name}")).arg("-keyout").arg(key).arg("-out").arg(certificate);
+        run_tool(&mut openssl);
+    }
+    Some(keys)
+}
+
+fn sign(image: &Path, keys: &TempDir, [key, certificate]: [&str; 2], out: &Path) -> Run {
+    let [key, certificate] = [key, certificate].map(|name| keys.path().join(name));
+    let mut command = sane_image();
+    command.arg("sign").arg(image).arg("--key").arg(key).arg("--certificate").arg(certificate).arg("--out").arg(out);
+    run(&mut command)
+}
+
+const A: [&str; 2] = ["a.key", "a.pem"];
+
+/// Whether sbverify finds a good signature by this certificate.
+fn is_signed(program: &[u8], keys: &TempDir, certificate: &str) -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), program).unwrap();
+    let certificate = keys.path().join(certificate);
+    tool("sbverify").arg("--cert").arg(certificate).arg(file.path()).output().unwrap().status.success()
+}
+
+fn with_uki(spec: &mut Value) {
+    let stub = Path::new(SYSTEMD).join("linuxx64.efi.stub");
+    // Any file will do for a kernel that nobody starts.
+    spec["uki"] = json!({ "stub": stub, "kernel": stub, "initrd": stub, "cmdline": "init=/x", "osRelease": stub });
+}
+
+fn files(image: &Path, partition: Partition) -> BTreeMap<PathBuf, Vec<u8>> {
+    oracle::fat_files(image, partition).unwrap()
+}
+
+fn bytes(image: &Path, partition: Partition) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(partition.size).unwrap()];
+    fs::File::open(image).unwrap().read_exact_at(&mut bytes, partition.offset).unwrap();
+    bytes
+}
+
+#[test]
+fn programs_of_an_image_are_signed_once() {
+    let Some(keys) = keys() else { return };
+    let built = Built::new(
+        &closure(|spec| {
+            with_uki(spec);
+            spec["systemdBoot"] = Value::Null;
+            // A program by another name is none for firmware, and an initrd has such a name.
+            let [stub, text] = ["linuxx64.efi.stub", "systemd-bootx64.efi"].map(|name| Path::new(SYSTEMD).join(name));
+            let names = json!([
+                { "target": "/boot/EFI/other/program.EFI", "source": text },
+                { "target": "/boot/EFI/other/stub", "source": stub },
+                { "target": "/boot/EFI/nixos/initrd.efi", "text": "no program" },
+            ]);
+            spec["files"] = names;
+            spec["bootPartSize"] = (64 << 20).into();
+        }),
+        &[],
+    );
+    fs::set_permissions(&built.image, fs::Permissions::from_mode(0o600)).unwrap();
+    let signed = built.scratch().join("signed.img");
+    let said = sign(&built.image, &keys, A, &signed).expect_success().stdout;
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert!(said.ends_with("signed.img: 3 signed, 0 signed before\n"), "{said}");
+    let (old, new) = (files(&built.image, built.boot()), files(&signed, built.boot()));
+    assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());
+    for (path, contents) in &new {
+        let is_program = ["EFI/BOOT/BOOTX64.EFI", "EFI/Linux/nixos.efi", "EFI/other/program.EFI"].map(Path::new);
+        assert_eq!(is_signed(contents, &keys, "a.pem"), is_program.contains(&path.as_path()), "{path:?}");
+        assert!(!is_signed(contents, &keys, "b.pem") && !is_signed(&old[path], &keys, "a.pem"), "{path:?}");
+        assert!(is_program.contains(&path.as_path()) || *contents == old[path], "{path:?}");
+    }
+    assert!(bytes(&built.image, built.nix()) == bytes(&signed, built.nix()));
+    assert_eq!(fs::metadata(&signed).unwrap().permissions().mode() & 0o777, 0o600);
+    oracle::fsck_fat(&signed, built.boot()).expect_clean();
+    oracle::sgdisk(&signed, 512).expect_clean();
+    run(sane_image().arg("verify").arg(&signed)).expect_success();
+
+    let again = built.scratch().join("again.img");
+    let said = sign(&signed, &keys, A, &again).expect_success().stdout;
+    assert!(said.ends_with("again.img: 0 signed, 3 signed before\n"), "{said}");
+    assert!(fs::read(&again).unwrap() == fs::read(&signed).unwrap());
+    // Another certificate's signature comes beside it.
+    sign(&signed, &keys, ["b.key", "b.pem"], &again).expect_success();
+    let uki = &files(&again, built.boot())[Path::new("EFI/Linux/nixos.efi")];
+    assert!(is_signed(uki, &keys, "a.pem") && is_signed(uki, &keys, "b.pem"));
+}
+
+#[test]
+fn xbootldr_and_files_of_their_own_are_signed() {
+    let Some(keys) = keys() else { return };
+    let built = Built::new(&with_xbootldr("/boot", with_uki), &[]);
+    let signed = built.scratch().join("signed.img");
+    let said = sign(&built.image, &keys, A, &signed).expect_success().stdout;
+    assert!(said.starts_with("partition 2: /EFI/Linux/nixos.efi: signed\n"), "{said}");
+    let uki = files(&built.image, built.partition("xbootldr")).remove(Path::new("EFI/Linux/nixos.efi")).unwrap();
+    let program = built.scratch().join("box_2.efi");
+    fs::write(&program, &uki).unwrap();
+    sign(&program, &keys, A, &program).expect_success();
+    let signed = fs::read(&program).unwrap();
+    assert!(is_signed(&signed, &keys, "a.pem") && signed.len() > uki.len());
+    sign(&program, &keys, A, &program).expect_success();
+    assert!(fs::read(&program).unwrap() == signed);
+}
+
+#[test]
+fn what_cannot_be_signed_is_told_and_leaves_nothing() {
+    let Some(keys) = keys() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out");
+    let refused = |image: &Path, pair: [&str; 2], wanted: &[&str]| {
+        let failed = sign(image, &keys, pair, &out).expect_failure(1);
+        assert!(wanted.iter().all(|wanted| failed.stderr.contains(wanted)), "{wanted:?}: {}", failed.stderr);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    };
+    let esp = tempfile::tempdir().unwrap();
+    let stub = Path::new(SYSTEMD).join("linuxx64.efi.stub");
+    fs::create_dir_all(esp.path().join("EFI/BOOT")).unwrap();
+    fs::copy(&stub, esp.path().join("EFI/BOOT/BOOTX64.EFI")).unwrap();
+    let Some(image) = mkfs_fat(esp.path(), "32") else { return };
+    refused(image.path(), ["a.key", "b.pem"], &["--key ", "a.key: is not the key of ", "b.pem; "]);
+    refused(image.path(), ["none", "a.pem"], &["--key ", "none: cannot be read: No such file"]);
+    refused(image.path(), ["a.key", "a.key"], &["--certificate ", "a.key: is no certificate"]);
+    fs::write(keys.path().join("empty.key"), "").unwrap();
+    refused(image.path(), ["empty.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
+    refused(&stub, ["empty.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
+
+    // Not a cluster is free.
+    let report = run(sane_image().args(["inspect", "--json"]).arg(image.path())).expect_success().stdout;
+    let free = serde_json::from_str::<Value>(&report).unwrap()["partitions"][0]["filesystem"]["free"].as_u64().unwrap();
+    let rest = tempfile::NamedTempFile::new().unwrap();
+    rest.as_file().set_len(free).unwrap();
+    run_tool(tool("mcopy").arg("-i").args([image.path(), rest.path()]).arg("::/rest"));
+    refused(image.path(), A, &["the boot partition of ", " is too small by "]);
+
+    let empty = tempfile::tempdir().unwrap();
+    fs::write(empty.path().join("program.efi"), "none").unwrap();
+    let Some(image) = mkfs_fat(empty.path(), "32") else { return };
+    refused(image.path(), A, &["has no programs for UEFI"]);
+}
