@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::console::{Run, watch};
-use crate::guest::{Arch, INITRD, KERNEL};
+use crate::guest::{Arch, INITRD, KERNEL, SYSTEM};
 use crate::initrd::initrd_with;
 use crate::machine::{Firmware, Machine, Writes};
 use crate::row::mtool;
@@ -36,7 +36,7 @@ fn system(version: &'static str, parameters: &'static str) -> Option<ClosureBuil
         .path("systemd-stub", Entry::dir([("stub", Entry::file(stub))]))
         .path("release", Entry::dir([("os-release", Entry::file(release))]))
         .path("version-of-the-store", Entry::dir([("text", Entry::file(format!("store {version}")))]));
-    let closure = with_systemd_boot(closure, arch)?;
+    let closure = with_systemd_boot(toplevel(closure), arch)?;
     let of = |name: &str, file: &str| format!("{}/{file}", closure.store_path(name));
     let (stub, os_release) = (of("systemd-stub", "stub"), of("release", "os-release"));
     let (kernel, initrd) = (of(KERNEL, arch.kernel_file()), of(INITRD, "initrd"));
@@ -52,6 +52,21 @@ fn system(version: &'static str, parameters: &'static str) -> Option<ClosureBuil
             "uname": "6.1", "fileName": format!("host_{version}.efi"), "tries": null,
         });
     }))
+}
+
+/// Adds what systemd-boot's files are made for.
+fn toplevel(closure: ClosureBuilder) -> ClosureBuilder {
+    let kernel = format!("{}/bzImage", closure.store_path(KERNEL));
+    let initrd = format!("{}/initrd", closure.store_path(INITRD));
+    let tree = |path: &str| {
+        let system = json!({
+            "init": format!("{path}/init"), "initrd": initrd, "kernel": kernel, "kernelParams": [], "label": "NixOS host",
+            "system": "x86_64-linux", "toplevel": path,
+        });
+        let boot = json!({ "org.nixos.bootspec.v1": system, "org.nixos.specialisation.v1": {} });
+        Entry::dir([("boot.json", Entry::file(boot.to_string())), ("nixos-version", Entry::file("26.05.host"))])
+    };
+    closure.derived(SYSTEM, tree, &[KERNEL, INITRD]).toplevel(SYSTEM)
 }
 
 /// A disk and what a machine with it mounts as its ESP.
