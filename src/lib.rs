@@ -21,7 +21,7 @@
 //! ```text
 //! file ─ container ─▶ the disk in a zst, qcow2, VMDK, VHD or VHDX; a raw image is its own disk
 //! disk ─ image ─▶ Table, Partitions      a disk or a bare partition, damaged or not
-//! Partition ─ {vfat,ext4,btrfs} reader ─▶ FileSystem  one trait in front of all formats, see read
+//! Partition ─ {vfat,ext4,btrfs,erofs} reader ─▶ FileSystem  one trait in front of all formats, see read
 //! image ─ inspect ─▶ Report ─▶ text, JSON, a page       what is in it, and what boots
 //! FileSystem ─ extract ─▶ a directory, a tar  nothing outside it
 //! FileSystem ─ verify ─▶ Report           every store path's NAR hash, every structure
