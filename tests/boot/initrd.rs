@@ -8,7 +8,7 @@ use walkdir::WalkDir;
 
 use crate::archive::archive;
 use crate::guest::fixture;
-use crate::support::tree::Entry;
+use crate::support::tree::{Entries, Entry};
 
 /// What the initrd loads, in this order: disks; FAT and the two code pages of its names; btrfs.
 const MODULES: [&str; 17] = [
@@ -38,6 +38,11 @@ pub(crate) fn initrd(busybox: &[u8], modules: &Path, fstab: &str) -> Vec<u8> {
 
 /// The same with another of the fixtures as its init.
 pub(crate) fn initrd_with(init: &str, busybox: &[u8], modules: &Path, fstab: &str) -> Vec<u8> {
+    initrd_of(init, busybox, modules, &[], [(b"fstab".to_vec(), Entry::file(fstab))].into())
+}
+
+/// The same with more modules, loaded after the others, and with these files.
+pub(crate) fn initrd_of(init: &str, busybox: &[u8], modules: &Path, more: &[&str], files: Entries) -> Vec<u8> {
     let find = |name: &str| {
         let file = format!("{name}.ko");
         let mut files = WalkDir::new(modules).into_iter().map(Result::unwrap);
@@ -47,19 +52,19 @@ pub(crate) fn initrd_with(init: &str, busybox: &[u8], modules: &Path, fstab: &st
         ))
     };
     // A kernel that lacks one has it built in, or has no use for it: xor-neon.
-    let found: Vec<_> = MODULES.iter().filter_map(|name| Some((name, find(name)?))).collect();
+    let found: Vec<_> = MODULES.iter().chain(more).filter_map(|name| Some((name, find(name)?))).collect();
     let order: String = found.iter().map(|(name, _)| format!("{name}\n")).collect();
     let modules = found.into_iter().map(|(_, module)| module).chain([("order".to_owned(), Entry::file(order))]);
     let root = Entry::dir([
         ("bin", Entry::dir([("busybox", Entry::executable(busybox))])),
         ("dev", Entry::Dir(BTreeMap::new())),
-        ("fstab", Entry::file(fstab)),
         ("init", Entry::executable(fixture(init))),
         ("mnt-root", Entry::Dir(BTreeMap::new())),
         ("modules", Entry::dir(modules)),
         ("proc", Entry::Dir(BTreeMap::new())),
         ("sys", Entry::Dir(BTreeMap::new())),
     ]);
-    let Entry::Dir(entries) = root else { unreachable!() };
+    let Entry::Dir(mut entries) = root else { unreachable!() };
+    entries.extend(files);
     archive(&entries)
 }

@@ -30,4 +30,5 @@ mod systemd_boot;
 mod uki;
 mod unified;
 mod updates;
+mod verity;
 mod vm;
