@@ -135,6 +135,13 @@ impl Host {
         }
     }
 
+    /// Gives a kernel another name; mren would write a short one in capitals.
+    fn rename(&self, from: &str, to: &str) {
+        self.take_kernels();
+        fs::rename(self.kernels.join(from), self.kernels.join(to)).unwrap();
+        self.put_kernels();
+    }
+
     fn boot(&self, row: &str, machine: Machine) -> Run {
         watch(row, &mut machine.command(&self.built.image, Writes::Kept))
     }
@@ -145,7 +152,7 @@ fn the_newest_version_that_works_boots() {
     let machine = Machine::new(Arch::X86_64, Firmware::Uefi);
     if sysupdate(Path::new("/")).is_none()
         || !machine.need()
-        || !["mdir", "mcopy", "mdel", "mren"].iter().all(|tool| need(tool))
+        || !["mdir", "mcopy", "mdel"].iter().all(|tool| need(tool))
     {
         return;
     }
@@ -162,7 +169,7 @@ fn the_newest_version_that_works_boots() {
     run.expect_said(&["version 2: store 2 in vda3\n"]);
     assert_eq!(host.names(), ["host_1.efi", "host_2+2-1.efi"]);
     // As systemd-bless-boot does once the system is up.
-    mtool("mren", &host.built, &[&format!("{KERNELS}/host_2+2-1.efi"), "host_2.efi"]);
+    host.rename("host_2+2-1.efi", "host_2.efi");
 
     host.update("3", three);
     assert_eq!(host.names(), ["host_2.efi", "host_3+3-0.efi"]);
