@@ -56,7 +56,10 @@ pub(crate) fn judge_erofs(closure: &Closure) {
     let image = scratch.path().join("nix.img");
     build_erofs(closure, &image, &[]);
     let wanted = expected_erofs(closure, "nix/store");
-    if let Some(extracted) = oracle::extract_erofs(&image, oracle::whole(&image)) {
+    // erofs-utils 1.5 crash at a file of 4 GiB.
+    if fs::metadata(&image).unwrap().len() < 4 << 30
+        && let Some(extracted) = oracle::extract_erofs(&image, oracle::whole(&image))
+    {
         wanted.assert_equals(extracted.path());
     }
     if let Some(mount) = Mount::new(&image, oracle::whole(&image), "erofs", Access::ReadOnly) {
