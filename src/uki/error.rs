@@ -49,14 +49,6 @@ pub enum UkiError {
         /// How many there are to be.
         wanted: usize,
     },
-    /// The lines of SBAT do not fit into the section that the stub has for them.
-    #[error("has {room} bytes for SBAT, but {wanted} are needed; use the stub of a newer systemd")]
-    NoRoomForSbat {
-        /// How many bytes there are.
-        room: u64,
-        /// How many there should be.
-        wanted: u64,
-    },
     /// Offsets in the file have 32 bits.
     #[error("would be a program of over 4 GiB with its kernel and initrd; make the initrd smaller")]
     TooLarge,

@@ -38,7 +38,7 @@ impl Layout {
     /// Adds sections to a stub, and the SBAT of a unified kernel image and of the kernel, if that has one, to its own.
     ///
     /// # Errors
-    /// If the stub is no program for UEFI, or has no room for the headers or lines.
+    /// If the stub is no program for UEFI, or has no room for the headers.
     pub fn new(stub: &[u8], sections: &[NewSection], kernel_sbat: &str) -> Result<Self, UkiError> {
         let stub = Stub::parse(stub)?;
         if let Some(there) = sections.iter().find(|section| stub.position(section.name).is_some()) {
@@ -48,7 +48,7 @@ impl Layout {
         let sbat = growing.merge_sbat(kernel_sbat)?;
         let own_sbat = sbat.as_ref().map(|text| NewSection { name: SBAT, len: text.len() as u64 });
         let wanted = sections.len() + usize::from(own_sbat.is_some());
-        let room = stub.most_sections().saturating_sub(stub.sections.len());
+        let room = stub.most_sections().saturating_sub(growing.sections.len());
         if wanted > room {
             return Err(UkiError::NoRoom { room, wanted });
         }
@@ -90,24 +90,52 @@ impl<'s, 'a> Growing<'s, 'a> {
         Ok(Self { stub, head, sections: stub.sections.clone(), file, memory, added: 0 })
     }
 
-    /// Puts the merged SBAT in the place of the stub's own. Returns it if the stub has none.
+    /// Puts the merged SBAT in the place of the stub's own. Returns it if the stub has none, or has had one without room for
+    /// it: that of systemd 252 has the next section right behind it in memory.
     fn merge_sbat(&mut self, kernel_sbat: &str) -> Result<Option<String>, UkiError> {
-        let Some(section) = self.stub.position(SBAT).and_then(|at| self.sections.get_mut(at)) else {
+        let at = self.stub.position(SBAT);
+        let room = at.and_then(|at| self.room(at));
+        let section = at.and_then(|at| self.sections.get_mut(at));
+        let (Some(at), Some(room), Some(section)) = (at, room, section) else {
             return Ok(Some(sbat::merge(&[kernel_sbat])));
         };
         let text = sbat::merge(&[text_of(&self.head, section), kernel_sbat]);
-        let (room, wanted) = (u64::from(section.size_of_raw_data.get()), text.len() as u64);
-        let too_long = UkiError::NoRoomForSbat { room, wanted };
-        if wanted > room {
-            return Err(too_long);
+        if text.len() as u64 > room {
+            self.take_out(at)?;
+            return Ok(Some(text));
         }
-        section.virtual_size = field(wanted)?;
-        let start = usize::try_from(section.pointer_to_raw_data.get()).unwrap_or(usize::MAX);
-        let place = self.head.get_mut(start..).and_then(|rest| rest.get_mut(..usize::try_from(room).ok()?));
-        let (written, rest) = place.and_then(|place| place.split_at_mut_checked(text.len())).ok_or(too_long)?;
-        written.copy_from_slice(text.as_bytes());
-        rest.fill(0);
+        section.virtual_size = field(text.len() as u64)?;
+        let place = [section.pointer_to_raw_data, section.size_of_raw_data].map(|number| usize::try_from(number.get()));
+        let [Ok(start), Ok(len)] = place else { return Err(UkiError::TooLarge) };
+        let mut bytes = text.into_bytes();
+        bytes.resize(len, 0);
+        put(&mut self.head, start, &bytes)?;
         Ok(None)
+    }
+
+    /// The most bytes that a section of the stub can have: in the file, and in memory before the next one.
+    fn room(&self, at: usize) -> Option<u64> {
+        let section = self.sections.get(at)?;
+        let next = self.sections.get(at + 1).map_or(self.memory, |next| next.virtual_address.get().into());
+        let in_memory = next.saturating_sub(section.virtual_address.get().into());
+        Some(in_memory.min(section.size_of_raw_data.get().into()))
+    }
+
+    /// Takes a section out of the stub. Those behind it in the file move up: programs that sign do not agree on gaps.
+    fn take_out(&mut self, at: usize) -> Result<(), UkiError> {
+        let damaged = UkiError::Damaged { problem: "its sections overlap" };
+        let section = self.sections.remove(at);
+        let (start, len) = (section.pointer_to_raw_data.get(), section.size_of_raw_data.get());
+        let [from, count] = [start, len].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let end = from.checked_add(count).filter(|&end| end <= self.head.len()).ok_or(damaged.clone())?;
+        self.head.drain(from..end);
+        for other in self.sections.iter_mut().filter(|other| other.pointer_to_raw_data.get() > start) {
+            let moved = other.pointer_to_raw_data.get().checked_sub(len).ok_or(damaged.clone())?;
+            other.pointer_to_raw_data = moved.into();
+        }
+        let alignment = u64::from(self.stub.optional_header.1.file_alignment.get());
+        self.file = (self.head.len() as u64).next_multiple_of(alignment);
+        Ok(())
     }
 
     /// Places a section after all others. Returns where it is in the file.

@@ -26,7 +26,7 @@ const BAD: &str = "VERDICT failed: ";
 /// What it says that wants its power to be cut.
 const CUT: &str = "CUT THE POWER\n";
 /// What only a machine says that will come to no verdict.
-const FAILURES: [(&str, &str); 7] = [
+const FAILURES: [(&str, &str); 8] = [
     ("Kernel panic", "the kernel panicked"),
     ("Initramfs unpacking failed", "the initrd is damaged"),
     ("Shell>", "the firmware found nothing to boot"),
@@ -35,6 +35,7 @@ const FAILURES: [(&str, &str); 7] = [
     ("Reboot Into Firmware Interface", "systemd-boot found nothing to boot"),
     ("Error loading ", "systemd-boot found no kernel"),
     ("CHECKSUM MISMATCH", "Limine does not take a file"),
+    ("Overlapping PE sections", "systemd-stub found its sections in each other's place"),
 ];
 
 /// The same of a prompt, which waits for ever.
