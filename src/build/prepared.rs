@@ -7,6 +7,7 @@ use super::fat::{FatPart, FatParts};
 use super::grub::GrubPart;
 use super::known::Known;
 use super::nix::NixPart;
+use super::planned;
 use super::verity::VerityPart;
 use super::{BuildError, Context, limine};
 use crate::grub::BootCode;
@@ -15,6 +16,8 @@ use crate::plan::{self, Bios, Contents, ImagePlan, PlanError, Rest, Role};
 use crate::source::boot::{self, BootFiles, BootRequest};
 use crate::source::own::{self, OwnFiles};
 use crate::spec::Spec;
+use crate::units::ByteOffset;
+use crate::verity::Part;
 
 /// Everything about an image, decided and checked, and nothing written.
 pub struct Prepared {
@@ -68,8 +71,16 @@ impl Prepared {
     /// Writes the hash tree of what is in the store's filesystem in `image`, and puts the root hash where the system looks
     /// for it.
     pub(super) fn seal(&mut self, image: &File, context: Context<'_>) -> Result<(), BuildError> {
-        let Some(verity) = &mut self.verity else { return Ok(()) };
-        let root = verity.write(image, &self.plan, context)?;
+        let Some(verity) = &self.verity else { return Ok(()) };
+        let root = match self.nix.known() {
+            // Its files are likelier in memory than what was written.
+            Some(nix) => planned::with(self, nix, context, |disk| {
+                let start = ByteOffset(self.nix_start());
+                verity.write(&Part { disk, start }, image, &self.plan, context)
+            })?,
+            None => verity.write(&verity.data(image, &self.plan)?, image, &self.plan, context)?,
+        };
+        self.verity = self.verity.take().map(|verity| verity.with_root(root));
         let (_, BootFiles { uki, .. }) = &self.made;
         uki.as_ref().map_or(Ok(()), |uki| uki.set_root_hash(&root.to_string()))?;
         self.identities = self.identities.clone().sealed([root.data_guid(), root.hash_guid()]);

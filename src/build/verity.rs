@@ -9,7 +9,7 @@ use crate::identity::Identities;
 use crate::plan::{ImagePlan, Role};
 use crate::spec::Spec;
 use crate::units::ByteOffset;
-use crate::verity::{self, Described, Identity, Layout, RootHash};
+use crate::verity::{self, Data, Described, Identity, Layout, RootHash};
 
 /// The hash tree, with or without its root.
 pub(super) struct VerityPart {
@@ -45,21 +45,31 @@ impl VerityPart {
         Described::new(&self.layout, self.root)
     }
 
-    /// Computes it from the filesystem in `image` and writes it there, both where `plan` has them.
+    /// The filesystem in `image`, where `plan` has it.
+    pub(super) fn data<'a>(&self, image: &'a File, plan: &ImagePlan) -> Result<Region<'a>, BuildError> {
+        region(image, plan, Role::Nix, self.layout.data_size())
+    }
+
+    /// Computes it from the filesystem with these bytes, and writes it to `image`, where `plan` has it.
     pub(super) fn write(
-        &mut self,
+        &self,
+        data: &dyn Data,
         image: &File,
         plan: &ImagePlan,
         context: Context<'_>,
     ) -> Result<RootHash, BuildError> {
-        let region = |role: Role, size| {
-            let partition = plan.partitions.iter().find(|partition| partition.role == role);
-            Region::new(image, ByteOffset(partition.map_or(0, |partition| partition.offset)), size)
-        };
-        let data = region(Role::Nix, self.layout.data_size())?;
-        let tree = region(Role::Verity, self.layout.size())?;
-        let root = verity::write(&self.layout, &data, &tree, context.means()).map_err(BuildError::HashTree)?;
-        self.root = Some(root);
-        Ok(root)
+        let tree = region(image, plan, Role::Verity, self.layout.size())?;
+        verity::write(&self.layout, data, &tree, context.means()).map_err(BuildError::HashTree)
     }
+
+    /// The same with its root.
+    pub(super) fn with_root(self, root: RootHash) -> Self {
+        Self { root: Some(root), ..self }
+    }
+}
+
+/// The first `size` bytes of a partition.
+fn region<'a>(image: &'a File, plan: &ImagePlan, role: Role, size: u64) -> Result<Region<'a>, BuildError> {
+    let partition = plan.partitions.iter().find(|partition| partition.role == role);
+    Ok(Region::new(image, ByteOffset(partition.map_or(0, |partition| partition.offset)), size)?)
 }
