@@ -36,7 +36,12 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
             role @ (Role::Boot | Role::Xbootldr) => {
                 prepared.fats.of(role).into_iter().for_each(|fat| map.add_moved(&fat.map(), start));
             }
-            Role::Nix => map.add_moved(&prepared.nix.map(), start),
+            Role::Nix => {
+                // A hash tree proves the free space of its filesystem, too.
+                let proved = if prepared.is_sealed_late() { prepared.nix.size() } else { 0 };
+                map.add(start..start + proved, Held::Zeros);
+                map.add_moved(&prepared.nix.map(), start);
+            }
             Role::Verity => {
                 let hash_tree = partition.verity.as_ref().map_or(0, |area| area.hash_size);
                 map.add(start..start + hash_tree, Held::Metadata);
