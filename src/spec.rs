@@ -319,7 +319,11 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
     top.finish();
     let mut warnings = mounts.warnings;
-    warnings.extend(verity::warning(verity, uki.iter().flatten().next().is_some()));
+    let has_uki = uki.iter().flatten().next().is_some();
+    warnings.extend(verity::warning(verity, has_uki));
+    if has_uki && updates.iter().flatten().next().is_some() && !asked_for.systemd_boot {
+        warnings.push(updates::FIRST_VERSION_FOR_EVER.to_owned());
+    }
 
     Some(Spec {
         name: name?,

@@ -15,6 +15,10 @@ const HASHES: &str = "_verity";
 /// The name of a partition that systemd-sysupdate may take for a new version.
 pub const EMPTY_LABEL: &str = "_empty";
 
+/// What may be wrong if nothing chooses among the versions on a disk.
+pub(super) const FIRST_VERSION_FOR_EVER: &str = "updates: without systemd-boot, firmware starts the unified kernel image of \
+     this version also when a later one is there; set systemdBoot";
+
 /// The version that the image is, and the room for the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updates {
@@ -140,5 +144,31 @@ fn is_shared(device: &Device, label: &str) -> bool {
         // The root hash tells them apart.
         Device::Verified(_) => false,
         Device::FsUuid(_) | Device::Label(_) | Device::PartUuid(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn later_versions_need_who_starts_them() {
+        let path = "/nix/store/00000000000000000000000000000000-x";
+        let spec = |systemd_boot: Value| {
+            json!({
+                "version": 1, "toplevel": path, "closureInfo": path, "systemdBoot": systemd_boot,
+                "fileSystems": {
+                    "/boot": { "device": "/dev/disk/by-uuid/1234-ABCD", "fsType": "vfat" },
+                    "/": { "device": "/dev/disk/by-partlabel/box_1", "fsType": "ext4" },
+                },
+                "uki": { "stub": "/s", "kernel": "/k", "initrd": "/i", "cmdline": "quiet", "osRelease": "/o", "fileName": "box_1.efi" },
+                "updates": { "name": "box", "version": "1" },
+            })
+        };
+        let warnings = |systemd_boot| crate::spec::parse(&spec(systemd_boot).to_string()).unwrap().warnings;
+        assert_eq!(warnings(Value::Null), [FIRST_VERSION_FOR_EVER]);
+        assert_eq!(warnings(json!({ "efiStub": "/e" })), [""; 0]);
     }
 }
