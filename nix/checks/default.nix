@@ -417,9 +417,10 @@ in
     {
       inherit (config.system.build) img;
       services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;
-      register = config.systemd.services.sane-image-register.script;
-      grow = config.systemd.services.sane-image-grow.script;
-      database = config.systemd.services.sane-image-database.script;
+      # Not every place has each of them.
+      register = config.systemd.services.sane-image-register.script or null;
+      grow = config.systemd.services.sane-image-grow.script or null;
+      database = config.systemd.services.sane-image-database.script or null;
     }
   ) places;
 }
