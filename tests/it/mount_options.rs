@@ -112,6 +112,13 @@ fn ext4_is_mounted_as_accepted() {
 #[test]
 fn erofs_is_mounted_as_accepted() {
     compare("erofs", EROFS);
+    let closure = ClosureBuilder::new().write();
+    for options in ["fsid=x", "domain_id=x"] {
+        assert!(
+            !is_accepted(&closure.spec, "erofs", options),
+            "{options}: a kernel with fscache looks for no device then"
+        );
+    }
 }
 
 #[test]

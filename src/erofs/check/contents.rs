@@ -1,13 +1,14 @@
 //! Unpacks what is compressed, on all cores: a cluster that does not unpack to its length is all that tells of damage.
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::Checker;
 use crate::erofs::volume::stream::unpack_extent;
 use crate::erofs::volume::{Disk, Extent};
 use crate::read::ReadError;
+use crate::threads;
 
 /// So many extents are collected before they are unpacked.
 const BATCH: usize = 1 << 14;
@@ -39,30 +40,20 @@ impl Checker<'_> {
 
 /// Those that do not unpack, each with the reason; in the order that they came in.
 fn broken(disk: Disk<'_>, packed: &[Packed]) -> Vec<(u64, ReadError)> {
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS);
-    let found = Mutex::new(Vec::new());
-    let work = |part: &[Packed]| {
-        let mut room = Vec::new();
-        for one in part {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let next = AtomicUsize::new(0);
+    let found = threads::together(cores.min(MOST_THREADS).min(packed.len()), || {
+        let (mut room, mut found) = (Vec::new(), Vec::new());
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(one) = packed.get(index) else { return found };
             match unpack_extent(disk, one.nid, one.extent, std::mem::take(&mut room)) {
                 Ok(bytes) => room = bytes,
-                Err(error) => {
-                    if let Ok(mut found) = found.lock() {
-                        found.push((one.nid, error));
-                    }
-                }
+                Err(error) => found.push((index, one.nid, error)),
             }
         }
-    };
-    let size = packed.len().div_ceil(threads).max(1);
-    thread::scope(|scope| {
-        let mut parts = packed.chunks(size);
-        let own = parts.next();
-        for part in parts {
-            let work = &work;
-            scope.spawn(move || work(part));
-        }
-        own.into_iter().for_each(work);
     });
-    found.into_inner().unwrap_or_default()
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
+    found.sort_by_key(|(index, ..)| *index);
+    found.into_iter().map(|(_, nid, error)| (nid, error)).collect()
 }

@@ -256,6 +256,9 @@ pub(crate) fn btrfs_dump(image: &Path, partition: Partition) -> Option<String> {
 
 // ---- EROFS
 
+/// What `fsck.erofs` says of a sound filesystem, without and with a directory to put it out to.
+const FSCK_EROFS_VERDICTS: [&str; 2] = ["No errors found", "Extracted filesystem successfully"];
+
 /// `fsck.erofs`: the superblock, all inodes and directories, and that all contents can be read; with `into`, it puts them
 /// there.
 pub(crate) fn fsck_erofs(image: &Path, partition: Partition, into: Option<&Path>) -> Verdict {
@@ -270,10 +273,12 @@ pub(crate) fn fsck_erofs(image: &Path, partition: Partition, into: Option<&Path>
         Some(into) => command.arg(format!("--extract={}", into.display())).arg("--overwrite"),
         None => command.arg("--extract"),
     };
-    Verdict::of(command.arg(slice.path()), Stdout::Judged, |line| line.starts_with("<I> "))
-        .and("there is a verdict", |said| {
-            ["No errors found", "Extracted filesystem successfully"].iter().any(|verdict| said.contains(verdict))
-        })
+    let usual = |line: &str| {
+        let newer = "<I> erofs_io: successfully to open ";
+        FSCK_EROFS_VERDICTS.iter().any(|verdict| line == format!("<I> erofs: {verdict}")) || line.starts_with(newer)
+    };
+    Verdict::of(command.arg(slice.path()), Stdout::Judged, usual)
+        .and("there is a verdict", |said| FSCK_EROFS_VERDICTS.iter().any(|verdict| said.contains(verdict)))
 }
 
 /// What `fsck.erofs` puts out of an EROFS without a complaint, or `None` where it is not here or not root's.
