@@ -117,9 +117,9 @@ impl<'a> Context<'a> {
 /// Builds all that `outputs` are for and `layout.json`, and the files of an update if `forms` say so, and runs the boot loader's installer if one is given: once in a
 /// rehearsal before the store is copied, and once when all else is done. Returns what was built, the raw image first.
 ///
-/// Other forms than the raw image are made without one, unless an installer wants one, or the filesystem of the store is
-/// a btrfs: what its metadata holds is known only when its contents have been read. Then there is one for the time being,
-/// in the directory of the outputs.
+/// Other forms than the raw image are made without one, unless an installer wants one, or not every byte of the store's
+/// filesystem is known before its contents have been read. Then there is one for the time being, in the directory of the
+/// outputs.
 ///
 /// Afterwards the plan is as the image is.
 pub fn build(
@@ -131,6 +131,9 @@ pub fn build(
 ) -> Result<Vec<Built>, BuildError> {
     // What cannot be read again is proved by the image that it is made from.
     let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
+    if !forms.formats().contains(&Format::Raw) && !proves_image && install_bootloader.is_none() {
+        prepared.seal_early(context)?;
+    }
     let by_image = proves_image || wants_image(prepared, install_bootloader);
     let mut filled = Vec::new();
     let mut of_update = Vec::new();
@@ -195,21 +198,17 @@ fn write<'a>(
 ) -> Result<(Option<Installer<'a>>, Option<copy::Summary>), BuildError> {
     let image = outputs.image().file();
     outputs.image().set_len(prepared.most())?;
-    let early = match prepared.is_sealed_late() {
+    let early = match prepared.has_hash_tree() {
         false => write_boot(prepared, outputs, install_bootloader, context)?,
         true => None,
     };
     prepared.extra.write(image, &prepared.plan.partitions, context)?;
-    let at = ByteOffset(prepared.nix_start());
-    let copied = prepared.nix.write(image, at, context.means())?;
-    // Where contents were compressed, their size is known only now.
-    prepared.settle(context)?;
-    if !prepared.is_sealed_late() {
-        return Ok((early, Some(copied)));
-    }
-    outputs.image().set_len(prepared.most())?;
-    prepared.seal(image, context)?;
-    Ok((write_boot(prepared, outputs, install_bootloader, context)?, Some(copied)))
+    let copied = prepared.write_store(outputs.image(), context)?;
+    let installer = match prepared.has_hash_tree() {
+        false => early,
+        true => write_boot(prepared, outputs, install_bootloader, context)?,
+    };
+    Ok((installer, Some(copied)))
 }
 
 /// Writes what firmware and boot loaders read, and rehearses the installer with it.

@@ -4,7 +4,7 @@
 //! with [`Silent`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Receives what a build reports. Called from several threads at once.
 pub trait Progress: Sync {
@@ -30,6 +30,23 @@ impl Progress for Silent {
     fn warn(&self, _message: &str) {}
 }
 
+/// Shows pieces of work that run side by side as the one stage that there is: none of them starts its own.
+#[derive(Clone, Copy)]
+pub(crate) struct SideBySide<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for SideBySide<'_> {
+    fn stage(&self, _name: &str, _total_files: u64, _total_bytes: u64) {}
+    fn advance(&self, _files: u64, bytes: u64) {
+        self.0.advance(0, bytes);
+    }
+    fn relay(&self, line: &str) {
+        self.0.relay(line);
+    }
+    fn warn(&self, message: &str) {
+        self.0.warn(message);
+    }
+}
+
 /// Keeps the lines that commands print and the warnings, for tests.
 #[cfg(test)]
 #[derive(Debug, Default)]
@@ -49,13 +66,18 @@ impl Progress for Lines {
 
 /// The user's wish to stop, set by a signal handler and looked at between pieces of work.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicUsize>);
+pub struct Cancel {
+    /// The number of the signal; 0 as long as there was none.
+    signal: Arc<AtomicUsize>,
+    /// Whether the work that has this is in vain, as other work failed.
+    in_vain: Arc<AtomicBool>,
+}
 
 /// The work was stopped by a signal before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped by signal {signal}")]
 pub struct Cancelled {
-    /// The signal's number (2 for SIGINT, 15 for SIGTERM).
+    /// The signal's number (2 for SIGINT, 15 for SIGTERM); 0 for work that was in vain, which nobody is told of.
     pub signal: i32,
 }
 
@@ -67,17 +89,28 @@ impl Cancel {
 
     /// The place for a signal's number, for a signal handler; 0 as long as there was none.
     pub fn flag(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.signal)
     }
 
     /// Asks all work to stop because of `signal`.
     pub fn request(&self, signal: i32) {
-        self.0.store(usize::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
+        self.signal.store(usize::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// The same wish of the user, for work that can also be told that it is in vain.
+    pub(crate) fn for_part(&self) -> Self {
+        Self { signal: Arc::clone(&self.signal), in_vain: Arc::default() }
+    }
+
+    /// Tells the work that has this that nobody wants its result.
+    pub(crate) fn tell_in_vain(&self) {
+        self.in_vain.store(true, Ordering::Relaxed);
     }
 
     /// Fails once a stop was asked for.
     pub fn check(&self) -> Result<(), Cancelled> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.signal.load(Ordering::Relaxed) {
+            0 if self.in_vain.load(Ordering::Relaxed) => Err(Cancelled { signal: 0 }),
             0 => Ok(()),
             signal => Err(Cancelled { signal: i32::try_from(signal).unwrap_or(i32::MAX) }),
         }

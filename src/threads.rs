@@ -3,11 +3,12 @@
 
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, ScopedJoinHandle};
 
 pub(crate) use self::turns::Turns;
+use crate::progress::Cancel;
 
 mod turns;
 
@@ -37,6 +38,30 @@ pub(crate) fn both<A, B: Send>(
         let given = spawned.map_or_else(run, join);
         (one, given.expect("nobody else has taken it"))
     })
+}
+
+/// Like [`both`], but once one of them fails, the other is told that it works in vain.
+///
+/// # Errors
+/// That of the one that failed first.
+pub(crate) fn both_or_none<A, B: Send, E: Send>(
+    threads: NonZeroUsize,
+    cancel: &Cancel,
+    one: impl FnOnce(&Cancel) -> Result<A, E>,
+    other: impl FnOnce(&Cancel) -> Result<B, E> + Send,
+) -> Result<(A, B), E> {
+    let cancel = &cancel.for_part();
+    let first = AtomicUsize::new(0);
+    let failed = |which| {
+        let _ = first.compare_exchange(0, which, Ordering::Relaxed, Ordering::Relaxed);
+        cancel.tell_in_vain();
+    };
+    let given = both(threads, || one(cancel).inspect_err(|_| failed(1)), || other(cancel).inspect_err(|_| failed(2)));
+    match given {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(_), Err(error)) if first.into_inner() == 2 => Err(error),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 /// Calls `work` once for each item, on up to `threads` threads, each with a worker of its own.
@@ -78,7 +103,6 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
 
     fn threads(n: usize) -> NonZeroUsize {
         NonZeroUsize::new(n).unwrap()
@@ -120,6 +144,29 @@ mod tests {
     fn two_pieces_of_work_give_both_results() {
         for n in [1, 2] {
             assert_eq!(both(threads(n), || 1, || "two"), (1, "two"));
+            let cancel = Cancel::new();
+            assert_eq!(both_or_none(threads(n), &cancel, |_| Ok::<_, ()>(1), |_| Ok("two")), Ok((1, "two")));
         }
+    }
+
+    /// Would wait for ever if it were not told.
+    fn wait(cancel: &Cancel) -> Result<(), &'static str> {
+        loop {
+            cancel.check().map_err(|_| "in vain")?;
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_fails_ends_what_runs_beside_it() {
+        let cancel = Cancel::new();
+        for n in [1, 2] {
+            assert_eq!(both_or_none(threads(n), &cancel, |_| Err::<(), _>("one"), wait), Err("one"));
+        }
+        assert_eq!(both_or_none(threads(2), &cancel, wait, |_| Err::<(), _>("two")), Err("two"));
+        assert_eq!(cancel.check(), Ok(()));
+        cancel.request(15);
+        let stopped = |cancel: &Cancel| cancel.check();
+        assert_eq!(both_or_none(threads(2), &cancel, stopped, stopped).unwrap_err().signal, 15);
     }
 }

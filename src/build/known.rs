@@ -1,13 +1,18 @@
 //! A filesystem of which every byte has its place before the contents of files are moved.
 
+use std::fs::File;
+
 use super::BuildError;
-use crate::copy::CopyJobs;
+use crate::copy::{self, CopyJobs, Means};
 use crate::disk::memory::Memory;
 use crate::progress::Cancel;
 use crate::units::ByteOffset;
 
 /// What a planned disk needs of the filesystem of the store.
-pub(super) trait Known {
+pub(super) trait Known: Sync {
+    /// Writes all of it to `image` from byte `at` on.
+    fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError>;
+
     /// Writes everything but the contents of files to where it starts in memory. There are zeros where those go.
     fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError>;
 

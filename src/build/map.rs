@@ -38,7 +38,7 @@ pub(super) fn disk(prepared: &Prepared, gaps: Gaps) -> ImageMap {
             }
             Role::Nix => {
                 // A hash tree proves the free space of its filesystem, too.
-                let proved = if prepared.is_sealed_late() { prepared.nix.size() } else { 0 };
+                let proved = if prepared.has_hash_tree() { prepared.nix.size() } else { 0 };
                 map.add(start..start + proved, Held::Zeros);
                 map.add_moved(&prepared.nix.map(), start);
             }

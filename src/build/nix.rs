@@ -238,7 +238,7 @@ impl NixPart {
         means: Means<'_>,
     ) -> Result<copy::Summary, BuildError> {
         match self {
-            Self::Ext4(part) => part.write(image, at, means),
+            Self::Ext4(part) => Known::write(part, image, at, means),
             Self::Btrfs(part) => part.write(image, at, means),
             Self::Erofs(part) => part.write(image, at, means),
         }
@@ -246,6 +246,21 @@ impl NixPart {
 }
 
 impl Known for Ext4Part {
+    fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
+        let Means { options, progress, cancel } = means;
+        let contents = self.contents(at);
+        let pages = options.engine.page_file(image)?;
+        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
+        // Every byte has its place already, so that neither has to wait for the other.
+        let (copied, ()) = threads::both_or_none(
+            options.threads,
+            cancel,
+            |cancel| Ok::<_, BuildError>(copy::run(&contents, image, options, progress, cancel)?),
+            |cancel| Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?),
+        )?;
+        Ok(copied)
+    }
+
     fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError> {
         let region = Region::in_memory(to, at, self.layout.size())?;
         Ok(ext4::writer::write(&self.layout, &self.tree, &region, cancel)?)
@@ -269,22 +284,6 @@ impl Ext4Part {
             layout = ext4::layout::Layout::within(size, &tree, layout.parameters)?;
         }
         Ok(Self { tree, layout, old, goal })
-    }
-
-    fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
-        let Means { options, progress, cancel } = means;
-        let contents = self.contents(at);
-        let pages = options.engine.page_file(image)?;
-        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
-        // Every byte has its place already, so that neither has to wait for the other.
-        let (copied, written) = threads::both(
-            options.threads,
-            || copy::run(&contents, image, options, progress, cancel),
-            || ext4::writer::write(&self.layout, &self.tree, &region, cancel),
-        );
-        let copied = copied?;
-        written?;
-        Ok(copied)
     }
 }
 

@@ -41,15 +41,16 @@ pub(super) fn with<T>(
     let starts = plan.partitions.iter().map(|partition| (partition.role, ByteOffset(partition.offset)));
     let fats: Vec<_> = starts.clone().filter_map(|(role, at)| Some((prepared.fats.of(role)?, at))).collect();
     let nix_start = starts.into_iter().find(|(role, _)| *role == Role::Nix).map_or(ByteOffset(0), |(_, at)| at);
-    let metadata = Memory::default();
-    gpt::write(&plan.gpt, &mut Region::in_memory(&metadata, ByteOffset(0), plan.size)?)?;
+    let fresh = Memory::default();
+    let metadata = prepared.hash_tree().unwrap_or(&fresh);
+    gpt::write(&plan.gpt, &mut Region::in_memory(metadata, ByteOffset(0), plan.size)?)?;
     swap_pages(&plan.partitions).for_each(|(at, page)| metadata.write(at, &page));
     bios_boot(plan).into_iter().for_each(|(at, bytes)| metadata.write(at, bytes));
     for (fat, start) in &fats {
-        let mut region = Region::in_memory(&metadata, *start, fat.layout.size())?;
+        let mut region = Region::in_memory(metadata, *start, fat.layout.size())?;
         vfat::write_structures(&fat.layout, &fat.tree, &mut region, context.cancel)?;
     }
-    nix.write_metadata(&metadata, nix_start, context.cancel)?;
+    nix.write_metadata(metadata, nix_start, context.cancel)?;
     let fats = fats.iter().map(|(fat, start)| vfat::contents::Contents::new(&fat.layout, &fat.tree, *start));
     let fats: Vec<_> = fats.collect();
     let extra = prepared.extra.files(&plan.partitions);
@@ -57,7 +58,7 @@ pub(super) fn with<T>(
     let nix = nix.iter_mut().map(PartFiles::known);
     let parts = fats.iter().map(|fat| PartFiles::new(fat, false)).chain([PartFiles::new(&extra, true)]).chain(nix);
     let parts = parts.collect();
-    see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata: &metadata, parts })
+    see(&Planned { map: map::disk(prepared, Gaps::Zeros), metadata, parts })
 }
 
 /// A disk that is planned.
@@ -144,23 +145,23 @@ impl Source for Planned<'_> {
     }
 
     fn fill(&self, to: &File, places: &Places, means: Means<'_>) -> Result<Filled, FormatError> {
-        let by_hand = |held, range| fill_by_hand(self, held, range, to, places, means);
         // Every byte has its place, so that neither has to wait for the other.
-        let (copied, written) = threads::both(
+        let (copied, ()) = threads::both_or_none(
             means.options.threads,
-            || {
+            means.cancel,
+            |cancel| {
                 let whole = self.parts.iter().filter(|part| part.by_pages && !part.pieces.is_empty());
-                whole.map(|part| part.copy(to, places, means)).collect()
+                let means = Means { cancel, ..means };
+                whole.map(|part| part.copy(to, places, means)).collect::<Result<Vec<_>, FormatError>>()
             },
-            || {
+            |cancel| {
+                let means = Means { cancel, ..means };
+                let by_hand = |held, range| fill_by_hand(self, held, range, to, places, means);
                 let others = self.parts.iter().filter(|part| !part.by_pages);
                 others.map(PartFiles::range).try_for_each(|range| by_hand(Held::Contents, range))?;
                 by_hand(Held::Metadata, 0..self.map.size())
             },
-        );
-        let copied: Result<Vec<Summary>, FormatError> = copied;
-        let copied = copied?;
-        written?;
+        )?;
         Ok(copied.into_iter().reduce(Summary::and))
     }
 

@@ -27,6 +27,9 @@ pub fn stream(
     to: &mut (dyn Write + Send),
     context: Context<'_>,
 ) -> Result<(), BuildError> {
+    if install_bootloader.is_none() {
+        prepared.seal_early(context)?;
+    }
     let image = match wants_image(prepared, install_bootloader) {
         true => Some(temporary_image(prepared, install_bootloader, context)?),
         false => None,
@@ -38,8 +41,8 @@ pub fn stream(
     })
 }
 
-/// Shows `see` the disk. Only a btrfs is written to a temporary image before: what its metadata holds is known when its
-/// contents have been read.
+/// Shows `see` the disk. Only a btrfs and what is compressed are written to a temporary image before: what their metadata
+/// holds is known when their contents have been read.
 ///
 /// The installer runs in its rehearsal only, on an image with the ESP and XBOOTLDR and without the store: what it writes there is on
 /// the disk. So it has to write the same with and without the store.
@@ -52,6 +55,7 @@ pub fn show<T>(
     context: Context<'_>,
     see: impl FnOnce(&dyn Source) -> T,
 ) -> Result<T, BuildError> {
+    prepared.seal_early(context)?;
     match prepared.known() {
         Some(nix) => show_planned(prepared, nix, install_bootloader, context, see),
         None => {

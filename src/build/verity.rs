@@ -4,6 +4,7 @@ use std::fs::File;
 
 use super::nix::NixPart;
 use super::{BuildError, Context};
+use crate::disk::memory::Memory;
 use crate::disk::region::Region;
 use crate::identity::Identities;
 use crate::plan::{ImagePlan, Role};
@@ -17,6 +18,8 @@ pub(super) struct VerityPart {
     /// The size of its partition in bytes: enough for a tree of as much data as the store's partition has room for.
     slot_size: u64,
     root: Option<RootHash>,
+    /// The tree, where the disk has it, if it is computed before there is an image.
+    planned: Option<Memory>,
 }
 
 impl VerityPart {
@@ -32,7 +35,7 @@ impl VerityPart {
         }
         let Identity { uuid, salt } = Identity::of(identities.nix.filesystem);
         let slot_size = Layout::new(nix_size.max(nix.size()), uuid, salt.clone())?.size();
-        Ok(Some(Self { layout: Layout::new(nix.size(), uuid, salt)?, slot_size, root: None }))
+        Ok(Some(Self { layout: Layout::new(nix.size(), uuid, salt)?, slot_size, root: None, planned: None }))
     }
 
     /// The size of its partition in bytes.
@@ -43,6 +46,21 @@ impl VerityPart {
     /// What the plan says of it.
     pub(super) fn described(&self) -> Described {
         Described::new(&self.layout, self.root)
+    }
+
+    /// Whether it has its root.
+    pub(super) fn has_root(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// The tree, where the disk has it, if it was computed before there is an image.
+    pub(super) fn planned(&self) -> Option<&Memory> {
+        self.planned.as_ref()
+    }
+
+    /// The bytes that it reads.
+    pub(super) fn data_size(&self) -> u64 {
+        self.layout.data_size()
     }
 
     /// The filesystem in `image`, where `plan` has it.
@@ -62,14 +80,32 @@ impl VerityPart {
         verity::write(&self.layout, data, &tree, context.means()).map_err(BuildError::HashTree)
     }
 
-    /// The same with its root.
-    pub(super) fn with_root(self, root: RootHash) -> Self {
-        Self { root: Some(root), ..self }
+    /// Computes it from the filesystem with these bytes, and keeps it where `plan` has it.
+    pub(super) fn plan(
+        &self,
+        data: &dyn Data,
+        plan: &ImagePlan,
+        context: Context<'_>,
+    ) -> Result<(RootHash, Memory), BuildError> {
+        let memory = Memory::default();
+        let tree = Region::in_memory(&memory, start(plan, Role::Verity), self.layout.size())?;
+        let root = verity::write(&self.layout, data, &tree, context.means()).map_err(BuildError::HashTree)?;
+        Ok((root, memory))
+    }
+
+    /// The same with its root, and with the tree if there is no image that has it.
+    pub(super) fn with_root(self, root: RootHash, planned: Option<Memory>) -> Self {
+        Self { root: Some(root), planned, ..self }
     }
 }
 
 /// The first `size` bytes of a partition.
 fn region<'a>(image: &'a File, plan: &ImagePlan, role: Role, size: u64) -> Result<Region<'a>, BuildError> {
+    Ok(Region::new(image, start(plan, role), size)?)
+}
+
+/// Where a partition starts.
+fn start(plan: &ImagePlan, role: Role) -> ByteOffset {
     let partition = plan.partitions.iter().find(|partition| partition.role == role);
-    Ok(Region::new(image, ByteOffset(partition.map_or(0, |partition| partition.offset)), size)?)
+    ByteOffset(partition.map_or(0, |partition| partition.offset))
 }

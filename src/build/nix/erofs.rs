@@ -72,7 +72,7 @@ impl ErofsPart {
         means: Means<'_>,
     ) -> Result<copy::Summary, BuildError> {
         match self.compression {
-            None => self.write_plain(image, at, means),
+            None => Known::write(self, image, at, means),
             Some(method) => self.write_packed(method, image, at, means),
         }
     }
@@ -96,34 +96,36 @@ impl ErofsPart {
         let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
         let gathering = Gathering::new(&self.layout, &self.tree, &region);
         let ends = Contents::ends_for(&self.layout, &self.tree, at, opener(&self.old), &gathering);
-        let (copied, written) = threads::both(
-            options.threads,
-            || copy::run(&ends, image, options, progress, cancel),
-            || gathering.write_others(cancel),
-        );
-        let copied = copied?;
-        written?;
-        Ok(packed.and(copied))
-    }
-
-    fn write_plain(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
-        let Means { options, progress, cancel } = means;
-        let pages = options.engine.page_file(image)?;
-        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
-        let gathering = Gathering::new(&self.layout, &self.tree, &region);
-        let contents = Contents::all(&self.layout, &self.tree, at, opener(&self.old), &gathering);
-        let (copied, written) = threads::both(
-            options.threads,
-            || copy::run(&contents, image, options, progress, cancel),
-            || gathering.write_others(cancel),
-        );
-        let copied = copied?;
-        written?;
-        Ok(copied)
+        Ok(packed.and(write_rest(&ends, &gathering, image, means)?))
     }
 }
 
+/// Writes files, and the metadata that they are gathered with.
+fn write_rest(
+    files: &dyn CopyJobs,
+    gathering: &Gathering<'_>,
+    image: &File,
+    means: Means<'_>,
+) -> Result<copy::Summary, BuildError> {
+    let Means { options, progress, cancel } = means;
+    let (copied, ()) = threads::both_or_none(
+        options.threads,
+        cancel,
+        |cancel| Ok::<_, BuildError>(copy::run(files, image, options, progress, cancel)?),
+        |cancel| Ok(gathering.write_others(cancel)?),
+    )?;
+    Ok(copied)
+}
+
 impl Known for ErofsPart {
+    fn write(&self, image: &File, at: ByteOffset, means: Means<'_>) -> Result<copy::Summary, BuildError> {
+        let pages = means.options.engine.page_file(image)?;
+        let region = Region::new(image, at, self.layout.size())?.with_pages(&pages);
+        let gathering = Gathering::new(&self.layout, &self.tree, &region);
+        let contents = Contents::all(&self.layout, &self.tree, at, opener(&self.old), &gathering);
+        write_rest(&contents, &gathering, image, means)
+    }
+
     fn write_metadata(&self, to: &Memory, at: ByteOffset, cancel: &Cancel) -> Result<(), BuildError> {
         let region = Region::in_memory(to, at, self.layout.size())?;
         Ok(writer::write(&self.layout, &self.tree, &region, cancel)?)
