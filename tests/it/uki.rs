@@ -110,6 +110,30 @@ fn need_ukify() -> bool {
     found || skip(Lack::Unpackaged("ukify".to_owned()))
 }
 
+/// It is known before the store is written, or while that is.
+#[test]
+fn the_root_hash_is_in_its_command_line() {
+    let Some(inputs) = Inputs::new() else { return };
+    for fs_type in ["ext4", "erofs", "btrfs"] {
+        let uki = inputs.uki();
+        let closure = closure(move |spec| {
+            spec["systemdBoot"] = Value::Null;
+            spec["uki"] = uki;
+            spec["verity"] = json!({ "architecture": "x86-64" });
+            spec["fileSystems"]["/"] = json!({ "fsType": "tmpfs" });
+            spec["fileSystems"]["/nix/store"] =
+                json!({ "device": "/dev/mapper/usr", "fsType": fs_type, "options": ["ro"] });
+        });
+        let built = Built::new(&closure, &["--verify"]);
+        let root = built.layout["partitions"].as_array().unwrap().last().unwrap()["verity"]["rootHash"].as_str();
+        let options = format!("{LINE} usrhash={}", root.unwrap());
+        assert_eq!(inspected(&built.image)["entries"][0]["options"], options, "{fs_type}");
+        let out = built.scratch().join("alone");
+        run(&mut build_command(&closure.spec_path(), closure.root(), &out, &["--format", "qcow2"])).expect_success();
+        assert_eq!(inspected(&out.join("nixos.qcow2"))["entries"][0]["options"], options, "{fs_type}");
+    }
+}
+
 /// systemd-boot has no entries of its own, and the image is the default.
 #[test]
 fn bootctl_and_inspect_see_it_on_xbootldr() {

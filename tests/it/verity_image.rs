@@ -134,6 +134,33 @@ fn all_forms_have_the_same_disk() {
     }
 }
 
+/// Where every byte of the store is known, no file is made that is as long as the disk.
+#[test]
+fn each_form_alone_is_the_same_disk() {
+    if !need("prlimit") {
+        return;
+    }
+    for (fs_type, is_known) in [("ext4", true), ("erofs", true), ("btrfs", false)] {
+        let closure = closure("/dev/mapper/usr", fs_type, |_| {});
+        let built = Built::new(&closure, &[]);
+        let raw = fs::read(&built.image).unwrap();
+        for (form, suffix) in [("zst", "img.zst"), ("qcow2", "qcow2")] {
+            let out = built.scratch().join(form);
+            let build = build_command(&closure.spec_path(), closure.root(), &out, &["--format", form]);
+            let mut limited = tool("prlimit");
+            limited.arg("--fsize=100000000").arg(build.get_program()).args(build.get_args());
+            assert_eq!(limited.output().unwrap().status.success(), is_known, "{fs_type} {form}");
+            if is_known {
+                let image = built.scratch().join("again.img");
+                let convert = ["--format", "raw", "--out"];
+                let made = out.join(format!("nixos.{suffix}"));
+                run(sane_image().arg("convert").arg(made).args(convert).arg(&image)).expect_success();
+                assert!(fs::read(&image).unwrap() == raw, "{fs_type} {form}");
+            }
+        }
+    }
+}
+
 /// Free space is not read, but the hash tree proves it: a block map leaves out nothing that a used device has to get.
 #[test]
 fn a_used_device_gets_all_that_is_proved() {
