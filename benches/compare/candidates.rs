@@ -65,11 +65,12 @@ const EXT4: Filesystem = ("ext4", &[]);
 const BTRFS: Filesystem = ("btrfs", &[]);
 const BTRFS_ZSTD: Filesystem = ("btrfs", &["compress=zstd:3"]);
 
-/// Runs a command that has to succeed.
-pub(super) fn run(command: &mut Command) {
+/// Runs a command that has to succeed. What it prints.
+pub(super) fn run(command: &mut Command) -> Vec<u8> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = command.env("PATH", path).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 fn sane_image(input: &Input, out: &Path, (fs_type, options): Filesystem, io: &str) -> PathBuf {
