@@ -327,11 +327,11 @@ impl BtrfsPart {
         let tree = self.volumes.tree();
         let copied = match self.compression {
             None => {
-                let contents = Contents::new(&self.layout, tree, at, &learnt).with_old(opener(&self.old));
+                let contents = Contents::new(&self.layout, tree, at, opener(&self.old), &learnt);
                 copy::run(&contents, image, options, progress, cancel)?
             }
             Some(method) => {
-                let packs = Packs::new(tree, method, at, &learnt).with_old(opener(&self.old));
+                let packs = Packs::new(tree, method, at, opener(&self.old), &learnt);
                 let copied = copy::pack(&packs, image, options, progress, cancel)?;
                 let parameters =
                     btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };
