@@ -207,8 +207,7 @@ fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Contex
     let extra = &extra.sizes();
     let verity = verity.map(|verity| (verity.described(), verity.slot_size()));
     let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
-    nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
-        plan::plan(spec, identities, &contents)
-    })
+    let nix = nix.laid();
+    let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
+    plan::plan(spec, identities, &contents)
 }
