@@ -266,7 +266,7 @@ impl Made {
             directory.display()
         ));
         let file = tempfile::tempfile_in(&directory).with_context(|| directory.display().to_string())?;
-        let original = Original::open(path, progress).with_context(|| escape::path(path))?;
+        let original = Original::open(path, threads::count(None), progress).with_context(|| escape::path(path))?;
         original.to_raw(&file, means(progress, cancel)).with_context(|| escape::path(path))?;
         Self::of_unnamed(file, Path::new(path.file_stem().unwrap_or(OsStr::new("disk.img"))), is_printed)
     }
@@ -346,7 +346,7 @@ fn build_file(spec: &Path, args: &VmArgs, keep: &Path, progress: &dyn Progress, 
 /// A qcow2 of an image, as `keep`.
 fn convert_file(image: &Path, keep: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<()> {
     let named = || escape::path(image);
-    let original = Original::open(image, progress).with_context(named)?;
+    let original = Original::open(image, threads::count(None), progress).with_context(named)?;
     let form =
         sane_image::convert::Form { format: Format::Qcow2, level: Format::Qcow2.default_level(), block_map: false };
     original.to_file(form, keep, means(progress, cancel)).with_context(named)?;
