@@ -172,6 +172,7 @@ pub(super) fn boot_files(
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
         uki: spec.uki.as_ref(),
+        has_updates: spec.updates.is_some(),
         verified: spec.verity.map(|verity| verity.tree),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,

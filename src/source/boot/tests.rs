@@ -58,6 +58,7 @@ impl Host {
             grub: None,
             limine: None,
             uki: None,
+            has_updates: false,
             verified: None,
             toplevel: Path::new(TOPLEVEL),
             extra_boot_files: &extras,
@@ -122,6 +123,7 @@ fn odd_toplevels_are_one_word() {
         grub: None,
         limine: None,
         uki: None,
+        has_updates: false,
         verified: None,
         toplevel: Path::new("/a b'$c"),
         extra_boot_files: &[],
@@ -181,6 +183,7 @@ fn long_command_lines_are_warned_of() {
         grub: None,
         limine: None,
         uki: None,
+        has_updates: false,
         verified: None,
         toplevel: Path::new("/nix/store/toplevel"),
         extra_boot_files: &extras,
@@ -315,6 +318,7 @@ fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequ
         grub: None,
         limine: None,
         uki: None,
+        has_updates: false,
         verified: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
@@ -366,7 +370,8 @@ fn a_sleeping_command_can_be_cancelled() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-/// The whole of it: sections in the file, a place for the root hash, and the program that firmware starts.
+/// The whole of it: sections in the file, a place for the root hash, and the program that firmware starts. Where updates
+/// come, it is listed among them as well, with the same root hash.
 #[test]
 fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
     let host = Host::new();
@@ -387,12 +392,13 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         tries: Some(3),
     };
     let root = store_root(None);
-    let request = |wanted, root_hash| BootRequest {
+    let request = |wanted, root_hash, has_updates| BootRequest {
         populate_cmd: None,
         systemd_boot: None,
         grub: None,
         limine: None,
         uki: Some(wanted),
+        has_updates,
         verified: root_hash,
         toplevel: Path::new("/toplevel"),
         extra_boot_files: &[],
@@ -403,8 +409,8 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         boot: Some(&AT_ESP),
         store_root: &root,
     };
-    let files = |hash| boot_files(&request(&wanted, hash), &Silent, &Cancel::new()).unwrap();
-    let made = files(Some(Tree::Usr));
+    let files = |hash, has_updates| boot_files(&request(&wanted, hash, has_updates), &Silent, &Cancel::new()).unwrap();
+    let made = files(Some(Tree::Usr), true);
     let uki = made.uki.as_ref().unwrap();
     let digits = "0123456789abcdef".repeat(4);
     uki.set_root_hash(&digits).unwrap();
@@ -420,16 +426,19 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         assert_eq!(tree.source_path(node).unwrap(), uki.path);
         assert_eq!(tree.kind(node), NodeKind::File { size: uki.size });
     }
-    let without = files(None);
+    let without = files(None, false);
+    let alone = without.esp.as_ref().unwrap();
+    assert!(alone.find(["EFI", "Linux"].map(OsStr::new)).is_none());
+    assert!(alone.find(["EFI", "BOOT", "BOOTX64.EFI"].map(OsStr::new)).is_some());
     let without = without.uki.as_ref().unwrap();
     assert!(without.hash.is_none() && without.set_root_hash(&digits).is_err());
     // The same inputs give the same bytes.
-    assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None).uki.as_ref().unwrap().path).unwrap());
+    assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None, false).uki.as_ref().unwrap().path).unwrap());
 
     let has_hash = Uki { cmdline: "usrhash=1".into(), ..wanted.clone() };
-    let error = boot_files(&request(&has_hash, Some(Tree::Usr)), &Silent, &Cancel::new()).unwrap_err();
+    let error = boot_files(&request(&has_hash, Some(Tree::Usr), false), &Silent, &Cancel::new()).unwrap_err();
     assert_eq!(error.to_string(), "uki: cmdline has usrhash= already, which the program adds; remove it");
     let no_stub = Uki { stub: host.path("linux"), ..wanted.clone() };
-    let error = boot_files(&request(&no_stub, None), &Silent, &Cancel::new()).unwrap_err().to_string();
+    let error = boot_files(&request(&no_stub, None, false), &Silent, &Cancel::new()).unwrap_err().to_string();
     assert!(error.starts_with(&format!("uki: stub {}: is no program for UEFI", no_stub.stub.display())), "{error}");
 }
