@@ -52,23 +52,8 @@ impl Host {
     /// With the store root. Extras are paths from this directory, or in the store if they start with a slash.
     fn boot_tree(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Result<BootFiles, PopulateError> {
         let extras: Vec<_> = extras.iter().map(|extra| self.path(extra)).collect();
-        let request = BootRequest {
-            populate_cmd,
-            systemd_boot: None,
-            grub: None,
-            limine: None,
-            uki: None,
-            has_updates: false,
-            verified: None,
-            toplevel: Path::new(TOPLEVEL),
-            extra_boot_files: &extras,
-            own: &[],
-            own_on_xbootldr: &[],
-            esp: Some(Path::new("/boot")),
-            xbootldr: None,
-            boot: Some(&AT_ESP),
-            store_root: &store_root(Some(self.path("root"))),
-        };
+        let root = store_root(Some(self.path("root")));
+        let request = BootRequest { populate_cmd, extra_boot_files: &extras, ..request_for_nothing(&root) };
         boot_files(&request, &Silent, &Cancel::new())
     }
 
@@ -117,23 +102,9 @@ fn the_command_gets_options_and_root() {
 
 #[test]
 fn odd_toplevels_are_one_word() {
-    let request = BootRequest {
-        populate_cmd: Some("f() { echo \"$2\" > file; }; f"),
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: None,
-        has_updates: false,
-        verified: None,
-        toplevel: Path::new("/a b'$c"),
-        extra_boot_files: &[],
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &store_root(None),
-    };
+    let root = store_root(None);
+    let request = request_for("f() { echo \"$2\" > file; }; f", &root);
+    let request = BootRequest { toplevel: Path::new("/a b'$c"), ..request };
     assert_eq!(listing(&boot_files(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
 }
 
@@ -177,23 +148,8 @@ fn long_command_lines_are_warned_of() {
     host.file("entries/loader/entries/b.conf", &format!("title b\noptions {too_long}"));
     let warnings = Lines::default();
     let extras = ["u-boot", "entries"].map(|name| host.path(name));
-    let request = BootRequest {
-        populate_cmd: None,
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: None,
-        has_updates: false,
-        verified: None,
-        toplevel: Path::new("/nix/store/toplevel"),
-        extra_boot_files: &extras,
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &store_root(None),
-    };
+    let root = store_root(None);
+    let request = BootRequest { extra_boot_files: &extras, ..request_for_nothing(&root) };
     boot_files(&request, &warnings, &Cancel::new()).unwrap();
     let told = warnings.0.into_inner().unwrap();
     assert_eq!(
@@ -312,8 +268,12 @@ fn the_host_does_not_show() {
 }
 
 fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequest<'a> {
+    BootRequest { populate_cmd: Some(populate_cmd), ..request_for_nothing(store_root) }
+}
+
+fn request_for_nothing(store_root: &StoreRoot) -> BootRequest<'_> {
     BootRequest {
-        populate_cmd: Some(populate_cmd),
+        populate_cmd: None,
         systemd_boot: None,
         grub: None,
         limine: None,
@@ -392,22 +352,9 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         tries: Some(3),
     };
     let root = store_root(None);
-    let request = |wanted, root_hash, has_updates| BootRequest {
-        populate_cmd: None,
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: Some(wanted),
-        has_updates,
-        verified: root_hash,
-        toplevel: Path::new("/toplevel"),
-        extra_boot_files: &[],
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &root,
+    let request = |wanted, verified, has_updates| {
+        let nothing = request_for_nothing(&root);
+        BootRequest { uki: Some(wanted), has_updates, verified, toplevel: Path::new("/toplevel"), ..nothing }
     };
     let files = |hash, has_updates| boot_files(&request(&wanted, hash, has_updates), &Silent, &Cancel::new()).unwrap();
     let made = files(Some(Tree::Usr), true);
