@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -90,11 +91,11 @@ pub struct Original {
 }
 
 impl Original {
-    /// Opens the image in a file or on a block device.
+    /// Opens the image in a file or on a block device, and looks for what is free in it, on up to `threads` threads.
     ///
     /// # Errors
     /// If it cannot be read, is in a container with errors of its own, or has no bytes.
-    pub fn open(path: &Path, progress: &dyn Progress) -> Result<Self, ReadError> {
+    pub fn open(path: &Path, threads: NonZeroUsize, progress: &dyn Progress) -> Result<Self, ReadError> {
         let disk = Disk::open(path)?.bytes;
         if disk.is_empty() {
             return Err(ReadError::Unsupported("the image has no bytes".to_owned()));
@@ -105,7 +106,7 @@ impl Original {
         }
         progress.stage("looking for free space", 0, 0);
         let map = match &image {
-            Some(image) if !is_in_use(path, progress) => image::map(image),
+            Some(image) if !is_in_use(path, progress) => image::map(image, threads),
             _ => ImageMap::unknown(disk.len()),
         };
         Ok(Self {

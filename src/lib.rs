@@ -140,6 +140,9 @@
 
 pub mod units;
 
+#[cfg(test)]
+mod samples;
+
 pub mod times;
 
 pub mod progress;

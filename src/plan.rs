@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 pub use self::described::{Filesystem, ImagePlan, Partition, Role, SlotFor, StorePathRange, SwapArea};
-pub use self::filesystem::{Laid, NixFilesystem};
+pub use self::filesystem::{Laid, NixFilesystem, NixLayout};
 pub use self::rest::{Rest, SizeMultiple};
 pub use self::room::BootRoom;
 pub use self::slots::{SlotError, slot_size};
@@ -106,7 +106,7 @@ pub struct Contents<'a> {
     /// The XBOOTLDR partition, if there is one.
     pub xbootldr: Option<Laid<'a, VfatLayout>>,
     /// The filesystem of the store.
-    pub nix: &'a dyn NixFilesystem,
+    pub nix: NixFilesystem<'a>,
     /// The size in bytes of the partition of the store.
     pub nix_size: u64,
     /// The hash tree of that, if it has one, and the size of its partition in bytes.
@@ -179,7 +179,7 @@ fn filesystem(role: Role, spec: &Spec, identities: &Identities, contents: &Conte
             // Contents that are yet to be compressed may need more than there is.
             let over = contents.nix.size().saturating_sub(contents.nix_size);
             let free = contents.nix.free_bytes().saturating_sub(over);
-            Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree()))
+            Some(describe(&spec.nix, uuid, &nix.label, free, contents.nix.tree))
         }
         Role::BiosBoot | Role::Verity | Role::Slot(_) | Role::Extra(_) => None,
     }
@@ -222,10 +222,10 @@ fn partition(role: Role, planned: &PartitionPlan, sector: SectorSize, filesystem
 }
 
 /// Every store path in the tree, with its place in an image whose nix filesystem starts at byte `start`.
-fn store_paths(spec: &Spec, nix: &dyn NixFilesystem, start: u64) -> Vec<StorePathRange> {
-    let Some(store) = nix.tree().find_below(nix.root(), spec.store_in_nix.iter()) else { return Vec::new() };
+fn store_paths(spec: &Spec, nix: NixFilesystem<'_>, start: u64) -> Vec<StorePathRange> {
+    let Some(store) = nix.tree.find_below(nix.root, spec.store_in_nix.iter()) else { return Vec::new() };
     let range = |node| {
-        let name = nix.tree().name(node).to_str()?;
+        let name = nix.tree.name(node).to_str()?;
         let path = StorePath::from_absolute_path(&format!("{}/{name}", spec.store_dir), &spec.store_dir).ok()?;
         let range = nix.byte_range(node);
         Some(StorePathRange {
@@ -234,5 +234,5 @@ fn store_paths(spec: &Spec, nix: &dyn NixFilesystem, start: u64) -> Vec<StorePat
             length: range.map_or(0, |(first, end)| end.0 - first.0),
         })
     };
-    nix.tree().children(store).filter_map(range).collect()
+    nix.tree.children(store).filter_map(range).collect()
 }

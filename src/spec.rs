@@ -53,6 +53,7 @@ pub use self::verity::Verity;
 
 pub use crate::mounts::{Location, MountTable};
 
+use self::boot::Loaders;
 use self::fields::Object;
 use self::file_system::{Fats, Mounts, NixPlace};
 use crate::store::{Closure, StoreDir, StorePath};
@@ -262,69 +263,38 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
     });
     let closure_info = top.required("closureInfo", "the path of a pkgs.closureInfo", validate::absolute_path);
 
-    let esp_mount_point = read_esp_mount_point(&mut top);
-    let xbootldr_mount_point = read_xbootldr_mount_point(&mut top, esp_mount_point.as_ref());
+    let esp = read_esp_mount_point(&mut top);
+    let xbootldr = read_xbootldr_mount_point(&mut top, esp.as_ref());
     let architecture = verity::read(&mut top).flatten();
-    let entries = top.required("fileSystems", "config.fileSystems", fields::as_is);
-    let mounts = match (entries, &store_dir, &esp_mount_point, &xbootldr_mount_point) {
-        (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
-            let fats = Fats { esp: esp.as_deref(), xbootldr: xbootldr.as_deref() };
-            file_system::read_all(entries, store_dir, fats, &mut top)
-        }
-        _ => Mounts::default(),
-    };
+    let mounts = read_mounts(&mut top, store_dir.as_ref(), [esp.as_ref(), xbootldr.as_ref()]);
     let verity = verity::judge(architecture, &mounts, &mut top);
-    let place = mounts.nix_place.as_ref();
     let erofs_compression = erofs::read(&mut top, mounts.nix.as_ref().map(|nix| nix.fs_type));
 
-    let populate_cmd = top.optional("populateCmd", SHELL_COMMAND, None, validate::command);
-    let systemd_boot = systemd_boot::read(&mut top);
-    let grub = grub::read(&mut top);
-    let limine = limine::read(&mut top);
-    let uki = uki::read(&mut top);
-    let extra_boot_files = top.list("extraBootFiles", "an absolute path", validate::absolute_path);
+    let loaders = Loaders::read(&mut top);
+    let place = mounts.nix_place.as_ref();
     let extra_directories = read_extra_directories(&mut top, place);
-
     let store_in_nix = place.map(NixPlace::store_in_nix);
     let files = files::read(&mut top, &mounts.table, store_in_nix.map(|path| reserved(mounts.btrfs.as_ref(), path)));
-
     let wanted = "the path of a directory with Nix's database, or null";
-    let nix_database =
-        top.optional("nixDatabase", wanted, None, |path: Option<String>| path.map(validate::absolute_path).transpose());
+    let path = |path: Option<String>| path.map(validate::absolute_path).transpose();
+    let nix_database = top.optional("nixDatabase", wanted, None, path);
 
     let sizes = Sizes::read(&mut top);
     let extra_partitions = partitions::read_extra(&mut top);
     let hybrid_mbr = partitions::read_hybrid(&mut top, extra_partitions.as_deref());
-    let updates = updates::read(&mut top);
-    if let Some(Some(updates)) = &updates {
-        updates::check(updates, mounts.nix.as_ref(), extra_partitions.as_deref(), &mut top);
-        updates::check_uki(updates, uki.as_ref().and_then(Option::as_ref), &mut top);
-    }
-    if let Some(btrfs) = &mounts.btrfs {
-        btrfs::check_extra_directories(btrfs, &extra_directories, &mut top);
-    }
+    let updates = updates::read(&mut top).flatten();
+    updates::check(updates.as_ref(), mounts.nix.as_ref(), extra_partitions.as_deref(), loaders.uki.as_ref(), &mut top);
+    btrfs::check_extra_directories(mounts.btrfs.as_ref(), &extra_directories, &mut top);
     let install_bootloader = top.optional("installBootloader", SHELL_COMMAND, None, validate::command);
-    let asked_for = boot::AskedFor {
-        populate_cmd: populate_cmd.iter().flatten().next().is_some(),
-        extra_boot_files: extra_boot_files.iter().flatten().next().is_some(),
-        systemd_boot: systemd_boot.iter().flatten().next().is_some(),
-        grub: grub.as_ref().and_then(Option::as_ref),
-        limine: limine.as_ref().and_then(Option::as_ref),
-        uki: uki.iter().flatten().next().is_some(),
-        hybrid_mbr: hybrid_mbr.as_deref().unwrap_or_default(),
-    };
-    let boot = boot::find(&mounts, &asked_for, &mut top);
-    boot::check_esp(esp_mount_point.as_ref(), &asked_for, &mut top);
-    boot::check_xbootldr(xbootldr_mount_point.as_ref(), &asked_for, &mut top);
-    boot::check_sectors(sizes.sector_size, &asked_for, &mut top);
+    let boot = boot::find(&mounts, &loaders, &mut top);
+    boot::check_esp(esp.as_ref(), &loaders, hybrid_mbr.as_deref(), &mut top);
+    boot::check_xbootldr(xbootldr.as_ref(), &loaders, &mut top);
+    boot::check_sectors(sizes.sector_size, &loaders, &mut top);
     top.finish();
-    let mut warnings = mounts.warnings;
-    let has_uki = uki.iter().flatten().next().is_some();
-    warnings.extend(verity::warning(verity, has_uki));
-    if has_uki && updates.iter().flatten().next().is_some() && !asked_for.systemd_boot {
-        warnings.push(updates::FIRST_VERSION_FOR_EVER.to_owned());
-    }
 
+    let mut warnings = mounts.warnings;
+    warnings.extend(verity::warning(verity, loaders.uki.is_some()));
+    warnings.extend(updates::warning(updates.as_ref(), &loaders));
     Some(Spec {
         name: name?,
         toplevel: toplevel??,
@@ -338,12 +308,12 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         btrfs: mounts.btrfs,
         verity,
         erofs_compression: erofs_compression?,
-        populate_cmd: populate_cmd?,
-        systemd_boot: systemd_boot?,
-        grub: grub?,
-        limine: limine?,
-        uki: uki?,
-        extra_boot_files: extra_boot_files?,
+        populate_cmd: loaders.populate_cmd,
+        systemd_boot: loaders.systemd_boot,
+        grub: loaders.grub,
+        limine: loaders.limine,
+        uki: loaders.uki,
+        extra_boot_files: loaders.extra_boot_files,
         extra_directories,
         files: files?,
         nix_database: nix_database?,
@@ -358,7 +328,7 @@ fn read(mut top: Object<'_>) -> Option<Spec> {
         disk_size: sizes.disk_size?,
         extra_partitions: extra_partitions?,
         hybrid_mbr: hybrid_mbr?,
-        updates: updates?,
+        updates,
         install_bootloader: install_bootloader?,
         warnings,
     })
@@ -384,6 +354,21 @@ fn read_xbootldr_mount_point(top: &mut Object<'_>, esp: Option<&Option<PathBuf>>
             path => Ok(path),
         }
     })
+}
+
+/// The filesystems, once it is known where the store is, and where the ESP and XBOOTLDR are mounted.
+fn read_mounts(
+    top: &mut Object<'_>,
+    store_dir: Option<&StoreDir>,
+    [esp, xbootldr]: [Option<&Option<PathBuf>>; 2],
+) -> Mounts {
+    match (top.required("fileSystems", "config.fileSystems", fields::as_is), store_dir, esp, xbootldr) {
+        (Some(entries), Some(store_dir), Some(esp), Some(xbootldr)) => {
+            let fats = Fats { esp: esp.as_deref(), xbootldr: xbootldr.as_deref() };
+            file_system::read_all(entries, store_dir, fats, top)
+        }
+        _ => Mounts::default(),
+    }
 }
 
 /// Sorted, none twice; none if any is noted. `place` is where the nix filesystem is mounted and the store in it.

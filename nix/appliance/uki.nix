@@ -68,7 +68,8 @@ in
       description = ''
         Whether the image boots by a unified kernel image: one file, {file}`EFI/Linux/<name>_<version>.efi`, that holds
         the kernel, the initrd and the command line. With {option}`boot.loader.systemd-boot.enable`, systemd-boot
-        starts it, and has no other entry of the system.
+        starts it, and has no other entry of the system. Without it, the file is what firmware starts,
+        {file}`EFI/BOOT/BOOTX64.EFI`.
       '';
     };
 

@@ -119,6 +119,7 @@ fn length(len: usize) -> [u8; LZO_LENGTH_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::{noise, text};
 
     const METHODS: [Compression; 6] = [
         Compression::Zlib(1),
@@ -128,19 +129,6 @@ mod tests {
         Compression::Zstd(1),
         Compression::Zstd(15),
     ];
-
-    fn text(len: usize) -> Vec<u8> {
-        (0..len).map(|i| b"the quick brown fox "[(i + i / 777) % 20]).collect()
-    }
-
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 1_u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24).to_le_bytes()[0]
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     fn decompress(method: Compression, stored: &[u8], len: usize) -> Vec<u8> {
         match method {
@@ -191,7 +179,7 @@ mod tests {
         for method in METHODS {
             let mut compressor = Compressor::new(method);
             let mut output = Vec::new();
-            assert!(!compressor.compress(&noise(131_072), limit(1 << 20, 131_072), &mut output), "{method:?}");
+            assert!(!compressor.compress(&noise(1, 131_072), limit(1 << 20, 131_072), &mut output), "{method:?}");
             assert!(compressor.compress(&text(131_072), limit(1 << 20, 131_072), &mut output), "{method:?}");
         }
     }
@@ -202,7 +190,7 @@ mod tests {
         for method in METHODS {
             let (mut fresh, mut used) = (Compressor::new(method), Compressor::new(method));
             let (mut first, mut second) = (Vec::new(), Vec::new());
-            used.compress(&noise(100_000), 1000, &mut second);
+            used.compress(&noise(1, 100_000), 1000, &mut second);
             used.compress(&text(131_072), 131_072, &mut second);
             second.clear();
             assert!(fresh.compress(&text(9_000), 9_000, &mut first) && used.compress(&text(9_000), 9_000, &mut second));

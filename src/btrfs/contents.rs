@@ -10,9 +10,9 @@ use super::format::SECTOR_SIZE;
 use super::layout::Layout;
 use super::placement::Place;
 use super::space::{DataSpace, Sector};
-use crate::copy::{CopyError, CopyJobs, Files, Observer, Piece};
+use crate::copy::{CopyError, CopyJobs, FileList, Listed, Observer, Piece};
 use crate::read::Opener;
-use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
+use crate::source::tree::{FileTree, NodeIndex};
 use crate::units::ByteOffset;
 
 /// Files that stand in a leaf, as stored, each with its node.
@@ -66,79 +66,31 @@ fn index(value: u64) -> usize {
     usize::try_from(value).expect("64-bit addresses")
 }
 
-/// Every regular file with contents, in the order of the tree.
-pub(super) struct FileList {
-    pub(super) nodes: Vec<NodeIndex>,
-    pub(super) total_bytes: u64,
-}
-
-impl FileList {
-    pub(super) fn new(tree: &FileTree) -> Self {
-        let (mut nodes, mut total_bytes) = (Vec::new(), 0);
-        for node in tree.nodes() {
-            if let NodeKind::File { size: size @ 1.. } = tree.kind(node) {
-                nodes.push(node);
-                total_bytes += size;
-            }
-        }
-        Self { nodes, total_bytes }
-    }
-
-    pub(super) fn size(&self, tree: &FileTree, index: usize) -> u64 {
-        match tree.kind(self.nodes[index]) {
-            NodeKind::File { size } => size,
-            _ => unreachable!("only files were taken"),
-        }
-    }
-
-    pub(super) fn source(&self, tree: &FileTree, index: usize) -> Origin {
-        tree.origin(self.nodes[index]).expect("every file of a tree comes from somewhere")
-    }
-}
-
 /// Contents that are stored as they are.
 pub struct Contents<'a> {
     layout: &'a Layout,
-    tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
-    /// Where files come from that are not the host's.
-    old: Option<&'a dyn Opener>,
-    files: FileList,
+    files: FileList<'a>,
     learnt: &'a Learnt,
 }
 
 impl<'a> Contents<'a> {
-    /// The contents of a filesystem that starts at byte `start` of the image file.
-    pub fn new(layout: &'a Layout, tree: &'a FileTree, start: ByteOffset, learnt: &'a Learnt) -> Self {
-        Self { layout, tree, start, old: None, files: FileList::new(tree), learnt }
-    }
-
-    /// The same, some of which may come from `old`.
-    pub fn with_old(self, old: Option<&'a dyn Opener>) -> Self {
-        Self { old, ..self }
+    /// The contents of a filesystem that starts at byte `start` of the image file; some may come from `old`.
+    pub fn new(
+        layout: &'a Layout,
+        tree: &'a FileTree,
+        start: ByteOffset,
+        old: Option<&'a dyn Opener>,
+        learnt: &'a Learnt,
+    ) -> Self {
+        Self { layout, start, files: FileList::all(tree, old), learnt }
     }
 }
 
-impl Files for Contents<'_> {
-    fn len(&self) -> usize {
-        self.files.nodes.len()
-    }
-
-    fn size(&self, index: usize) -> u64 {
-        self.files.size(self.tree, index)
-    }
-
-    fn source(&self, index: usize) -> Origin {
-        self.files.source(self.tree, index)
-    }
-
-    fn image(&self) -> Option<&dyn Opener> {
-        self.old
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.files.total_bytes
+impl Listed for Contents<'_> {
+    fn files(&self) -> &FileList<'_> {
+        &self.files
     }
 
     fn observer(&self) -> Option<&dyn Observer> {
@@ -148,7 +100,7 @@ impl Files for Contents<'_> {
 
 impl CopyJobs for Contents<'_> {
     fn pieces(&self, index: usize) -> Vec<Piece> {
-        let extents = self.layout.extents(self.tree, self.files.nodes[index]);
+        let extents = self.layout.extents(self.files.tree(), self.files.node(index));
         let piece = |extent: super::placement::Extent| Piece {
             destination: ByteOffset(self.start.0 + extent.address.0),
             len: extent.stored,
@@ -157,7 +109,7 @@ impl CopyJobs for Contents<'_> {
     }
 
     fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
-        let node = self.files.nodes[index];
+        let node = self.files.node(index);
         debug_assert!(matches!(self.layout.placement.place(node), Place::Inline { .. }));
         self.learnt.keep(node, contents);
         Ok(())

@@ -4,24 +4,21 @@ use std::sync::{Mutex, PoisonError};
 
 use super::LogicalAddress;
 use super::compress::{Compressor, limit};
-use super::contents::{FileList, Learnt};
+use super::contents::Learnt;
 use super::format::SECTOR_SIZE;
 use super::placement::{INLINE_MAX, Placement, Placer, UNIT_BYTES};
 use super::space::DataSpace;
-use crate::copy::{Files, Form, Observer, PackJobs, Packer, Unit};
+use crate::copy::{FileList, Files, Form, Listed, Observer, PackJobs, Packer, Unit};
 use crate::read::{Opener, StoredAs};
-use crate::source::tree::{FileTree, Origin};
+use crate::source::tree::FileTree;
 use crate::spec::Compression;
 use crate::units::ByteOffset;
 
 /// Contents that are compressed where that saves room.
 pub struct Packs<'a> {
-    tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
-    /// Where files come from that are not the host's.
-    old: Option<&'a dyn Opener>,
-    files: FileList,
+    files: FileList<'a>,
     method: Compression,
     space: DataSpace,
     placer: Mutex<Placer>,
@@ -29,16 +26,18 @@ pub struct Packs<'a> {
 }
 
 impl<'a> Packs<'a> {
-    /// The contents of a filesystem that starts at byte `start` of the image file.
-    pub fn new(tree: &'a FileTree, method: Compression, start: ByteOffset, learnt: &'a Learnt) -> Self {
+    /// The contents of a filesystem that starts at byte `start` of the image file. Some may come from `old`, and stay as
+    /// they are stored there.
+    pub fn new(
+        tree: &'a FileTree,
+        method: Compression,
+        start: ByteOffset,
+        old: Option<&'a dyn Opener>,
+        learnt: &'a Learnt,
+    ) -> Self {
         let placer = Placer::new(tree);
         let space = placer.space();
-        Self { tree, start, old: None, files: FileList::new(tree), method, space, placer: Mutex::new(placer), learnt }
-    }
-
-    /// The same, some of which may come from `old`, and stay as they are stored there.
-    pub fn with_old(self, old: Option<&'a dyn Opener>) -> Self {
-        Self { old, ..self }
+        Self { start, files: FileList::all(tree, old), method, space, placer: Mutex::new(placer), learnt }
     }
 
     /// Where everything is, once it is packed.
@@ -47,25 +46,9 @@ impl<'a> Packs<'a> {
     }
 }
 
-impl Files for Packs<'_> {
-    fn len(&self) -> usize {
-        self.files.nodes.len()
-    }
-
-    fn size(&self, index: usize) -> u64 {
-        self.files.size(self.tree, index)
-    }
-
-    fn source(&self, index: usize) -> Origin {
-        self.files.source(self.tree, index)
-    }
-
-    fn image(&self) -> Option<&dyn Opener> {
-        self.old
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.files.total_bytes
+impl Listed for Packs<'_> {
+    fn files(&self) -> &FileList<'_> {
+        &self.files
     }
 
     fn observer(&self) -> Option<&dyn Observer> {
@@ -83,7 +66,7 @@ impl PackJobs for Packs<'_> {
     }
 
     fn place(&self, unit: Unit, form: Form, stored: &[u8]) -> Option<ByteOffset> {
-        let node = self.files.nodes[unit.file];
+        let node = self.files.node(unit.file);
         let stored_len = stored.len() as u64;
         let mut placer = self.placer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.size(unit.file) <= SECTOR_SIZE && stored_len <= INLINE_MAX {

@@ -22,12 +22,12 @@ use crate::ext4;
 use crate::identity::Identities;
 use crate::image::Partition;
 use crate::map::MapBuilder;
-use crate::plan::{Laid, NixFilesystem, PlanError, Rest};
+use crate::plan::{NixFilesystem, NixLayout, PlanError, Rest};
 use crate::progress::Cancel;
 use crate::read::Opener;
 use crate::source::closure::{self, NixContents};
 use crate::source::own::{OwnEntry, OwnKind};
-use crate::source::tree::FileTree;
+use crate::source::tree::{FileTree, NodeIndex};
 use crate::spec::{Compression, ErofsCompression, FsType, Reserved, Spec};
 use crate::store::{Closure, StorePath, StoreRoot};
 use crate::threads;
@@ -199,16 +199,19 @@ impl NixPart {
 
     /// Its size in bytes; until it is written, the most that it can become.
     pub(crate) fn size(&self) -> u64 {
-        self.with_layout(|nix| nix.size())
+        self.laid().size()
     }
 
-    /// Shows `see` the filesystem as it is laid out.
-    pub(crate) fn with_layout<T>(&self, see: impl FnOnce(&dyn NixFilesystem) -> T) -> T {
-        match self {
-            Self::Ext4(Ext4Part { tree, layout, .. }) => see(&Laid { tree, layout }),
-            Self::Btrfs(BtrfsPart { volumes, layout, .. }) => see(&(volumes, layout)),
-            Self::Erofs(ErofsPart { tree, layout, .. }) => see(&Laid { tree, layout }),
-        }
+    /// The filesystem as it is laid out.
+    pub(super) fn laid(&self) -> NixFilesystem<'_> {
+        let (tree, root, layout) = match self {
+            Self::Ext4(Ext4Part { tree, layout, .. }) => (tree, NodeIndex::ROOT, NixLayout::Ext4(layout)),
+            Self::Btrfs(BtrfsPart { volumes, layout, .. }) => {
+                (volumes.tree(), volumes.store().root, NixLayout::Btrfs(layout))
+            }
+            Self::Erofs(ErofsPart { tree, layout, .. }) => (tree, NodeIndex::ROOT, NixLayout::Erofs(layout)),
+        };
+        NixFilesystem { tree, root, layout }
     }
 
     /// What every byte of it is, as it is laid out.
@@ -326,11 +329,11 @@ impl BtrfsPart {
         let tree = self.volumes.tree();
         let copied = match self.compression {
             None => {
-                let contents = Contents::new(&self.layout, tree, at, &learnt).with_old(opener(&self.old));
+                let contents = Contents::new(&self.layout, tree, at, opener(&self.old), &learnt);
                 copy::run(&contents, image, options, progress, cancel)?
             }
             Some(method) => {
-                let packs = Packs::new(tree, method, at, &learnt).with_old(opener(&self.old));
+                let packs = Packs::new(tree, method, at, opener(&self.old), &learnt);
                 let copied = copy::pack(&packs, image, options, progress, cancel)?;
                 let parameters =
                     btrfs::layout::Parameters { free_bytes: self.free_bytes, ..self.layout.parameters.clone() };

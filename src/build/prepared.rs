@@ -238,6 +238,7 @@ pub(super) fn boot_files(
         grub: grub.zip(spec.grub.as_ref()).map(|(grub, wanted)| grub.inside(wanted)),
         limine: spec.limine.as_ref(),
         uki: spec.uki.as_ref(),
+        has_updates: spec.updates.is_some(),
         verified: spec.verity.map(|verity| verity.tree),
         toplevel: spec.toplevel.as_path(),
         extra_boot_files: &spec.extra_boot_files,
@@ -273,8 +274,7 @@ fn plan(spec: &Spec, identities: &Identities, parts: &Parts<'_>, context: Contex
     let extra = &extra.sizes();
     let verity = verity.map(|verity| (verity.described(), verity.slot_size()));
     let (size_multiple, private_files) = (context.options.size_multiple, context.options.extra_files.is_some());
-    nix.with_layout(|nix| {
-        let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
-        plan::plan(spec, identities, &contents)
-    })
+    let nix = nix.laid();
+    let contents = Contents { bios, esp, xbootldr, nix, nix_size, verity, extra, size_multiple, private_files };
+    plan::plan(spec, identities, &contents)
 }

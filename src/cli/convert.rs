@@ -68,8 +68,9 @@ pub(super) fn run(args: &ConvertArgs, cancel: &Cancel) -> Result<()> {
     }
     let image = || escape::path(&args.image);
     let progress = progress::for_stderr();
-    let original = Original::open(&args.image, progress.as_ref()).with_context(image)?;
-    let options = Options { threads: threads::count(args.jobs), engine: Engine::Auto };
+    let threads = threads::count(args.jobs);
+    let original = Original::open(&args.image, threads, progress.as_ref()).with_context(image)?;
+    let options = Options { threads, engine: Engine::Auto };
     let means = Means { options, progress: progress.as_ref(), cancel };
     if is_stream {
         // A signal ends it at once: nothing is left, and a reader that does not read would keep it waiting.

@@ -100,22 +100,10 @@ impl Compressor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::{noise, text};
 
     const METHODS: [ErofsCompression; 4] =
         [ErofsCompression::Lz4, ErofsCompression::Zstd(1), ErofsCompression::Zstd(3), ErofsCompression::Zstd(22)];
-
-    fn text(len: usize) -> Vec<u8> {
-        (0..len).map(|i| b"the quick brown fox "[(i + i / 777) % 20]).collect()
-    }
-
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 1_u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24).to_le_bytes()[0]
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     /// As the kernel does it: what comes first of a cluster that is not zero is where the stream starts.
     fn decompress(method: ErofsCompression, cluster: &[u8], len: usize) -> Vec<u8> {
@@ -136,7 +124,7 @@ mod tests {
                 .into_iter()
                 .chain([
                     (PIECE_BYTES, vec![0; PIECE_BYTES]),
-                    (PIECE_BYTES, [noise(PIECE_BYTES - 8192), vec![7; 8192]].concat()),
+                    (PIECE_BYTES, [noise(1, PIECE_BYTES - 8192), vec![7; 8192]].concat()),
                 ])
             {
                 let mut output = b"before".to_vec();
@@ -153,7 +141,7 @@ mod tests {
         for method in METHODS {
             let mut compressor = Compressor::new(method);
             let mut output = Vec::new();
-            for bytes in [noise(PIECE_BYTES), noise(4097), text(4096), text(1), vec![0; 4096]] {
+            for bytes in [noise(1, PIECE_BYTES), noise(1, 4097), text(4096), text(1), vec![0; 4096]] {
                 assert!(!compressor.compress(&bytes, &mut output) && output.is_empty(), "{method:?}");
             }
             assert!(compressor.compress(&text(PIECE_BYTES), &mut output), "{method:?}");
@@ -166,7 +154,7 @@ mod tests {
         for method in METHODS {
             let (mut fresh, mut used) = (Compressor::new(method), Compressor::new(method));
             let (mut first, mut second) = (Vec::new(), Vec::new());
-            used.compress(&noise(100_000), &mut second);
+            used.compress(&noise(1, 100_000), &mut second);
             used.compress(&text(PIECE_BYTES), &mut second);
             second.clear();
             assert!(fresh.compress(&text(9_000), &mut first) && used.compress(&text(9_000), &mut second));

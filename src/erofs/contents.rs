@@ -3,25 +3,21 @@
 use super::format::BLOCK_SIZE;
 use super::layout::Layout;
 use super::writer::{Gathering, WriteError};
-use crate::copy::{CopyError, CopyJobs, Files, Piece};
+use crate::copy::{CopyError, CopyJobs, FileList, Files, Listed, Piece};
 use crate::read::Opener;
-use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
+use crate::source::tree::{FileTree, NodeIndex};
 use crate::units::ByteOffset;
 
 /// Regular files with contents, in the order of their places.
 pub struct Contents<'a> {
     layout: &'a Layout,
-    tree: &'a FileTree,
     /// Where the filesystem starts in the image file.
     start: ByteOffset,
-    /// Where files come from that are not the host's.
-    old: Option<&'a dyn Opener>,
     /// Takes the ends of files that are among the metadata.
     ends: Option<&'a Gathering<'a>>,
     /// Whether whole blocks are moved.
     moves_blocks: bool,
-    files: Vec<NodeIndex>,
-    total_bytes: u64,
+    files: FileList<'a>,
 }
 
 /// The end of a file among the metadata.
@@ -79,60 +75,34 @@ impl<'a> Contents<'a> {
         old: Option<&'a dyn Opener>,
         is_meant: impl Fn(NodeIndex) -> bool,
     ) -> Self {
-        let mut total_bytes = 0;
-        let mut files = Vec::new();
-        for node in tree.nodes() {
-            if let NodeKind::File { size: size @ 1.. } = tree.kind(node)
-                && is_meant(node)
-            {
-                files.push(node);
-                total_bytes += size;
-            }
-        }
-        Self { layout, tree, start, old, ends: None, moves_blocks: true, files, total_bytes }
+        let files = FileList::of(tree, tree.nodes().filter(|node| is_meant(*node)), old);
+        Self { layout, start, ends: None, moves_blocks: true, files }
     }
 
     /// The ends of the files that are among the metadata.
     pub fn ends(&self) -> impl Iterator<Item = End> + '_ {
-        (0..self.files.len()).filter_map(|file| self.end(file))
+        (0..self.len()).filter_map(|file| self.end(file))
     }
 
     fn end(&self, file: usize) -> Option<End> {
-        let node = self.files[file];
-        let shape = self.layout.shape(self.tree, node);
+        let node = self.files.node(file);
+        let shape = self.layout.shape(self.files.tree(), node);
         let at = self.layout.inode_at(node).0 + shape.form.size() as u64;
         let end = End { at: ByteOffset(self.start.0 + at), file, offset: shape.in_blocks(), len: shape.inline as u64 };
         (shape.inline > 0).then_some(end)
     }
 }
 
-impl Files for Contents<'_> {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn size(&self, index: usize) -> u64 {
-        let NodeKind::File { size } = self.tree.kind(self.files[index]) else { unreachable!("only files were taken") };
-        size
-    }
-
-    fn source(&self, index: usize) -> Origin {
-        self.tree.origin(self.files[index]).expect("every file of a tree comes from somewhere")
-    }
-
-    fn image(&self) -> Option<&dyn Opener> {
-        self.old
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.total_bytes
+impl Listed for Contents<'_> {
+    fn files(&self) -> &FileList<'_> {
+        &self.files
     }
 }
 
 impl CopyJobs for Contents<'_> {
     fn pieces(&self, index: usize) -> Vec<Piece> {
-        let node = self.files[index];
-        match self.layout.shape(self.tree, node).blocks {
+        let node = self.files.node(index);
+        match self.layout.shape(self.files.tree(), node).blocks {
             0 => Vec::new(),
             _ if !self.moves_blocks => Vec::new(),
             blocks => {
@@ -148,9 +118,9 @@ impl CopyJobs for Contents<'_> {
 
     fn keep(&self, index: usize, contents: Vec<u8>) -> Result<(), CopyError> {
         let Some(ends) = self.ends else { return Ok(()) };
-        let node = self.files[index];
+        let node = self.files.node(index);
         // Of a file without pieces here it is all of it.
-        let before = contents.len() - self.layout.shape(self.tree, node).inline;
+        let before = contents.len() - self.layout.shape(self.files.tree(), node).inline;
         ends.put(node, &contents[before..]).map_err(|error| match error {
             WriteError::Io { block, source } => {
                 let offset = ByteOffset(self.start.0 + block.0 * BLOCK_SIZE);

@@ -1,5 +1,6 @@
 //! An image that exists, as the source of what is written to a device.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::device::human;
@@ -22,12 +23,12 @@ pub struct ImageSource {
 }
 
 impl ImageSource {
-    /// Opens the image in a file or on a block device.
+    /// Opens the image in a file or on a block device, and looks for what is free in it, on up to `threads` threads.
     ///
     /// # Errors
     /// As of [`Original::open`].
-    pub fn open(path: &Path, progress: &dyn Progress) -> Result<Self, ReadError> {
-        Ok(Self { original: Original::open(path, progress)? })
+    pub fn open(path: &Path, threads: NonZeroUsize, progress: &dyn Progress) -> Result<Self, ReadError> {
+        Ok(Self { original: Original::open(path, threads, progress)? })
     }
 
     /// The size of its disk in bytes.

@@ -70,7 +70,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::formats::sample::noise;
+    use crate::samples::noise;
 
     #[test]
     fn parts_make_one_stream() {

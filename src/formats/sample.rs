@@ -17,24 +17,13 @@ use crate::disk::oracle;
 use crate::map::{Held, ImageMap, MapBuilder};
 use crate::progress::{Cancel, Silent};
 use crate::read::{Bytes, Window};
+use crate::samples::noise;
 use crate::units::{ByteOffset, SectorSize};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 const IDENTITY: Uuid = uuid!("5c8d1c4e-5f1b-4f0e-9d0a-0e6f1b1f2a3b");
-
-/// Bytes that do not compress, others for each seed.
-pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
-}
 
 /// A disk in a file, whose free space is full of what nobody may see.
 pub(super) struct Sample {

@@ -286,7 +286,8 @@ mod tests {
     use super::*;
     use crate::container::fields::{le32, le64};
     use crate::disk::oracle;
-    use crate::formats::sample::{KIB, MIB, Sample, broken, bytes, noise, qemu_check, qemu_compare};
+    use crate::formats::sample::{KIB, MIB, Sample, broken, bytes, qemu_check, qemu_compare};
+    use crate::samples::noise;
     use crate::units::SectorSize;
 
     /// A disk whose third table has no grains, and whose last grain is cut off.

@@ -1,5 +1,6 @@
 //! Chooses the reader and the checker for the format of a partition.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::read::{Bytes, Fault, FileSystem, Format, ReadError};
@@ -34,15 +35,16 @@ pub fn open_filesystem(format: Format, bytes: Arc<dyn Bytes>) -> Result<Box<dyn 
     })
 }
 
-/// All structural faults of the filesystem of a partition; contents of files are not looked at.
+/// All structural faults of the filesystem of a partition. Contents of files are not looked at, except that what is
+/// compressed on an EROFS is unpacked, on up to `threads` threads.
 ///
 /// # Errors
 /// If the search cannot even start.
-pub fn check_filesystem(format: Format, bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+pub fn check_filesystem(format: Format, bytes: &dyn Bytes, threads: NonZeroUsize) -> Result<Vec<Fault>, ReadError> {
     match format {
         Format::Ext4 => ext4::check::check(bytes),
         Format::Vfat => vfat::check::check(bytes),
         Format::Btrfs => btrfs::check::check(bytes),
-        Format::Erofs => erofs::check::check(bytes),
+        Format::Erofs => erofs::check::check(bytes, threads),
     }
 }

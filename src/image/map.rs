@@ -5,6 +5,7 @@
 //! filesystem over which there is a dm-verity tree, and of one with a single fault: the filesystem may use what it calls free, and somebody who repairs it may need
 //! those bytes.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -29,8 +30,8 @@ const BEFORE_SWAP: usize = 1024;
 const VOLUME: ByteOffset = ByteOffset((32 << 10) + 1);
 const STANDARDS: [[u8; 5]; 4] = [*b"CD001", *b"BEA01", *b"NSR02", *b"NSR03"];
 
-/// The map of an image's disk.
-pub fn map(image: &Image) -> ImageMap {
+/// The map of an image's disk. What has to be unpacked for it is, on up to `threads` threads.
+pub fn map(image: &Image, threads: NonZeroUsize) -> ImageMap {
     let bytes = image.bytes();
     if !is_all_in_partitions(image) {
         return ImageMap::unknown(bytes.len());
@@ -54,7 +55,7 @@ pub fn map(image: &Image) -> ImageMap {
         let (start, len) = (partition.offset.0.min(bytes.len()), partition.bytes().len());
         covered.push(start..start.saturating_add(len));
         // A hash tree covers what its filesystem calls free.
-        let used = if is_sealed(partition) { std::iter::once(0..len).collect() } else { used(partition) };
+        let used = if is_sealed(partition) { std::iter::once(0..len).collect() } else { used(partition, threads) };
         for used in used {
             builder.add(start.saturating_add(used.start)..start.saturating_add(used.end), Held::Contents);
         }
@@ -100,21 +101,21 @@ fn add_header(builder: &mut MapBuilder, header: &Header, sector_size: SectorSize
 }
 
 /// What is in use of a partition, in bytes from its start.
-fn used(partition: &Partition) -> Vec<Range<u64>> {
+fn used(partition: &Partition, threads: NonZeroUsize) -> Vec<Range<u64>> {
     let bytes = partition.bytes();
-    let free = free(partition, &bytes).unwrap_or_default();
+    let free = free(partition, &bytes, threads).unwrap_or_default();
     let free = if ranges::are_sound(&free, bytes.len()) { free } else { Vec::new() };
     gaps(&free, 0..bytes.len())
 }
 
 /// What is free of a partition, as far as that is certain.
-fn free(partition: &Partition, bytes: &Window) -> Result<Vec<Range<u64>>, ReadError> {
+fn free(partition: &Partition, bytes: &Window, threads: NonZeroUsize) -> Result<Vec<Range<u64>>, ReadError> {
     let Some(format) = partition.format() else { return Ok(free_of_swap(partition, bytes)) };
     if is_ambiguous(format, bytes) {
         return Ok(Vec::new());
     }
     let filesystem = partition.open()?;
-    if filesystem.waiting().is_some() || !check_filesystem(format, bytes)?.is_empty() {
+    if filesystem.waiting().is_some() || !check_filesystem(format, bytes, threads)?.is_empty() {
         return Ok(Vec::new());
     }
     filesystem.free()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{
     DatabaseReport, FilesystemReport, OutsideReport, RegistrationReport, Report, StoreReport, Usage, ValidPaths,
-    Waiting, format_name,
+    Waiting,
 };
 use super::{chain, shown};
 use crate::image::Image;
@@ -28,7 +28,7 @@ pub(super) fn examine(image: &Image, fs: &dyn FileSystem, number: u32, report: &
     });
     let summary = fs.summary();
     let mut examined = FilesystemReport {
-        format: format_name(summary.format),
+        format: summary.format.name(),
         label: escape::text(&summary.label),
         uuid: escape::text(&summary.uuid),
         size: summary.size,

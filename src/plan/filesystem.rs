@@ -1,4 +1,4 @@
-//! The filesystem of the store as the plan needs to know it, whatever its format.
+//! The filesystems as the plan needs to know them.
 
 use crate::source::tree::{FileTree, NodeIndex};
 use crate::units::ByteOffset;
@@ -13,82 +13,54 @@ pub struct Laid<'a, Layout> {
     pub layout: &'a Layout,
 }
 
-/// A laid-out filesystem with the store, whatever its format.
-pub trait NixFilesystem {
+/// The filesystem with the store, laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct NixFilesystem<'a> {
     /// The files.
-    fn tree(&self) -> &FileTree;
+    pub tree: &'a FileTree,
     /// The directory that is mounted where the spec has the filesystem of the store.
-    fn root(&self) -> NodeIndex;
+    pub root: NodeIndex,
+    /// Where they go.
+    pub layout: NixLayout<'a>,
+}
+
+/// The layout of that, in the format that the spec names.
+#[derive(Clone, Copy, Debug)]
+pub enum NixLayout<'a> {
+    /// As an ext4.
+    Ext4(&'a ext4::layout::Layout),
+    /// As a btrfs.
+    Btrfs(&'a btrfs::layout::Layout),
+    /// As an EROFS, which is full.
+    Erofs(&'a erofs::layout::Layout),
+}
+
+impl NixFilesystem<'_> {
     /// Its size in bytes.
-    fn size(&self) -> u64;
+    pub fn size(&self) -> u64 {
+        match self.layout {
+            NixLayout::Ext4(layout) => layout.size(),
+            NixLayout::Btrfs(layout) => layout.size(),
+            NixLayout::Erofs(layout) => layout.size(),
+        }
+    }
+
     /// Bytes free for more files.
-    fn free_bytes(&self) -> u64;
-    /// From the first to past the last byte of the contents of all files below `node`, if they have any of their own.
-    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)>;
-}
-
-impl NixFilesystem for Laid<'_, ext4::layout::Layout> {
-    fn tree(&self) -> &FileTree {
-        self.tree
+    pub fn free_bytes(&self) -> u64 {
+        match self.layout {
+            NixLayout::Ext4(layout) => layout.free_bytes(),
+            NixLayout::Btrfs(layout) => layout.free_bytes(),
+            NixLayout::Erofs(_) => 0,
+        }
     }
 
-    fn root(&self) -> NodeIndex {
-        NodeIndex::ROOT
-    }
-
-    fn size(&self) -> u64 {
-        self.layout.size()
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.layout.free_bytes()
-    }
-
-    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        self.layout.byte_range(self.tree, node)
-    }
-}
-
-impl NixFilesystem for Laid<'_, erofs::layout::Layout> {
-    fn tree(&self) -> &FileTree {
-        self.tree
-    }
-
-    fn root(&self) -> NodeIndex {
-        NodeIndex::ROOT
-    }
-
-    fn size(&self) -> u64 {
-        self.layout.size()
-    }
-
-    fn free_bytes(&self) -> u64 {
-        0
-    }
-
-    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        self.layout.byte_range(self.tree, node)
-    }
-}
-
-impl NixFilesystem for (&btrfs::volume::Volumes, &btrfs::layout::Layout) {
-    fn tree(&self) -> &FileTree {
-        self.0.tree()
-    }
-
-    fn root(&self) -> NodeIndex {
-        self.0.store().root
-    }
-
-    fn size(&self) -> u64 {
-        self.1.size()
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.1.free_bytes()
-    }
-
-    fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
-        self.1.byte_range(self.0.tree(), node)
+    /// From the first to past the last byte of the contents of all files below `node`, or `None` if they have none of their
+    /// own: what is among the metadata has other files' contents around it.
+    pub fn byte_range(&self, node: NodeIndex) -> Option<(ByteOffset, ByteOffset)> {
+        match self.layout {
+            NixLayout::Ext4(layout) => layout.byte_range(self.tree, node),
+            NixLayout::Btrfs(layout) => layout.byte_range(self.tree, node),
+            NixLayout::Erofs(layout) => layout.byte_range(self.tree, node),
+        }
     }
 }

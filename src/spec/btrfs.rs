@@ -83,8 +83,8 @@ pub(super) fn read(mounts: &[Mounted<'_>], in_nix: &Path, top: &mut Object<'_>) 
 }
 
 /// Notes extra directories, paths in the store's filesystem, that would lie in another subvolume than the store's.
-pub(super) fn check_extra_directories(btrfs: &Btrfs, extra: &[PathBuf], top: &mut Object<'_>) {
-    for nested in btrfs.nested_in_store() {
+pub(super) fn check_extra_directories(btrfs: Option<&Btrfs>, extra: &[PathBuf], top: &mut Object<'_>) {
+    for nested in btrfs.into_iter().flat_map(Btrfs::nested_in_store) {
         if let Some(directory) =
             extra.iter().find(|directory| directory.starts_with(nested) && *directory != Path::new(nested))
         {

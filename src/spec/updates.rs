@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::boot::Loaders;
 use super::fields::{Object, as_is};
 use super::partitions::ExtraPartition;
 use super::{Device, FileSystem, Uki, validate};
@@ -15,8 +16,7 @@ const HASHES: &str = "_verity";
 /// The name of a partition that systemd-sysupdate may take for a new version.
 pub const EMPTY_LABEL: &str = "_empty";
 
-/// What may be wrong if nothing chooses among the versions on a disk.
-pub(super) const FIRST_VERSION_FOR_EVER: &str = "updates: without systemd-boot, firmware starts the unified kernel image of \
+const FIRST_VERSION_FOR_EVER: &str = "updates: without systemd-boot, firmware starts the unified kernel image of \
      this version also when a later one is there; set systemdBoot";
 
 /// The version that the image is, and the room for the next one.
@@ -103,13 +103,16 @@ fn part(text: String, others: &str, allowed: &str) -> Result<String, String> {
     }
 }
 
-/// Checks what updates ask of the rest: each version finds its own slot, and no other partition looks like one.
+/// Checks what updates ask of the rest: each version finds its own slot, no other partition looks like one, and its kernel
+/// image is called as systemd-sysupdate calls that of the next one.
 pub(super) fn check(
-    updates: &Updates,
+    updates: Option<&Updates>,
     nix: Option<&FileSystem>,
     extra: Option<&[ExtraPartition]>,
+    uki: Option<&Uki>,
     top: &mut Object<'_>,
 ) {
+    let Some(updates) = updates else { return };
     let label = updates.store_label();
     if let Some(nix) = nix.filter(|nix| is_shared(&nix.device, &label)) {
         let mount_point = nix.mount_point.display().to_string();
@@ -126,15 +129,17 @@ pub(super) fn check(
             top.note(path.clone(), problem, format!("set {path} to one that does not start with {start:?}"));
         }
     }
-}
-
-/// Checks that the kernel image of a version is called as systemd-sysupdate calls that of the next one.
-pub(super) fn check_uki(updates: &Updates, uki: Option<&Uki>, top: &mut Object<'_>) {
     let wanted = updates.stem() + ".efi";
     if let Some(uki) = uki.filter(|uki| uki.file_name != wanted) {
         let problem = format!("{:?} is not the name of the version of updates", uki.file_name);
         top.note("uki.fileName".to_owned(), problem, format!("set uki.fileName to {wanted:?}"));
     }
+}
+
+/// What may be wrong if nothing chooses among the versions on a disk.
+pub(super) fn warning(updates: Option<&Updates>, loaders: &Loaders) -> Option<String> {
+    let nobody_chooses = updates.is_some() && loaders.uki.is_some() && loaders.systemd_boot.is_none();
+    nobody_chooses.then(|| FIRST_VERSION_FOR_EVER.to_owned())
 }
 
 /// Whether both slots may be found by a device.

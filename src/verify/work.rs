@@ -1,5 +1,6 @@
 //! Runs the checks and hashes on all cores.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -87,7 +88,9 @@ impl Shared<'_> {
         while let Some(task) = self.tasks.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             self.options.cancel.check()?;
             match *task {
-                Task::Check(index) => outcomes.extend(self.checks.get(index).map(|partition| check(partition))),
+                Task::Check(index) => {
+                    outcomes.extend(self.checks.get(index).map(|partition| check(partition, self.options.jobs)))
+                }
                 Task::Hash { store, path } => {
                     let Some(found) = self.stores.get(store) else { continue };
                     let Some(registration) = found.registrations.get(path) else { continue };
@@ -141,10 +144,10 @@ fn open_store(store: &Store<'_>) -> Result<Box<dyn FileSystem>, Fault> {
     image::open_filesystem(store.format, bytes).map_err(|error| Fault::of_error(store.place(), "filesystem", error))
 }
 
-fn check(partition: &Partition) -> Outcome {
+fn check(partition: &Partition, threads: NonZeroUsize) -> Outcome {
     let place = Place::Partition(partition.number);
     let Some(format) = partition.format() else { return Outcome::Checked(Vec::new()) };
-    Outcome::Checked(match image::check_filesystem(format, &partition.bytes()) {
+    Outcome::Checked(match image::check_filesystem(format, &partition.bytes(), threads) {
         Ok(faults) => faults.into_iter().map(|fault| Fault::structure(place, fault)).collect(),
         Err(error) => vec![Fault::of_error(place, "filesystem", error)],
     })

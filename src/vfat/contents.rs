@@ -3,17 +3,16 @@
 use std::ops::Range;
 
 use super::layout::VfatLayout;
-use crate::copy::{CopyJobs, Files, Piece};
-use crate::source::tree::{FileTree, NodeIndex, NodeKind, Origin};
+use crate::copy::{CopyJobs, FileList, Files, Listed, Piece};
+use crate::source::tree::{FileTree, NodeIndex, NodeKind};
 use crate::units::ByteOffset;
 
 /// Every file with contents. Clusters may be smaller than pages, so that the engines of `copy` cannot move them.
 pub struct Contents<'a> {
     layout: &'a VfatLayout,
-    tree: &'a FileTree,
     /// Where the filesystem starts on the disk.
     start: ByteOffset,
-    files: Vec<NodeIndex>,
+    files: FileList<'a>,
 }
 
 impl<'a> Contents<'a> {
@@ -22,7 +21,7 @@ impl<'a> Contents<'a> {
         let has_contents = |node: &NodeIndex| matches!(tree.kind(*node), NodeKind::File { size: 1.. });
         let mut files: Vec<_> = tree.nodes().filter(has_contents).collect();
         files.sort_by_key(|&node| layout.place(node).cluster);
-        Self { layout, tree, start, files }
+        Self { layout, start, files: FileList::of(tree, files.into_iter(), None) }
     }
 }
 
@@ -38,29 +37,16 @@ impl VfatLayout {
     }
 }
 
-impl Files for Contents<'_> {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn size(&self, index: usize) -> u64 {
-        let NodeKind::File { size } = self.tree.kind(self.files[index]) else { unreachable!("only files were taken") };
-        size
-    }
-
-    fn source(&self, index: usize) -> Origin {
-        self.tree.origin(self.files[index]).expect("every file of a tree comes from somewhere")
-    }
-
-    fn total_bytes(&self) -> u64 {
-        (0..self.len()).map(|index| self.size(index)).sum()
+impl Listed for Contents<'_> {
+    fn files(&self) -> &FileList<'_> {
+        &self.files
     }
 }
 
 impl CopyJobs for Contents<'_> {
     fn pieces(&self, index: usize) -> Vec<Piece> {
         let geometry = self.layout.geometry();
-        let start = geometry.cluster_offset(self.layout.place(self.files[index]).cluster).0;
+        let start = geometry.cluster_offset(self.layout.place(self.files.node(index)).cluster).0;
         let len = geometry.clusters_for(self.size(index)) * geometry.cluster_size;
         vec![Piece { destination: ByteOffset(self.start.0 + start), len }]
     }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::console::{watch, watch_and_type};
+use crate::console::watch_and_type;
 use crate::guest::{Arch, Esp, Root, SPECIALISATION, Variant, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
-use crate::row::build;
-use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::{Built, run, sane_image};
+use crate::row::{boot_by, build};
+use crate::support::closure::ClosureBuilder;
+use crate::support::image::{run, sane_image};
 use crate::support::skip::{Lack, skip};
 use crate::support::tool::{need, run as run_tool, tool};
 
@@ -43,23 +43,10 @@ fn with_grub(root: Root, esp: Esp, firmwares: &[Firmware], timeout: u32) -> Opti
     }))
 }
 
-/// Has a machine boot the image by way of GRUB's menu.
-fn boots_by(firmware: Firmware, row: &str, (closure, built): &(Closure, Built)) {
-    let machine = Machine::new(Arch::X86_64, firmware);
-    if machine.need() {
-        let run = watch(&format!("{row}-{firmware:?}"), &mut machine.command(&built.image, Writes::Forgotten));
-        run.expect_good(closure.paths.len());
-        run.expect_said(&["GNU GRUB", &format!("stage 1: {}/init\n", closure.toplevel)]);
-    }
-}
-
-/// Each of the firmwares boots one image.
+/// Each of the firmwares boots one image by way of GRUB's menu.
 fn boots(root: Root, esp: Esp, firmwares: &[Firmware]) {
     let Some(closure) = with_grub(root, esp, firmwares, 1) else { return };
-    let row = format!("grub-{}-{esp:?}", root.name());
-    let built = build(closure);
-    run(sane_image().arg("verify").arg(&built.1.image)).expect_success();
-    firmwares.iter().for_each(|firmware| boots_by(*firmware, &row, &built));
+    boot_by(firmwares, &format!("grub-{}-{esp:?}", root.name()), closure, &["GNU GRUB"]);
 }
 
 /// `/boot/grub` and the store lie on one filesystem, which GRUB takes kernels from.

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use crate::console::watch;
 use crate::guest::{Arch, Esp, Root, Variant, closure_with};
 use crate::machine::{Firmware, Machine, Writes};
-use crate::row::{build, mtool};
-use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::{Built, run, sane_image};
+use crate::row::{boot_by, build, mtool};
+use crate::support::closure::ClosureBuilder;
 use crate::support::limine::limine;
 use crate::support::tool::{run as run_tool, tool};
 
@@ -32,23 +31,10 @@ fn with_limine(root: Root, esp: Esp, firmwares: &[Firmware], change: fn(&mut Val
     }))
 }
 
-/// Has a machine boot the image by way of Limine's menu.
-fn boots_by(firmware: Firmware, row: &str, (closure, built): &(Closure, Built)) {
-    let machine = Machine::new(Arch::X86_64, firmware);
-    if machine.need() {
-        let run = watch(&format!("{row}-{firmware:?}"), &mut machine.command(&built.image, Writes::Forgotten));
-        run.expect_good(closure.paths.len());
-        run.expect_said(&[&format!("stage 1: {}/init\n", closure.toplevel)]);
-    }
-}
-
 /// Each of the firmwares boots one image.
 fn boots(root: Root, esp: Esp, firmwares: &[Firmware]) {
     let Some(closure) = with_limine(root, esp, firmwares, |_| ()) else { return };
-    let row = format!("limine-{}-{esp:?}", root.name());
-    let built = build(closure);
-    run(sane_image().arg("verify").arg(&built.1.image)).expect_success();
-    firmwares.iter().for_each(|firmware| boots_by(*firmware, &row, &built));
+    boot_by(firmwares, &format!("limine-{}-{esp:?}", root.name()), closure, &[]);
 }
 
 #[test]
@@ -82,15 +68,14 @@ fn uefi_with_an_enrolled_configuration() {
     let Some(closure) = with_limine(Root::Ext4, Esp::Boot, &[Firmware::Uefi], enroll).filter(|_| machine.need()) else {
         return;
     };
-    let built = build(closure);
-    boots_by(Firmware::Uefi, "limine-enrolled", &built);
+    let (_, built) = boot_by(&[Firmware::Uefi], "limine-enrolled", closure, &[]);
     let scratch = tempfile::tempdir().unwrap();
     let other = scratch.path().join("limine.conf");
-    let mut text = mtool("mtype", &built.1, &["::/limine/limine.conf"]);
+    let mut text = mtool("mtype", &built, &["::/limine/limine.conf"]);
     text.extend(b"\n# another\n");
     fs::write(&other, text).unwrap();
-    mtool("mcopy", &built.1, &["-o", other.to_str().unwrap(), "::/limine/limine.conf"]);
-    let run = watch("limine-enrolled-another", &mut machine.command(&built.1.image, Writes::Forgotten));
+    mtool("mcopy", &built, &["-o", other.to_str().unwrap(), "::/limine/limine.conf"]);
+    let run = watch("limine-enrolled-another", &mut machine.command(&built.image, Writes::Forgotten));
     run.expect_bad(&["CHECKSUM MISMATCH FOR CONFIG FILE"]);
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use crate::console::watch;
-use crate::machine::{Machine, Writes};
+use crate::console::{Run, watch};
+use crate::guest::Arch;
+use crate::machine::{Firmware, Machine, Writes};
 use crate::support::closure::{Closure, ClosureBuilder};
-use crate::support::image::Built;
+use crate::support::image::{Built, run, sane_image};
 use crate::support::tool::{run as run_tool, tool, with_suffix};
 
 /// Builds the image of a closure, and has a machine boot it to a good verdict.
@@ -19,11 +20,26 @@ pub(crate) fn boot(row: &str, machine: Machine, closure: ClosureBuilder) -> Opti
 }
 
 /// Has a machine boot this image of a closure to a good verdict.
-pub(crate) fn judge(row: &str, machine: Machine, closure: &Closure, image: &Path) {
+pub(crate) fn judge(row: &str, machine: Machine, closure: &Closure, image: &Path) -> Run {
     let run = watch(row, &mut machine.command(image, Writes::Forgotten));
     run.expect_good(closure.paths.len());
     // Not one of its specialisations.
     run.expect_said(&[&format!("stage 1: {}/init\n", closure.toplevel)]);
+    run
+}
+
+/// Builds the image of a closure, which `verify` finds right, and has a PC with each of the firmwares boot it. Their consoles
+/// say `said`, too.
+pub(crate) fn boot_by(firmwares: &[Firmware], row: &str, closure: ClosureBuilder, said: &[&str]) -> (Closure, Built) {
+    let (closure, built) = build(closure);
+    run(sane_image().arg("verify").arg(&built.image)).expect_success();
+    for firmware in firmwares {
+        let machine = Machine::new(Arch::X86_64, *firmware);
+        if machine.need() {
+            judge(&format!("{row}-{firmware:?}"), machine, &closure, &built.image).expect_said(said);
+        }
+    }
+    (closure, built)
 }
 
 /// Builds the image of a closure.

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -305,7 +306,7 @@ fn files_are_found_by_their_bytes() {
             })
             .write();
         let built = Built::new(&closure, &[]);
-        let source = ImageSource::open(&built.image, &Silent).unwrap();
+        let source = ImageSource::open(&built.image, NonZeroUsize::MIN, &Silent).unwrap();
         let image = fs::read(&built.image).unwrap();
         let boots = image.windows(5).position(|bytes| bytes == b"boots").unwrap() as u64;
         let mut other = vec![0; 2 << 20];

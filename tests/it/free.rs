@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -49,7 +50,7 @@ fn fill(file: &File, range: &Range<u64>) {
 fn junked(image: &Path, partition: Partition) -> (NamedTempFile, u64) {
     let copy = slice(image, partition);
     let free = open(copy.path()).free().unwrap();
-    let map = image::map(&Image::open(copy.path()).unwrap());
+    let map = image::map(&Image::open(copy.path()).unwrap(), NonZeroUsize::MIN);
     assert_eq!(map.size(), partition.size);
     let mut at = 0;
     for range in &free {
@@ -181,7 +182,7 @@ fn doubt_makes_all_of_it_contents() {
     let tree = read_ext4::tree();
     let Some(image) = read_ext4::mkfs(tree.path(), read_ext4::MKFS[2]) else { return };
     let free_bytes = |path: &Path| {
-        let map = image::map(&Image::open(path).unwrap());
+        let map = image::map(&Image::open(path).unwrap(), NonZeroUsize::MIN);
         map.size() - map.extents().iter().map(|extent| extent.range.end - extent.range.start).sum::<u64>()
     };
     assert!(free_bytes(image.path()) > MIB);
@@ -226,7 +227,7 @@ fn damage_frees_nothing_that_is_used() {
     let mut freed = 0;
     for (number, image) in [ext, fat].into_iter().flatten().enumerate() {
         let len = whole(image.path()).size;
-        let map = image::map(&Image::open(image.path()).unwrap());
+        let map = image::map(&Image::open(image.path()).unwrap(), NonZeroUsize::MIN);
         let used: Vec<u64> = map.data_units(512).into_iter().flat_map(|units| units.step_by(512)).collect();
         let file = File::options().read(true).write(true).open(image.path()).unwrap();
         let damage = |runner: &mut TestRunner| {
@@ -252,7 +253,7 @@ fn damage_frees_nothing_that_is_used() {
 /// Whether anything is free, which then can be lost.
 fn is_still_nobodys(image: &Path, len: u64) -> bool {
     let Ok(opened) = Image::open(image) else { return false };
-    let map = image::map(&opened);
+    let map = image::map(&opened, NonZeroUsize::MIN);
     let used: Vec<_> = map.read_units(1);
     if is_all(&used, len) {
         return false;
@@ -278,7 +279,7 @@ fn disks_that_are_more_than_their_partitions() {
     let is_contents = |change: &dyn Fn(&File)| {
         let copy = slice(&built.image, whole(&built.image));
         change(copy.as_file());
-        let map = image::map(&Image::open(copy.path()).unwrap());
+        let map = image::map(&Image::open(copy.path()).unwrap(), NonZeroUsize::MIN);
         is_all(&map.read_units(1), map.size())
     };
     let end = whole(&built.image).size;
@@ -316,7 +317,7 @@ fn swap_areas_are_free() {
         swap.as_file().set_len(16 * MIB).unwrap();
         run(tool("mkswap").args(["--pagesize", "4096"]).arg(swap.path()));
         disk.as_file().write_all_at(&fs::read(swap.path()).unwrap(), start).unwrap();
-        let used = || image::map(&Image::open(disk.path()).unwrap()).read_units(1);
+        let used = || image::map(&Image::open(disk.path()).unwrap(), NonZeroUsize::MIN).read_units(1);
         assert_eq!(used(), [0..start + 4096, start + 16 * MIB..32 * MIB]);
         disk.as_file().write_all_at(b"S1SUSPEND\0", start + 4086).unwrap();
         assert!(is_all(&used(), 32 * MIB));
@@ -387,7 +388,7 @@ fn junk_elsewhere_is_missed() {
     let tree = read_btrfs::tree();
     let Some(image) = read_btrfs::mkfs(tree.path(), &[]) else { return };
     let (copy, _) = junked(image.path(), whole(image.path()));
-    let map = image::map(&Image::open(image.path()).unwrap());
+    let map = image::map(&Image::open(image.path()).unwrap(), NonZeroUsize::MIN);
     let used: Vec<_> = map.extents().iter().filter(|extent| extent.range.start > 2 * MIB).collect();
     used.iter().for_each(|extent| fill(copy.as_file(), &(extent.range.start..extent.range.start + 4096)));
     oracle::btrfs_check(copy.path(), whole(copy.path())).expect_damage();
@@ -395,7 +396,7 @@ fn junk_elsewhere_is_missed() {
     let tree = read_ext4::tree();
     let Some(image) = read_ext4::mkfs(tree.path(), read_ext4::MKFS[0]) else { return };
     let (copy, _) = junked(image.path(), whole(image.path()));
-    let map = image::map(&Image::open(image.path()).unwrap());
+    let map = image::map(&Image::open(image.path()).unwrap(), NonZeroUsize::MIN);
     map.extents().iter().for_each(|extent| fill(copy.as_file(), &(extent.range.end - 4096..extent.range.end)));
     let found = oracle::e2fsck(copy.path(), whole(copy.path()));
     let is_seen = matches!(found, Verdict::Damaged(_))

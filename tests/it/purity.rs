@@ -23,7 +23,7 @@ const EDGES: [&str; 15] = [
     "vfat/error.rs",
     "vfat/reader.rs",
 ];
-const PURE: [&str; 38] = [
+const PURE: [&str; 39] = [
     "units.rs",
     "times.rs",
     "pe.rs",
@@ -59,6 +59,7 @@ const PURE: [&str; 38] = [
     "inspect/draw.rs",
     "inspect/html",
     "inspect/report.rs",
+    "inspect/report",
     "inspect/size.rs",
     "inspect/text.rs",
     "inspect/treemap.rs",

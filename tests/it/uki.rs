@@ -64,8 +64,9 @@ fn it_is_what_ukify_makes() {
     });
     let built = Built::new(&closure, &["--verify"]);
     judge::judge(&closure, &built);
-    let Some(ours) = file(&built, "boot", "EFI/Linux/box_7.efi") else { return };
-    assert!(file(&built, "boot", ALONE).unwrap() == ours);
+    let Some(ours) = file(&built, "boot", ALONE) else { return };
+    // Nobody would start a second one.
+    assert!(oracle::fat_files(&built.image, built.boot()).unwrap().keys().all(|path| !path.starts_with("EFI/Linux")));
     let ours_at = built.scratch().join("ours.efi");
     fs::write(&ours_at, &ours).unwrap();
 

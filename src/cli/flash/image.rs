@@ -18,7 +18,8 @@ pub(super) fn run(args: &FlashArgs, place: &Place, cancel: &Cancel) -> Result<()
     check(args)?;
     let name = || escape::path(&args.source);
     // The progress of it ends here: its bar would draw over a question.
-    let source = ImageSource::open(&args.source, progress::for_stderr().as_ref()).with_context(name)?;
+    let threads = args.copy().threads;
+    let source = ImageSource::open(&args.source, threads, progress::for_stderr().as_ref()).with_context(name)?;
     let size = args.size.unwrap_or_else(|| source.size());
     let new = NewFile { size, mode: if source.is_private() { PRIVATE } else { MODE } };
     let there = match place.size() {

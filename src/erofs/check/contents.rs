@@ -1,8 +1,6 @@
-//! Unpacks what is compressed, on all cores: a cluster that does not unpack to its length is all that tells of damage.
+//! Unpacks what is compressed, on several threads: a cluster that does not unpack to its length is all that tells of damage.
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::Checker;
 use crate::erofs::volume::stream::unpack_extent;
@@ -31,7 +29,7 @@ impl Checker<'_> {
     /// Unpacks all extents collected so far.
     pub(super) fn check_contents(&mut self) -> Result<(), ReadError> {
         let packed = std::mem::take(&mut self.packed);
-        for (nid, error) in broken(self.disk, &packed) {
+        for (nid, error) in broken(self.disk, &packed, self.threads.get()) {
             self.note::<()>(nid, Err(error))?;
         }
         Ok(())
@@ -39,10 +37,9 @@ impl Checker<'_> {
 }
 
 /// Those that do not unpack, each with the reason; in the order that they came in.
-fn broken(disk: Disk<'_>, packed: &[Packed]) -> Vec<(u64, ReadError)> {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+fn broken(disk: Disk<'_>, packed: &[Packed], threads: usize) -> Vec<(u64, ReadError)> {
     let next = AtomicUsize::new(0);
-    let found = threads::together(cores.min(MOST_THREADS).min(packed.len()), || {
+    let found = threads::together(threads.min(MOST_THREADS).min(packed.len()), || {
         let (mut room, mut found) = (Vec::new(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);

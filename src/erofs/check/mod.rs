@@ -13,6 +13,7 @@ mod overlaps;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use self::contents::Packed;
 use self::overlaps::Taken;
@@ -46,13 +47,14 @@ struct Seen {
     parent: u64,
 }
 
-/// Everything that is wrong with the filesystem in `bytes`, sorted, at most 1,000 faults and one that there are more.
+/// Everything that is wrong with the filesystem in `bytes`, sorted, at most 1,000 faults and one that there are more. What
+/// is compressed is unpacked on up to `threads` threads.
 ///
 /// # Errors
 /// If the superblock leaves nothing to check, if a feature is unknown, or if the image cannot be read.
-pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
+pub fn check(bytes: &dyn Bytes, threads: NonZeroUsize) -> Result<Vec<Fault>, ReadError> {
     let shape = Shape::open(bytes)?;
-    let mut checker = Checker::new(Disk { bytes, shape: &shape });
+    let mut checker = Checker::new(Disk { bytes, shape: &shape }, threads);
     if shape.superblock_sum(bytes)?.is_some_and(|sum| sum != shape.superblock.checksum.get()) {
         checker.tell(Subject::Superblock, "has a wrong checksum");
     }
@@ -67,6 +69,7 @@ pub fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
 /// A check under way.
 struct Checker<'a> {
     disk: Disk<'a>,
+    threads: NonZeroUsize,
     fragments: Fragments,
     told: BTreeSet<(Subject, String)>,
     more: bool,
@@ -82,10 +85,11 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(disk: Disk<'a>) -> Self {
+    fn new(disk: Disk<'a>, threads: NonZeroUsize) -> Self {
         let superblock = disk.shape.superblock_bytes();
         Self {
             disk,
+            threads,
             fragments: Fragments::default(),
             told: BTreeSet::new(),
             more: false,

@@ -59,6 +59,8 @@ pub struct BootRequest<'a> {
     pub limine: Option<&'a Limine>,
     /// The unified kernel image, if one is wanted.
     pub uki: Option<&'a Uki>,
+    /// Whether later versions of that image will come beside it.
+    pub has_updates: bool,
     /// The filesystem whose root hash its command line is to have, once that is known.
     pub verified: Option<Tree>,
     /// The toplevel's store path.
@@ -192,7 +194,7 @@ impl<'w> Work<'w> {
         let Self { request, progress, cancel, .. } = *self;
         let Some(wanted) = request.uki else { return Ok(None) };
         let scratch = self.new_scratch()?;
-        uki::add(trees, wanted, request.verified, &scratch, progress, cancel).map(Some)
+        uki::add(trees, wanted, request.verified, request.has_updates, &scratch, progress, cancel).map(Some)
     }
 
     /// The tree of a FAT, with the host's `own` files.

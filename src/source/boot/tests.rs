@@ -52,22 +52,8 @@ impl Host {
     /// With the store root. Extras are paths from this directory, or in the store if they start with a slash.
     fn boot_tree(&self, populate_cmd: Option<&str>, extras: &[&str]) -> Result<BootFiles, PopulateError> {
         let extras: Vec<_> = extras.iter().map(|extra| self.path(extra)).collect();
-        let request = BootRequest {
-            populate_cmd,
-            systemd_boot: None,
-            grub: None,
-            limine: None,
-            uki: None,
-            verified: None,
-            toplevel: Path::new(TOPLEVEL),
-            extra_boot_files: &extras,
-            own: &[],
-            own_on_xbootldr: &[],
-            esp: Some(Path::new("/boot")),
-            xbootldr: None,
-            boot: Some(&AT_ESP),
-            store_root: &store_root(Some(self.path("root"))),
-        };
+        let root = store_root(Some(self.path("root")));
+        let request = BootRequest { populate_cmd, extra_boot_files: &extras, ..request_for_nothing(&root) };
         boot_files(&request, &Silent, &Cancel::new())
     }
 
@@ -116,22 +102,9 @@ fn the_command_gets_options_and_root() {
 
 #[test]
 fn odd_toplevels_are_one_word() {
-    let request = BootRequest {
-        populate_cmd: Some("f() { echo \"$2\" > file; }; f"),
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: None,
-        verified: None,
-        toplevel: Path::new("/a b'$c"),
-        extra_boot_files: &[],
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &store_root(None),
-    };
+    let root = store_root(None);
+    let request = request_for("f() { echo \"$2\" > file; }; f", &root);
+    let request = BootRequest { toplevel: Path::new("/a b'$c"), ..request };
     assert_eq!(listing(&boot_files(&request, &Silent, &Cancel::new()).unwrap()), ["file=/a b'$c"]);
 }
 
@@ -175,22 +148,8 @@ fn long_command_lines_are_warned_of() {
     host.file("entries/loader/entries/b.conf", &format!("title b\noptions {too_long}"));
     let warnings = Lines::default();
     let extras = ["u-boot", "entries"].map(|name| host.path(name));
-    let request = BootRequest {
-        populate_cmd: None,
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: None,
-        verified: None,
-        toplevel: Path::new("/nix/store/toplevel"),
-        extra_boot_files: &extras,
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &store_root(None),
-    };
+    let root = store_root(None);
+    let request = BootRequest { extra_boot_files: &extras, ..request_for_nothing(&root) };
     boot_files(&request, &warnings, &Cancel::new()).unwrap();
     let told = warnings.0.into_inner().unwrap();
     assert_eq!(
@@ -309,12 +268,17 @@ fn the_host_does_not_show() {
 }
 
 fn request_for<'a>(populate_cmd: &'a str, store_root: &'a StoreRoot) -> BootRequest<'a> {
+    BootRequest { populate_cmd: Some(populate_cmd), ..request_for_nothing(store_root) }
+}
+
+fn request_for_nothing(store_root: &StoreRoot) -> BootRequest<'_> {
     BootRequest {
-        populate_cmd: Some(populate_cmd),
+        populate_cmd: None,
         systemd_boot: None,
         grub: None,
         limine: None,
         uki: None,
+        has_updates: false,
         verified: None,
         toplevel: Path::new(TOPLEVEL),
         extra_boot_files: &[],
@@ -366,7 +330,8 @@ fn a_sleeping_command_can_be_cancelled() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-/// The whole of it: sections in the file, a place for the root hash, and the program that firmware starts.
+/// The whole of it: sections in the file, a place for the root hash, and the program that firmware starts. Where updates
+/// come, it is listed among them as well, with the same root hash.
 #[test]
 fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
     let host = Host::new();
@@ -387,24 +352,12 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         tries: Some(3),
     };
     let root = store_root(None);
-    let request = |wanted, root_hash| BootRequest {
-        populate_cmd: None,
-        systemd_boot: None,
-        grub: None,
-        limine: None,
-        uki: Some(wanted),
-        verified: root_hash,
-        toplevel: Path::new("/toplevel"),
-        extra_boot_files: &[],
-        own: &[],
-        own_on_xbootldr: &[],
-        esp: Some(Path::new("/boot")),
-        xbootldr: None,
-        boot: Some(&AT_ESP),
-        store_root: &root,
+    let request = |wanted, verified, has_updates| {
+        let nothing = request_for_nothing(&root);
+        BootRequest { uki: Some(wanted), has_updates, verified, toplevel: Path::new("/toplevel"), ..nothing }
     };
-    let files = |hash| boot_files(&request(&wanted, hash), &Silent, &Cancel::new()).unwrap();
-    let made = files(Some(Tree::Usr));
+    let files = |hash, has_updates| boot_files(&request(&wanted, hash, has_updates), &Silent, &Cancel::new()).unwrap();
+    let made = files(Some(Tree::Usr), true);
     let uki = made.uki.as_ref().unwrap();
     let digits = "0123456789abcdef".repeat(4);
     uki.set_root_hash(&digits).unwrap();
@@ -420,16 +373,19 @@ fn a_unified_kernel_image_has_a_place_for_the_root_hash() {
         assert_eq!(tree.source_path(node).unwrap(), uki.path);
         assert_eq!(tree.kind(node), NodeKind::File { size: uki.size });
     }
-    let without = files(None);
+    let without = files(None, false);
+    let alone = without.esp.as_ref().unwrap();
+    assert!(alone.find(["EFI", "Linux"].map(OsStr::new)).is_none());
+    assert!(alone.find(["EFI", "BOOT", "BOOTX64.EFI"].map(OsStr::new)).is_some());
     let without = without.uki.as_ref().unwrap();
     assert!(without.hash.is_none() && without.set_root_hash(&digits).is_err());
     // The same inputs give the same bytes.
-    assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None).uki.as_ref().unwrap().path).unwrap());
+    assert_eq!(fs::read(&without.path).unwrap(), fs::read(&files(None, false).uki.as_ref().unwrap().path).unwrap());
 
     let has_hash = Uki { cmdline: "usrhash=1".into(), ..wanted.clone() };
-    let error = boot_files(&request(&has_hash, Some(Tree::Usr)), &Silent, &Cancel::new()).unwrap_err();
+    let error = boot_files(&request(&has_hash, Some(Tree::Usr), false), &Silent, &Cancel::new()).unwrap_err();
     assert_eq!(error.to_string(), "uki: cmdline has usrhash= already, which the program adds; remove it");
     let no_stub = Uki { stub: host.path("linux"), ..wanted.clone() };
-    let error = boot_files(&request(&no_stub, None), &Silent, &Cancel::new()).unwrap_err().to_string();
+    let error = boot_files(&request(&no_stub, None, false), &Silent, &Cancel::new()).unwrap_err().to_string();
     assert!(error.starts_with(&format!("uki: stub {}: is no program for UEFI", no_stub.stub.display())), "{error}");
 }

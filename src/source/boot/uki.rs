@@ -1,7 +1,7 @@
 //! The unified kernel image of the system, made from systemd's stub.
 //!
-//! It goes where systemd-boot looks for such images (UAPI.1, "Type #2"), and to the place that firmware starts by itself if
-//! nothing else is there.
+//! It goes to the place that firmware starts by itself if nothing else is there, and otherwise where systemd-boot looks for
+//! such images (UAPI.1, "Type #2"). systemd-sysupdate looks there, too, for the versions that a machine has.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -69,14 +69,15 @@ pub enum UkiLayoutError {
     Write(#[source] io::Error),
 }
 
-/// Makes the image in the empty directory `scratch` and adds it to `trees.boot`, which is XBOOTLDR or the ESP; and to the ESP
-/// as what firmware starts, if nothing else is that.
+/// Makes the image in the empty directory `scratch` and adds it to the ESP as what firmware starts, if nothing else is that.
+/// If something else is, or if there will be updates, it adds it to `trees.boot`, which is XBOOTLDR or the ESP.
 ///
-/// Its command line has a place for the root hash of `verified`, if there is to be one.
+/// Its command line has a place for the root hash of `verified`, if there is to be one. All that is added is this one file.
 pub(super) fn add(
     trees: &mut Trees<'_, '_>,
     wanted: &Uki,
     verified: Option<Tree>,
+    has_updates: bool,
     scratch: &Path,
     progress: &dyn Progress,
     cancel: &Cancel,
@@ -91,11 +92,13 @@ pub(super) fn add(
             "uki.cmdline: the command line has {command_line} bytes, and Linux takes {LINUX_MAX}; shorten boot.kernelParams"
         ));
     }
-    trees.boot.add_file(&Path::new(DIRECTORY).join(wanted.counted_name()), made.path.clone(), made.size)?;
     let program = removable(&stub, &wanted.stub)?;
-    let esp = trees.esp();
-    if !esp.has_file(&program) {
-        esp.add_file(&program, made.path.clone(), made.size)?;
+    let is_alone = !trees.esp().has_file(&program);
+    if is_alone {
+        trees.esp().add_file(&program, made.path.clone(), made.size)?;
+    }
+    if !is_alone || has_updates {
+        trees.boot.add_file(&Path::new(DIRECTORY).join(wanted.counted_name()), made.path.clone(), made.size)?;
     }
     Ok(made)
 }

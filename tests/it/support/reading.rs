@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub(crate) fn obstacles(filesystem: &dyn FileSystem) -> Vec<String> {
 
 /// What the check of its format finds.
 pub(crate) fn check(bytes: &dyn Bytes) -> Result<Vec<Fault>, ReadError> {
-    image::check_filesystem(image::recognise(bytes).unwrap_or(Format::Vfat), bytes)
+    image::check_filesystem(image::recognise(bytes).unwrap_or(Format::Vfat), bytes, NonZeroUsize::MIN)
 }
 
 /// The faults as lines; an error is one, too.
