@@ -7,17 +7,14 @@
 }:
 let
   inherit (lib) mkOption types;
+  inherit (import ./declare.nix { inherit lib; })
+    bool
+    lines
+    maybe
+    of
+    str
+    ;
   cfg = config.boot.loader.grub;
-
-  of =
-    type: default:
-    mkOption {
-      inherit type default;
-    };
-  bool = of types.bool;
-  lines = of types.lines "";
-  str = of types.str;
-  maybe = type: of (types.nullOr type);
 in
 {
   options.boot.loader.grub = {

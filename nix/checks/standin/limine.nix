@@ -1,18 +1,17 @@
 # A stand-in for nixpkgs' options of Limine.
 { config, lib, ... }:
 let
-  inherit (lib) mkOption types;
+  inherit (lib) types;
+  inherit (import ./declare.nix { inherit lib; })
+    bool
+    lines
+    maybe
+    of
+    str
+    ;
   cfg = config.boot.loader.limine;
-  of =
-    type: default:
-    mkOption {
-      inherit type default;
-    };
-  bool = of types.bool;
-  lines = of types.lines "";
-  maybe = type: of (types.nullOr type) null;
-  text = maybe types.str;
-  int = maybe types.ints.unsigned;
+  text = maybe types.str null;
+  int = maybe types.ints.unsigned null;
 in
 {
   options.boot.loader.limine = {
@@ -28,14 +27,14 @@ in
     efiSupport = bool true;
     efiInstallAsRemovable = bool (!config.boot.loader.efi.canTouchEfiVariables);
     biosSupport = bool (!cfg.efiSupport);
-    biosDevice = of types.str "nodev";
+    biosDevice = str "nodev";
     partitionIndex = int;
     enrollConfig = bool cfg.panicOnChecksumMismatch;
     extraInstallCommands = lines;
     secureBoot.enable = bool false;
     style = {
       wallpapers = of (types.listOf types.path) [ ];
-      wallpaperStyle = of types.str "stretched";
+      wallpaperStyle = str "stretched";
       backdrop = text;
       interface = {
         resolution = text;
