@@ -87,7 +87,7 @@ fn programs_of_an_image_are_signed_once() {
         }),
         &[],
     );
-    fs::set_permissions(&built.image, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&built.image, fs::Permissions::from_mode(0o640)).unwrap();
     let signed = built.scratch().join("signed.img");
     let said = sign(&built.image, &keys, A, &signed).expect_success().stdout;
     assert_eq!(said.lines().count(), 3, "{said}");
@@ -151,9 +151,23 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     refused(image.path(), ["a.key", "b.pem"], &["--key ", "a.key: is not the key of ", "b.pem; "]);
     refused(image.path(), ["none", "a.pem"], &["--key ", "none: cannot be read: No such file"]);
     refused(image.path(), ["a.key", "a.key"], &["--certificate ", "a.key: is no certificate"]);
-    fs::write(keys.path().join("empty.key"), "").unwrap();
-    refused(image.path(), ["empty.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
-    refused(&stub, ["empty.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
+    refused(image.path(), ["a.pem", "a.pem"], &["--key ", "a.pem: holds no private key"]);
+    let broken = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n";
+    fs::write(keys.path().join("broken.key"), broken).unwrap();
+    refused(image.path(), ["broken.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
+    refused(&stub, ["broken.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
+    // Nobody is there to be asked for a passphrase.
+    let locked = keys.path().join("locked.key");
+    let mut lock = tool("openssl");
+    lock.args(["pkcs8", "-topk8", "-passout", "pass:x", "-in"]).arg(keys.path().join("a.key")).arg("-out").arg(locked);
+    run_tool(&mut lock);
+    refused(&stub, ["locked.key", "a.pem"], &["; the key has a passphrase, which is asked for on a terminal"]);
+    // What can be read only once, or waits for a writer.
+    let fifo = keys.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    refused(&stub, ["fifo", "a.pem"], &["--key ", "fifo: is no regular file"]);
+    refused(&stub, ["a.key", "fifo"], &["--certificate ", "fifo: is no regular file"]);
+    refused(&fifo, A, &["fifo: cannot be read: is a named pipe; name a file or a block device"]);
 
     // Not a cluster is free.
     let built = Built::new(&closure(with_uki), &[]);
@@ -163,7 +177,12 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     rest.as_file().set_len(free).unwrap();
     let drive = with_suffix(&built.image, &format!("@@{}", built.boot().offset));
     run_tool(tool("mcopy").arg("-i").arg(drive).arg(rest.path()).arg("::/rest"));
-    refused(&built.image, A, &["the boot partition of ", " is too small by "]);
+    let wanted = ["partition 1 has no room for the files: ", "; remove files from it", "\n", "  /rest"];
+    refused(&built.image, A, &wanted);
+    let packed = tempfile::tempdir().unwrap();
+    let packed = packed.path().join("nixos.zst");
+    run(sane_image().arg("convert").arg(&built.image).args(["--format", "zst", "--out"]).arg(&packed)).expect_success();
+    refused(&packed, A, &["nixos.zst: is in a zst container, and only a raw image can be changed; "]);
 
     let empty = tempfile::tempdir().unwrap();
     fs::write(empty.path().join("program.efi"), "none").unwrap();
