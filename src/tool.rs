@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -16,6 +16,8 @@ use crate::progress::Cancel;
 const LINES: usize = 5;
 /// How often it is looked whether the user asks to stop.
 const OFTEN: Duration = Duration::from_millis(5);
+/// How long a program has to stop by itself.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs it in `directory` to its end.
 ///
@@ -44,11 +46,13 @@ pub(crate) fn run_until<A: AsRef<OsStr>>(
     let id = Pid::from_child(&child);
     thread::scope(|scope| {
         let running = scope.spawn(|| child.wait_with_output());
+        let mut signals = [Signal::INT, Signal::KILL].into_iter();
+        let mut next = Instant::now();
         while !running.is_finished() {
-            if cancel.check().is_err() {
-                // If it is gone already, all the better.
-                let _ = kill_process(id, Signal::TERM);
-                break;
+            if cancel.check().is_err() && Instant::now() >= next {
+                // OpenSSL stops asking for a passphrase, and turns on the echo again, by this first signal alone.
+                signals.next().map(|signal| kill_process(id, signal).ok());
+                next = Instant::now() + PATIENCE;
             }
             thread::sleep(OFTEN);
         }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::statvfs;
 
 use super::Outcome;
 use super::authenticode::Signed;
@@ -18,6 +19,8 @@ use crate::tool;
 const KEY_MAX: u64 = 1 << 16;
 /// Where systemd has the programs that are in nobody's PATH: on most systems, and on NixOS.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd", "/run/current-system/sw/lib/systemd"];
+/// As much as no signature takes, in bytes.
+const SIGNATURE: u64 = 1 << 16;
 /// The labels of what is in PEM form: a certificate, and a private key in either of its two forms, without a passphrase.
 const CERTIFICATE: &str = "CERTIFICATE";
 const KEYS: [&str; 2] = ["PRIVATE KEY", "RSA PRIVATE KEY"];
@@ -148,6 +151,12 @@ impl Signer {
         cancel.check()?;
         let ran = ran.map_err(|error| failed(error.to_string()))?;
         if !ran.status.success() {
+            // sbsign does not say so.
+            if free(directory)
+                .is_some_and(|free| free < fs::metadata(from).map_or(0, |metadata| metadata.len() + SIGNATURE))
+            {
+                return Err(SignError::Scratch(ErrorKind::StorageFull.into()));
+            }
             let hint = "; the key has a passphrase, which is asked for on a terminal";
             let hint = if self.has_passphrase { hint } else { "" };
             return Err(failed(tool::last_lines(&ran) + hint));
@@ -163,6 +172,12 @@ impl Signer {
         }
         Ok(Outcome::Signed)
     }
+}
+
+/// The bytes that are free for a new file.
+fn free(directory: &Path) -> Option<u64> {
+    let filesystem = statvfs(directory).ok()?;
+    filesystem.f_bavail.checked_mul(filesystem.f_frsize)
 }
 
 /// What the certificate of an RSA key has of it, too; `None` of other keys.

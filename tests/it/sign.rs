@@ -12,7 +12,7 @@ use crate::support::foreign::mkfs_fat;
 use crate::support::image::{Built, Partition, Run, run, sane_image};
 use crate::support::oracle;
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, run as run_tool, tool, with_suffix};
+use crate::support::tool::{need, need_root, run as run_tool, tool, with_suffix};
 use crate::systemd_boot::{closure, with_xbootldr};
 
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
@@ -131,6 +131,52 @@ fn xbootldr_and_files_of_their_own_are_signed() {
     assert!(is_signed(&signed, &keys, "a.pem") && signed.len() > uki.len());
     sign(&program, &keys, A, &program).expect_success();
     assert!(fs::read(&program).unwrap() == signed);
+}
+
+/// sbsign says nothing of a full disk; and who asks for a passphrase waits until the user stops.
+#[test]
+fn a_full_disk_and_a_stop_leave_nothing() {
+    let Some(keys) = keys() else { return };
+    let out = tempfile::tempdir().unwrap();
+    let stub = Path::new(SYSTEMD).join("linuxx64.efi.stub");
+    let [key, certificate] = A.map(|name| keys.path().join(name));
+    let start = |tool: &Path| {
+        let mut command = sane_image();
+        command
+            .arg("sign")
+            .arg(&stub)
+            .arg("--key")
+            .arg(&key)
+            .arg("--certificate")
+            .arg(&certificate)
+            .arg("--tool")
+            .arg(tool);
+        command.arg("--out").arg(out.path().join("signed.efi"));
+        command
+    };
+    let waits = keys.path().join("sbsign");
+    fs::write(&waits, "#!/bin/sh\ntrap '' INT TERM\ntouch \"${0}.runs\"\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&waits, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut waiting = start(&waits).spawn().unwrap();
+    while !keys.path().join("sbsign.runs").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let id = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    // The tool would go on for a minute, and the name that it is known by is a test's.
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait().unwrap()), Some(15));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+
+    let small = tempfile::tempdir().unwrap();
+    if !need_root() {
+        return;
+    }
+    run_tool(tool("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(small.path()));
+    let failed = run(start(Path::new("sbsign")).env("TMPDIR", small.path()));
+    run_tool(tool("umount").arg(small.path()));
+    let failed = failed.expect_failure(1);
+    assert!(failed.stderr.contains("No space left on device (os error 28); set TMPDIR to one"), "{}", failed.stderr);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }
 
 #[test]
