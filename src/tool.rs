@@ -5,9 +5,19 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::progress::Cancel;
 
 /// As many of the last lines of a program's output as an error tells.
 const LINES: usize = 5;
+/// How often it is looked whether the user asks to stop.
+const OFTEN: Duration = Duration::from_millis(5);
+/// How long a program has to stop by itself.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs it in `directory` to its end.
 ///
@@ -18,14 +28,43 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
     directory: &Path,
 ) -> io::Result<Output> {
-    Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .env_clear()
-        .env("LC_ALL", "C")
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .stdin(Stdio::null())
-        .output()
+    command(program, arguments, directory).output()
+}
+
+/// Runs it in `directory` to its end, or until the user asks to stop: it may wait for a passphrase.
+///
+/// # Errors
+/// If it cannot be started.
+pub(crate) fn run_until<A: AsRef<OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = A>,
+    directory: &Path,
+    cancel: &Cancel,
+) -> io::Result<Output> {
+    let mut command = command(program, arguments, directory);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let id = Pid::from_child(&child);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| child.wait_with_output());
+        let mut signals = [Signal::INT, Signal::KILL].into_iter();
+        let mut next = Instant::now();
+        while !running.is_finished() {
+            if cancel.check().is_err() && Instant::now() >= next {
+                // OpenSSL stops asking for a passphrase, and turns on the echo again, by this first signal alone.
+                signals.next().map(|signal| kill_process(id, signal).ok());
+                next = Instant::now() + PATIENCE;
+            }
+            thread::sleep(OFTEN);
+        }
+        running.join().unwrap_or_else(|_| Err(io::Error::other("its output cannot be read")))
+    })
+}
+
+fn command<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory).env_clear().env("LC_ALL", "C");
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path))).stdin(Stdio::null());
+    command
 }
 
 /// The end of what it printed, in one line without control characters.

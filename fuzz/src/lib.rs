@@ -1,6 +1,7 @@
 //! What the fuzz targets share: the targets themselves, which the replay of `cargo test` has too, and a mutator of patches.
 
 mod patches;
+pub mod second_erofs;
 
 #[path = "../../tests/replay/targets/mod.rs"]
 mod targets;
@@ -10,6 +11,7 @@ pub use patches::mutate;
 
 /// Does what the target of this name does with an input.
 pub fn run(name: &str, input: &[u8]) {
+    let _ = targets::seconds::EROFS.set(second_erofs::start);
     (targets::target(name).run)(input);
 }
 

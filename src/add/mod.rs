@@ -5,7 +5,7 @@
 //! other partition must have enough free space. The old image is never written to.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -23,6 +23,7 @@ use crate::read::{Bytes, ReadError};
 use crate::source::own::{self, ExtraFiles, FatMount, OwnEntry, OwnError, OwnFiles, OwnKind, Places};
 use crate::source::tree::TreeError;
 use crate::spec::Reserved;
+use crate::vfat::Largest;
 
 mod merge;
 pub mod mounts;
@@ -38,7 +39,7 @@ pub enum AddError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The image is no raw one.
-    #[error("is in a {} container, and files are added to raw images only; {}", .0.name(), raw(*.0))]
+    #[error("is in a {} container, and only a raw image can be changed; make one first with `sane-image convert --format raw`", .0.name())]
     Container(Form),
     /// The files cannot be in the image.
     #[error(transparent)]
@@ -56,6 +57,23 @@ pub enum AddError {
         number: u32,
         /// How many bytes are missing.
         missing: u64,
+    },
+    /// An ESP or XBOOTLDR partition is too small.
+    #[error(
+        "partition {number} has no room for the files: {missing} bytes are missing, and it cannot grow; remove files \
+         from it, or build the image again with {at_least} bytes for it (bootPartSize of the spec, or espSize beside an \
+         XBOOTLDR partition). The largest:{}",
+        Largest(largest)
+    )]
+    Full {
+        /// Its number.
+        number: u32,
+        /// How many bytes are missing.
+        missing: u64,
+        /// The smallest size in bytes that would do.
+        at_least: u64,
+        /// The largest files and their sizes in bytes.
+        largest: Vec<(PathBuf, u64)>,
     },
     /// A partition holds a filesystem that nothing is added to.
     #[error(
@@ -91,6 +109,7 @@ impl AddError {
             | Self::Container(_)
             | Self::Obstacles(_)
             | Self::NoRoom { .. }
+            | Self::Full { .. }
             | Self::ReadOnly { .. }
             | Self::Mounts(_)
             | Self::Resize(_) => true,
@@ -102,14 +121,6 @@ impl AddError {
 impl From<OutputError> for AddError {
     fn from(error: OutputError) -> Self {
         Self::Build(error.into())
-    }
-}
-
-/// How a raw image is made of one in a container.
-fn raw(form: Form) -> &'static str {
-    match form {
-        Form::Zst => "unpack it first with `zstd -d`",
-        Form::Qcow2 | Form::Vhd | Form::Vmdk | Form::Vhdx => "make one first with `qemu-img convert -O raw`",
     }
 }
 
@@ -133,9 +144,7 @@ pub struct Added {
 pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Result<Added, AddError> {
     let output = OutputFile::open(out, Privacy::Owner)?;
     let image = Image::open(from)?;
-    if let Some(container) = image.container() {
-        return Err(AddError::Container(container.form));
-    }
+    check_raw(&image)?;
     let own = own_files(&image, extra, means)?;
     let mut parts = Vec::new();
     let xbootldr = image.partitions().iter().find(|partition| partition.is_xbootldr());
@@ -156,6 +165,11 @@ pub fn add(from: &Path, extra: &ExtraFiles, out: &Path, means: Means<'_>) -> Res
     Ok(added)
 }
 
+/// Refuses an image in a container.
+pub(crate) fn check_raw(image: &Image) -> Result<(), AddError> {
+    image.container().map_or(Ok(()), |container| Err(AddError::Container(container.form)))
+}
+
 /// Refuses to add to a filesystem whose every block is proved.
 fn check_unsealed(image: &Image, name: &PartName) -> Result<(), AddError> {
     let number = image.find(name)?.number;
@@ -170,7 +184,7 @@ fn check_unsealed(image: &Image, name: &PartName) -> Result<(), AddError> {
     })
 }
 
-/// Puts files into filesystems of an image, each in the place of the one that is there, and writes the result to `output`.
+/// Puts files into filesystems of a raw image, each in the place of the one that is there, and writes the result to `output`.
 ///
 /// # Errors
 /// As of [`add`].
@@ -180,9 +194,6 @@ pub(crate) fn replace(
     output: &OutputFile,
     means: Means<'_>,
 ) -> Result<(), AddError> {
-    if let Some(container) = image.container() {
-        return Err(AddError::Container(container.form));
-    }
     let mut parts = Vec::new();
     for (partition, entries) in files.iter().filter(|(_, entries)| !entries.is_empty()) {
         parts.extend(NewPart::prepare(partition, entries, false, means)?);

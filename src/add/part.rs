@@ -18,7 +18,7 @@ use crate::source::own::OwnEntry;
 use crate::source::tree::FileTree;
 use crate::spec::Compression;
 use crate::units::{ByteOffset, SectorSize};
-use crate::vfat::{self, VfatLayout, VfatParams};
+use crate::vfat::{self, VfatError, VfatLayout, VfatParams};
 
 /// Where a FAT's boot sector says how long its sectors are.
 const SECTOR_SIZE_AT: ByteOffset = ByteOffset(11);
@@ -60,7 +60,7 @@ impl<'a> NewPart<'a> {
         let filesystem = match summary.format {
             Format::Vfat => {
                 let layout = VfatLayout::new(&merged.tree, &vfat_params(partition, &summary)?);
-                let layout = layout.map_err(BuildError::from)?;
+                let layout = layout.map_err(|error| of_image(error, partition.number))?;
                 NewFilesystem::Boot { tree: Box::new(merged.tree), layout: Box::new(layout) }
             }
             Format::Ext4 | Format::Btrfs | Format::Erofs => {
@@ -104,6 +104,16 @@ impl<'a> NewPart<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Who has the image may have no spec to change.
+fn of_image(error: VfatError, number: u32) -> AddError {
+    match error {
+        VfatError::DoesNotFit { missing, at_least, largest, .. } => {
+            AddError::Full { number, missing, at_least, largest }
+        }
+        error => BuildError::from(error).into(),
     }
 }
 

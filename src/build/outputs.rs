@@ -158,6 +158,10 @@ impl OutputFile {
     /// # Errors
     /// If there is something that is no regular file, or the file cannot be made.
     pub fn open(out: &Path, privacy: Privacy) -> Result<Self, OutputError> {
+        if out == Path::new("-") {
+            let why = "is no file, and this cannot go to standard output; give the name of a file, such as ./-";
+            return Err(OutputError::refused(out, why));
+        }
         let target = Target::find(out)?;
         let directory = Directory::open(target.directory())?;
         Ok(Self { file: Pending::create(target, privacy)?, directory })

@@ -104,6 +104,9 @@ pub(super) fn summary(report: &Report, elapsed: Option<Duration>) -> String {
     checked.extend(report.has_mbr.then_some("MBR"));
     checked.extend(report.filesystems.iter().map(|(_, format)| format.name()));
     checked.extend(report.trees.iter().map(|_| "dm-verity"));
+    if checked.is_empty() {
+        return "right as far as it is known, but nothing of it can be checked here".to_owned();
+    }
     let checked = checked.join(", ");
     let seconds = elapsed.map(|elapsed| elapsed.as_secs_f64());
     let in_seconds = seconds.map_or(String::new(), |seconds| format!(" in {seconds:.2} s"));

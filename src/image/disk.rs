@@ -1,10 +1,14 @@
 //! A disk in a file or on a device, whatever it holds.
 
-use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use crate::container::{self, Container};
+use crate::output::kind_name;
 use crate::read::{ReadError, Window, escape};
 use crate::units::ByteOffset;
 
@@ -24,7 +28,7 @@ impl Disk {
     /// If it cannot be read, or is in a container with errors of its own.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let failed = |source| ReadError::Open { path: escape::path(path), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = open_input(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if kind.is_dir() {
             return Err(failed(ErrorKind::IsADirectory.into()));
@@ -42,6 +46,19 @@ impl Disk {
         let container = container::open(&file)?;
         Ok(Self { bytes: container.as_ref().map_or(file, |container| container.disk.clone()), container })
     }
+}
+
+/// Opens a file, a block device or a directory. Anything else has no bytes to choose from, and a pipe without a writer
+/// would be waited for without end.
+pub(crate) fn open_input(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() || kind.is_block_device() {
+        return Ok(file);
+    }
+    let why = format!("is a {}; name a file or a block device", kind_name(kind));
+    Err(io::Error::new(ErrorKind::InvalidInput, why))
 }
 
 /// All of a file or a block device.

@@ -30,6 +30,7 @@ pub mod sealed;
 pub mod store;
 
 pub use disk::Disk;
+pub(crate) use disk::open_input;
 use disk::whole;
 pub use format::{check_filesystem, open_filesystem, recognise};
 pub use map::{is_a_cd, map};

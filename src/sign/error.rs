@@ -81,6 +81,24 @@ pub enum SignError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The file of the key has none.
+    #[error("--key {}: holds no private key in PEM form; give the file in which a line ends in PRIVATE KEY-----", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pipe, which can be read only once.
+    #[error(
+        "{option} {}: is no regular file, and it is read again for each program; write it to a file, such as one in \
+         /dev/shm, and remove that afterwards",
+        path.display()
+    )]
+    NoFile {
+        /// The option.
+        option: &'static str,
+        /// What it names.
+        path: PathBuf,
+    },
     /// The key is that of another certificate.
     #[error("--key {}: is not the key of {}; no firmware would take such a signature, so give the two that belong together", key.display(), certificate.display())]
     OtherKey {

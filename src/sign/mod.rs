@@ -15,9 +15,10 @@ pub use self::signer::{Signer, Tool};
 use crate::add;
 use crate::build::OutputFile;
 use crate::copy::Means;
-use crate::image::{Image, PartName, Partition};
+use crate::image::{Image, PartName, Partition, open_input};
 use crate::output::{Privacy, Scratch};
 use crate::pe;
+use crate::progress::Cancel;
 use crate::read::{FileSystem, Kind, escape, walk};
 use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::Attributes;
@@ -57,15 +58,15 @@ pub struct Program {
 /// # Errors
 /// If it holds no programs, cannot be read or written again, has no room for the signatures, or the tool does not sign.
 pub fn sign(from: &Path, signer: &Signer, out: &Path, means: Means<'_>) -> Result<Vec<Program>, SignError> {
-    let mut file = File::open(from).map_err(SignError::io(from))?;
+    let mut file = open_input(from).map_err(SignError::io(from))?;
     let mode = file.metadata().map_err(SignError::io(from))?.mode();
-    // An image with secrets is its owner's alone, and so is the new one.
-    let privacy = if mode & 0o077 == 0 { Privacy::Owner } else { Privacy::Usual };
+    // An image with secrets is not everybody's, and neither is the new one.
+    let privacy = if mode & 0o004 == 0 { Privacy::Owner } else { Privacy::Usual };
     let output = OutputFile::open(out, privacy)?;
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(START as u64).read_to_end(&mut start).map_err(SignError::io(from))?;
     let programs = match is_program(&start) {
-        true => sign_file(from, signer, &output)?,
+        true => sign_file(from, signer, &output, means.cancel)?,
         false => sign_image(from, signer, &output, means)?,
     };
     means.progress.stage("writing out", 0, 0);
@@ -78,11 +79,11 @@ fn is_program(start: &[u8]) -> bool {
     pe::machine(start).is_some()
 }
 
-fn sign_file(from: &Path, signer: &Signer, output: &OutputFile) -> Result<Vec<Program>, SignError> {
+fn sign_file(from: &Path, signer: &Signer, output: &OutputFile, cancel: &Cancel) -> Result<Vec<Program>, SignError> {
     let scratch = Scratch::temporary().map_err(SignError::Scratch)?;
     let signed = scratch.path().join("signed.efi");
     let unsigned = fs::canonicalize(from).map_err(SignError::io(from))?;
-    let outcome = signer.sign(&unsigned, &signed, &from.display().to_string())?;
+    let outcome = signer.sign(&unsigned, &signed, &from.display().to_string(), cancel)?;
     let source = if outcome == Outcome::Signed { &signed } else { &unsigned };
     let mut signed = File::open(source).map_err(SignError::io(source))?;
     io::copy(&mut signed, &mut output.file()).map_err(SignError::Scratch)?;
@@ -91,6 +92,7 @@ fn sign_file(from: &Path, signer: &Signer, output: &OutputFile) -> Result<Vec<Pr
 
 fn sign_image(from: &Path, signer: &Signer, output: &OutputFile, means: Means<'_>) -> Result<Vec<Program>, SignError> {
     let image = Image::open(from)?;
+    add::check_raw(&image)?;
     let scratch = Scratch::temporary().map_err(SignError::Scratch)?;
     let mut programs = Vec::new();
     let mut changed = Vec::new();
@@ -103,7 +105,7 @@ fn sign_image(from: &Path, signer: &Signer, output: &OutputFile, means: Means<'_
             let unsigned = scratch.path().join("unsigned.efi");
             read(fs.as_ref(), &path, &unsigned)?;
             let signed = scratch.path().join(format!("{}.efi", programs.len()));
-            let outcome = signer.sign(&unsigned, &signed, &format!("/{}", escape::path(&path)))?;
+            let outcome = signer.sign(&unsigned, &signed, &format!("/{}", escape::path(&path)), means.cancel)?;
             if outcome == Outcome::Signed {
                 entries.push(entry(&path, &signed)?);
             }

@@ -2,24 +2,31 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::statvfs;
 
 use super::Outcome;
 use super::authenticode::Signed;
 use super::error::SignError;
+use crate::progress::Cancel;
 use crate::tool;
 
 /// No key is longer, in bytes.
 const KEY_MAX: u64 = 1 << 16;
 /// Where systemd has the programs that are in nobody's PATH: on most systems, and on NixOS.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd", "/run/current-system/sw/lib/systemd"];
+/// As much as no signature takes, in bytes.
+const SIGNATURE: u64 = 1 << 16;
 /// The labels of what is in PEM form: a certificate, and a private key in either of its two forms, without a passphrase.
 const CERTIFICATE: &str = "CERTIFICATE";
 const KEYS: [&str; 2] = ["PRIVATE KEY", "RSA PRIVATE KEY"];
+/// What is in the label of every private key, and in that of one with a passphrase or in the line after it.
+const ANY_KEY: &[u8] = b"PRIVATE KEY-----";
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 /// How the first number of an RSA key of 2048 bits and more starts in DER: an integer whose length has two bytes.
 const LONG_INTEGER: [u8; 2] = [0x02, 0x82];
 
@@ -94,15 +101,22 @@ pub struct Signer {
     certificate: PathBuf,
     /// The certificate as signatures have it.
     der: Vec<u8>,
+    has_passphrase: bool,
 }
 
 impl Signer {
     /// A signer by files in PEM form.
     ///
     /// # Errors
-    /// If one cannot be read, the certificate is none, or of another key: systemd-sbsign does not look. A key with a
-    /// passphrase is not looked at here.
+    /// If one cannot be read, or is none, or the certificate is of another key: systemd-sbsign does not look. A key with
+    /// a passphrase is not looked at here.
     pub fn new(tool: Tool, key: &Path, certificate: &Path) -> Result<Self, SignError> {
+        for (option, path) in [("--key", key), ("--certificate", certificate)] {
+            // The tool opens it again for each program.
+            if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+                return Err(SignError::NoFile { option, path: path.to_owned() });
+            }
+        }
         let of_key = |source| SignError::Key { path: key.to_owned(), source };
         let key = fs::canonicalize(key).map_err(of_key)?;
         let of_key = |source| SignError::Key { path: key.clone(), source };
@@ -111,17 +125,21 @@ impl Signer {
         let of_certificate = |problem| SignError::Certificate { path: certificate.to_owned(), problem };
         let text = fs::read(certificate).map_err(|error| of_certificate(format!("cannot be read: {error}")))?;
         let der = der(&text, CERTIFICATE).ok_or_else(|| of_certificate("is no certificate".to_owned()))?;
+        if !contains(&secret, ANY_KEY) {
+            return Err(SignError::NoKey { path: key });
+        }
+        let has_passphrase = contains(&secret, ENCRYPTED);
         let secret = KEYS.iter().find_map(|label| self::der(&secret, label));
         if secret.as_deref().and_then(modulus).is_some_and(|modulus| !contains(&der, modulus)) {
             return Err(SignError::OtherKey { key, certificate: certificate.to_owned() });
         }
         let certificate =
             fs::canonicalize(certificate).map_err(|error| of_certificate(format!("cannot be read: {error}")))?;
-        Ok(Self { tool, key, certificate, der })
+        Ok(Self { tool, key, certificate, der, has_passphrase })
     }
 
     /// Signs the program `from` into the file `to`, unless it is signed already. Errors call it `program`.
-    pub(super) fn sign(&self, from: &Path, to: &Path, program: &str) -> Result<Outcome, SignError> {
+    pub(super) fn sign(&self, from: &Path, to: &Path, program: &str, cancel: &Cancel) -> Result<Outcome, SignError> {
         let failed = |said| SignError::Tool { program: program.to_owned(), tool: self.tool.program.clone(), said };
         let unsigned = Signed::read(from).map_err(|error| failed(format!("it {error}")))?;
         if unsigned.is_by(&self.der) {
@@ -129,9 +147,19 @@ impl Signer {
         }
         let directory = to.parent().unwrap_or(Path::new("/"));
         let arguments = self.tool.arguments(&self.key, &self.certificate, from, to);
-        let ran = tool::run(&self.tool.program, arguments, directory).map_err(|error| failed(error.to_string()))?;
+        let ran = tool::run_until(&self.tool.program, arguments, directory, cancel);
+        cancel.check()?;
+        let ran = ran.map_err(|error| failed(error.to_string()))?;
         if !ran.status.success() {
-            return Err(failed(tool::last_lines(&ran)));
+            // sbsign does not say so.
+            if free(directory)
+                .is_some_and(|free| free < fs::metadata(from).map_or(0, |metadata| metadata.len() + SIGNATURE))
+            {
+                return Err(SignError::Scratch(ErrorKind::StorageFull.into()));
+            }
+            let hint = "; the key has a passphrase, which is asked for on a terminal";
+            let hint = if self.has_passphrase { hint } else { "" };
+            return Err(failed(tool::last_lines(&ran) + hint));
         }
         let wrong =
             |problem| SignError::Wrong { program: program.to_owned(), tool: self.tool.program.clone(), problem };
@@ -144,6 +172,12 @@ impl Signer {
         }
         Ok(Outcome::Signed)
     }
+}
+
+/// The bytes that are free for a new file.
+fn free(directory: &Path) -> Option<u64> {
+    let filesystem = statvfs(directory).ok()?;
+    filesystem.f_bavail.checked_mul(filesystem.f_frsize)
 }
 
 /// What the certificate of an RSA key has of it, too; `None` of other keys.

@@ -183,7 +183,7 @@ impl VfatError {
 }
 
 /// Files and sizes, a line each.
-struct Largest<'a>(&'a [(PathBuf, u64)]);
+pub(crate) struct Largest<'a>(pub(crate) &'a [(PathBuf, u64)]);
 
 impl fmt::Display for Largest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,6 +27,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use error::Largest;
 pub use error::VfatError;
 pub use layout::{VfatLayout, VfatParams};
 pub use names::NameFault;

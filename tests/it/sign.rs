@@ -12,7 +12,7 @@ use crate::support::foreign::mkfs_fat;
 use crate::support::image::{Built, Partition, Run, run, sane_image};
 use crate::support::oracle;
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, run as run_tool, tool, with_suffix};
+use crate::support::tool::{need, need_root, run as run_tool, tool, with_suffix};
 use crate::systemd_boot::{closure, with_xbootldr};
 
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
@@ -87,7 +87,7 @@ fn programs_of_an_image_are_signed_once() {
         }),
         &[],
     );
-    fs::set_permissions(&built.image, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&built.image, fs::Permissions::from_mode(0o640)).unwrap();
     let signed = built.scratch().join("signed.img");
     let said = sign(&built.image, &keys, A, &signed).expect_success().stdout;
     assert_eq!(said.lines().count(), 3, "{said}");
@@ -133,6 +133,52 @@ fn xbootldr_and_files_of_their_own_are_signed() {
     assert!(fs::read(&program).unwrap() == signed);
 }
 
+/// sbsign says nothing of a full disk; and who asks for a passphrase waits until the user stops.
+#[test]
+fn a_full_disk_and_a_stop_leave_nothing() {
+    let Some(keys) = keys() else { return };
+    let out = tempfile::tempdir().unwrap();
+    let stub = Path::new(SYSTEMD).join("linuxx64.efi.stub");
+    let [key, certificate] = A.map(|name| keys.path().join(name));
+    let start = |tool: &Path| {
+        let mut command = sane_image();
+        command
+            .arg("sign")
+            .arg(&stub)
+            .arg("--key")
+            .arg(&key)
+            .arg("--certificate")
+            .arg(&certificate)
+            .arg("--tool")
+            .arg(tool);
+        command.arg("--out").arg(out.path().join("signed.efi"));
+        command
+    };
+    let waits = keys.path().join("sbsign");
+    fs::write(&waits, "#!/bin/sh\ntrap '' INT TERM\ntouch \"${0}.runs\"\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&waits, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut waiting = start(&waits).spawn().unwrap();
+    while !keys.path().join("sbsign.runs").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let id = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    // The tool would go on for a minute, and the name that it is known by is a test's.
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.wait().unwrap()), Some(15));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+
+    let small = tempfile::tempdir().unwrap();
+    if !need_root() {
+        return;
+    }
+    run_tool(tool("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(small.path()));
+    let failed = run(start(Path::new("sbsign")).env("TMPDIR", small.path()));
+    run_tool(tool("umount").arg(small.path()));
+    let failed = failed.expect_failure(1);
+    assert!(failed.stderr.contains("No space left on device (os error 28); set TMPDIR to one"), "{}", failed.stderr);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     let Some(keys) = keys() else { return };
@@ -151,9 +197,23 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     refused(image.path(), ["a.key", "b.pem"], &["--key ", "a.key: is not the key of ", "b.pem; "]);
     refused(image.path(), ["none", "a.pem"], &["--key ", "none: cannot be read: No such file"]);
     refused(image.path(), ["a.key", "a.key"], &["--certificate ", "a.key: is no certificate"]);
-    fs::write(keys.path().join("empty.key"), "").unwrap();
-    refused(image.path(), ["empty.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
-    refused(&stub, ["empty.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
+    refused(image.path(), ["a.pem", "a.pem"], &["--key ", "a.pem: holds no private key"]);
+    let broken = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n";
+    fs::write(keys.path().join("broken.key"), broken).unwrap();
+    refused(image.path(), ["broken.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
+    refused(&stub, ["broken.key", "a.pem"], &["linuxx64.efi.stub: ", "/sbsign did not sign it: "]);
+    // Nobody is there to be asked for a passphrase.
+    let locked = keys.path().join("locked.key");
+    let mut lock = tool("openssl");
+    lock.args(["pkcs8", "-topk8", "-passout", "pass:x", "-in"]).arg(keys.path().join("a.key")).arg("-out").arg(locked);
+    run_tool(&mut lock);
+    refused(&stub, ["locked.key", "a.pem"], &["; the key has a passphrase, which is asked for on a terminal"]);
+    // What can be read only once, or waits for a writer.
+    let fifo = keys.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    refused(&stub, ["fifo", "a.pem"], &["--key ", "fifo: is no regular file"]);
+    refused(&stub, ["a.key", "fifo"], &["--certificate ", "fifo: is no regular file"]);
+    refused(&fifo, A, &["fifo: cannot be read: is a named pipe; name a file or a block device"]);
 
     // Not a cluster is free.
     let built = Built::new(&closure(with_uki), &[]);
@@ -163,7 +223,12 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     rest.as_file().set_len(free).unwrap();
     let drive = with_suffix(&built.image, &format!("@@{}", built.boot().offset));
     run_tool(tool("mcopy").arg("-i").arg(drive).arg(rest.path()).arg("::/rest"));
-    refused(&built.image, A, &["the boot partition of ", " is too small by "]);
+    let wanted = ["partition 1 has no room for the files: ", "; remove files from it", "\n", "  /rest"];
+    refused(&built.image, A, &wanted);
+    let packed = tempfile::tempdir().unwrap();
+    let packed = packed.path().join("nixos.zst");
+    run(sane_image().arg("convert").arg(&built.image).args(["--format", "zst", "--out"]).arg(&packed)).expect_success();
+    refused(&packed, A, &["nixos.zst: is in a zst container, and only a raw image can be changed; "]);
 
     let empty = tempfile::tempdir().unwrap();
     fs::write(empty.path().join("program.efi"), "none").unwrap();

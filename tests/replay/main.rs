@@ -33,7 +33,7 @@ fn replay(name: &str) {
 /// Patches of what is wrong already would find little.
 #[test]
 fn every_base_is_sound() {
-    for target in ["ext4", "btrfs", "erofs", "vfat", "disk"] {
+    for target in ["ext4", "btrfs", "erofs", "vfat", "disk", "verity"] {
         for base in targets::images::bases(target) {
             let faults = base.patched(&[], |file, _| {
                 let image = Image::from_file(file.try_clone().unwrap()).unwrap();
@@ -65,4 +65,4 @@ macro_rules! replays {
     };
 }
 
-replays!(registration extlinux entries loader_conf grub_cfg limine_conf bootspec pe spec versions names ext4 btrfs erofs vfat disk database container);
+replays!(registration extlinux entries loader_conf grub_cfg limine_conf bootspec pe spec versions names ext4 btrfs erofs vfat disk verity database container);

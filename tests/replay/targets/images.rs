@@ -30,6 +30,7 @@ pub(crate) fn bases(target: &str) -> &'static [Base] {
         "vfat" => vfat_bases(),
         "erofs" => erofs_bases(),
         "disk" => disk_bases(),
+        "verity" => verity_bases(),
         "database" => database_bases(),
         "container" => container_bases(),
         _ => &[],
@@ -98,6 +99,18 @@ fn disk_bases() -> &'static [Base] {
     })
 }
 
+pub(super) fn verity_bases() -> &'static [Base] {
+    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
+    BASES.get_or_init(|| {
+        vec![
+            base!("verity-ours", Sums::gpt),
+            base!("verity-small-blocks", Sums::gpt),
+            base!("verity-hashes", Sums::none),
+            base!("verity-chromeos", Sums::none),
+        ]
+    })
+}
+
 fn database_bases() -> &'static [Base] {
     static BASES: OnceLock<Vec<Base>> = OnceLock::new();
     BASES.get_or_init(|| {
@@ -151,7 +164,7 @@ pub(crate) fn save(file: &File, len: u64, out: &Path) {
 }
 
 /// The image in `file`.
-fn image(file: &File) -> Option<Image> {
+pub(super) fn image(file: &File) -> Option<Image> {
     let file = file.try_clone().expect("one more descriptor");
     match Image::from_file(file) {
         Ok(image) => Some(image),
@@ -174,7 +187,10 @@ pub(crate) fn btrfs(input: &[u8]) {
 }
 
 pub(crate) fn erofs(input: &[u8]) {
-    patched(erofs_bases(), input, |_, file, _| image(file).as_ref().map(commands::all));
+    patched(erofs_bases(), input, |_, file, _| {
+        let Some(image) = image(file) else { return };
+        seconds::erofs(&image, &commands::all(&image), file);
+    });
 }
 
 pub(crate) fn vfat(input: &[u8]) {

@@ -7,9 +7,10 @@ mod commands;
 mod containers;
 mod files;
 pub(crate) mod images;
-mod seconds;
+pub(crate) mod seconds;
 mod sums;
 mod texts;
+mod verity;
 
 /// A target.
 pub(crate) struct Target {
@@ -20,7 +21,7 @@ pub(crate) struct Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 18] = [
+pub(crate) const TARGETS: [Target; 19] = [
     Target { name: "registration", run: texts::registration },
     Target { name: "extlinux", run: texts::extlinux },
     Target { name: "entries", run: texts::entries },
@@ -37,6 +38,7 @@ pub(crate) const TARGETS: [Target; 18] = [
     Target { name: "erofs", run: images::erofs },
     Target { name: "vfat", run: images::vfat },
     Target { name: "disk", run: images::disk },
+    Target { name: "verity", run: verity::verity },
     Target { name: "database", run: images::database },
     Target { name: "container", run: containers::container },
 ];

@@ -1,9 +1,10 @@
-//! A second reader, where both accept what there is: `ext4-view`, which knows nothing of ours.
+//! Second readers, where both accept what there is: `ext4-view`, which knows nothing of ours, and what `fuzz/` has.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use ext4_view::{Ext4, FileType, Path as TheirPath};
 use sane_image::image::Image;
@@ -32,6 +33,21 @@ pub(crate) fn ext4(image: &Image, trees: &[Tree], file: &File) {
         differences.find_map(|difference| difference)
     });
     if let Some(Some(difference)) = differences {
+        panic!("{difference}");
+    }
+}
+
+/// Compares an EROFS, and what of it was found, with what another reader makes of it; gives the first difference.
+pub(crate) type Compare = fn(&dyn FileSystem, &[(PathBuf, Entry)], &File) -> Option<String>;
+
+/// The second reader of EROFS. It needs a newer Rust than this package, so that only `fuzz/` has it.
+pub(crate) static EROFS: OnceLock<Compare> = OnceLock::new();
+
+/// Compares all that both read of an EROFS.
+pub(crate) fn erofs(image: &Image, trees: &[Tree], file: &File) {
+    let ([partition], [tree], Some(compare)) = (image.partitions(), trees, EROFS.get()) else { return };
+    let Ok(ours) = partition.open() else { return };
+    if let Some(Some(difference)) = quietly(|| compare(ours.as_ref(), &tree.found, file)) {
         panic!("{difference}");
     }
 }

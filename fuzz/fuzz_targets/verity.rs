@@ -1,0 +1,2 @@
+#![no_main]
+sane_image_fuzz::fuzz!("verity");
