@@ -480,6 +480,7 @@ in
       }
       # With a nixpkgs that knows it.
       // lib.optionalAttrs (options ? systemd.sysupdate.transfers) {
+        services = firstBoot.services // appliance.services;
         sysupdate = lib.mkIf (appliance.sysupdate != { }) {
           enable = true;
           transfers = appliance.sysupdate;
@@ -492,6 +493,7 @@ in
         inherit (appliance) etc;
       };
     }
+    // lib.optionalAttrs (options ? nix.settings) { nix.settings = appliance.nixSettings; }
     # With a nixpkgs that has variants of images: system.build.images.sane, and one for each format.
     // lib.optionalAttrs (options ? image.modules) { image.modules = output.variants; }
   );

@@ -26,6 +26,11 @@ in
 
   spec = lib.optionalAttrs cfg.nixDatabase { nixDatabase = true; };
 
+  # Else Nix gives the store to the group of its builders whenever root calls it, which fails there. Nothing is built.
+  nixSettings = lib.optionalAttrs (cfg.nixDatabase && isReadOnly) {
+    build-users-group = lib.mkDefault "";
+  };
+
   options.nixDatabase = mkOption {
     type = types.bool;
     default = isReadOnly && config.nix.enable;

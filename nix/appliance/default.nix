@@ -27,5 +27,7 @@ in
   kernelParams = all "kernelParams";
   extraDirectories = all "extraDirectories";
   sysupdate = merged "sysupdate";
+  services = merged "services";
+  nixSettings = merged "nixSettings";
   etc = merged "etc";
 }

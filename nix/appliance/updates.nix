@@ -128,6 +128,11 @@ in
     "systemd/import-pubring.gpg".source = own.keyring;
   };
 
+  # gpg is what systemd has the signature verified by.
+  services = lib.optionalAttrs (own.enable && own.url != null && own.keyring != null) {
+    systemd-sysupdate.path = [ pkgs.gnupgMinimal ];
+  };
+
   options.updates = {
     enable = mkOption {
       type = types.bool;

@@ -270,6 +270,7 @@ in
     {
       inherit (config.boot) kernelParams;
       inherit (config.systemd.sysupdate) transfers;
+      nix = config.nix.settings;
       update = config.system.build.img.update.buildFlags;
       etc = lib.mapAttrs (_: file: file.source) config.environment.etc;
       services = lib.mapAttrs (_: service: removeAttrs service [ "script" ]) config.systemd.services;

@@ -2,6 +2,7 @@
 #
 # All that is written goes to memory and is gone after a reboot. For what must stay, add a partition of your own, such as
 # one for /var: sane.image.extraPartitions.
+{ pkgs, ... }:
 {
   nixpkgs.hostPlatform = "x86_64-linux";
   system.stateVersion = "26.05";
@@ -55,6 +56,23 @@
       # Two of these, for this version and the next one.
       slotSize = 2 * 1024 * 1024 * 1024;
       url = "https://updates.example.org/kiosk/";
+    };
+  };
+
+  # Tries run out on a machine that reboots, and not on one that waits for somebody at its console.
+  boot.kernelParams = [
+    "panic=10"
+    "boot.panic_on_fail"
+  ];
+  systemd.services.reboot-from-emergency = {
+    wantedBy = [ "emergency.target" ];
+    unitConfig = {
+      DefaultDependencies = false;
+      SuccessAction = "reboot-force";
+    };
+    serviceConfig = {
+      Type = "oneshot";
+      ExecStart = "${pkgs.coreutils}/bin/sleep 10";
     };
   };
 

@@ -155,6 +155,10 @@ in
       default = true;
     };
     nix.package = mkOption { type = types.package; };
+    nix.settings = mkOption {
+      default = { };
+      type = types.attrsOf types.raw;
+    };
 
     system.build = mkOption {
       default = { };

@@ -102,6 +102,7 @@ let
     util-linux = "/util-linux";
     e2fsprogs = "/e2fsprogs";
     btrfs-progs = "/btrfs-progs";
+    gnupgMinimal = "/gnupg";
     nix = "/nix-for-builds";
     sqlite = "/sqlite";
     qemu = "/qemu";
