@@ -115,10 +115,11 @@ fn free(partition: &Partition, bytes: &Window, threads: NonZeroUsize) -> Result<
         return Ok(Vec::new());
     }
     let filesystem = partition.open()?;
-    if filesystem.waiting().is_some() || !check_filesystem(format, bytes, threads)?.is_empty() {
-        return Ok(Vec::new());
-    }
-    filesystem.free()
+    let free = filesystem.free()?;
+    // Where nothing is free, as on an EROFS, faults would change nothing.
+    let is_sure =
+        !free.is_empty() && filesystem.waiting().is_none() && check_filesystem(format, bytes, threads)?.is_empty();
+    Ok(if is_sure { free } else { Vec::new() })
 }
 
 /// All of a swap area except its first page, in a partition of its type. A system that sleeps there has another magic.

@@ -142,7 +142,7 @@ fn make(
     ];
     // systemd-stub does not expect a section of nothing.
     let sections = sections.into_iter().filter_map(|(name, content)| Some((name, content?)));
-    let sections: Vec<_> = sections.filter(|(_, content)| content.len() > 0).collect();
+    let sections: Vec<_> = sections.filter(|(_, content)| !content.is_empty()).collect();
     let new: Vec<_> = sections.iter().map(|(name, content)| NewSection { name, len: content.len() }).collect();
     let unusable = |source| UkiLayoutError::Stub { path: wanted.stub.clone(), source };
     let layout = Layout::new(stub, &new, &sbat).map_err(unusable)?;
