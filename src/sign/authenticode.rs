@@ -10,6 +10,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::pe;
 use crate::uki::format::{CERTIFICATE_TABLE, DIRECTORIES, DIRECTORY, PE32, PE32_PLUS};
 
 /// The headers of a program are in as many bytes.
@@ -36,13 +37,17 @@ impl Signed {
     /// Reads a program.
     ///
     /// # Errors
-    /// If it cannot be read, or its headers are damaged.
+    /// If it cannot be read, its headers are damaged, or its end is missing.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         let mut headers = Vec::new();
         Read::by_ref(&mut &file).take(HEADERS).read_to_end(&mut headers)?;
         let fields = Fields::find(&headers).ok_or_else(damaged)?;
+        if let Some(whole) = end_of_sections(&headers).filter(|&end| end > len) {
+            let why = format!("is cut off: it has {len} bytes of at least {whole}");
+            return Err(io::Error::new(ErrorKind::InvalidData, why));
+        }
         let (at, size) = fields.signatures;
         let (end, mut signatures) = if size == 0 { (len, Vec::new()) } else { (at, vec![0; usize_of(size.min(MOST))]) };
         if end > len || end < fields.directory as u64 {
@@ -89,6 +94,15 @@ impl Fields {
         let signatures = (word(directory)?.into(), word(directory + 4)?.into());
         Some(Self { checksum: optional + CHECKSUM.0, directory, signatures })
     }
+}
+
+/// The end of what the sections of a program have in the file; zeros at the end may be missing.
+fn end_of_sections(headers: &[u8]) -> Option<u64> {
+    let (at, count) = pe::sections_at(headers)?;
+    let table = headers.get(usize::try_from(at).ok()?..)?;
+    let sections = table.chunks_exact(pe::HEADER).take(count.into()).filter_map(pe::Section::parse);
+    // What has no bytes in the file may be anywhere.
+    sections.filter(|section| section.len > 0).map(|section| section.offset.saturating_add(section.len as u64)).max()
 }
 
 fn hash(file: &File, sum: &mut Sha256, mut from: u64, to: u64) -> io::Result<()> {
@@ -151,6 +165,16 @@ mod tests {
             altered[at] ^= 1;
             assert!(!read(&altered).unwrap().is_by(b"certificate"), "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_told() {
+        let program = stub(PE32_PLUS, 0x400, &[(".text", "code"), (".data", "more")]);
+        read(&program).unwrap();
+        let needed = 0x400 + 0x200 + "more".len();
+        read(&program[..needed]).unwrap();
+        let error = read(&program[..needed - 1]).unwrap_err().to_string();
+        assert_eq!(error, format!("is cut off: it has {} bytes of at least {needed}", needed - 1));
     }
 
     #[test]

@@ -45,6 +45,14 @@ pub enum SignError {
         /// As the user wrote it.
         name: String,
     },
+    /// The program is not whole.
+    #[error("{program}: {why}; get it once more, or build it again")]
+    Program {
+        /// The program that was to be signed.
+        program: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The tool failed.
     #[error("{program}: {} did not sign it: {said}", tool.display())]
     Tool {
@@ -127,7 +135,7 @@ impl SignError {
     /// Whether it is about the image or program, whatever it is to be signed with.
     pub fn is_of_image(&self) -> bool {
         match self {
-            Self::Read(_) | Self::NoPrograms | Self::Tool { .. } | Self::Wrong { .. } => true,
+            Self::Read(_) | Self::NoPrograms | Self::Program { .. } | Self::Tool { .. } | Self::Wrong { .. } => true,
             Self::Add(error) => error.is_of_image() || matches!(error, AddError::Build(_)),
             _ => false,
         }

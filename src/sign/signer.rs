@@ -141,7 +141,9 @@ impl Signer {
     /// Signs the program `from` into the file `to`, unless it is signed already. Errors call it `program`.
     pub(super) fn sign(&self, from: &Path, to: &Path, program: &str, cancel: &Cancel) -> Result<Outcome, SignError> {
         let failed = |said| SignError::Tool { program: program.to_owned(), tool: self.tool.program.clone(), said };
-        let unsigned = Signed::read(from).map_err(|error| failed(format!("it {error}")))?;
+        let unsigned = Signed::read(from);
+        let unsigned =
+            unsigned.map_err(|why| SignError::Program { program: program.to_owned(), why: why.to_string() })?;
         if unsigned.is_by(&self.der) {
             return Ok(Outcome::WasSigned);
         }

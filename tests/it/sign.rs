@@ -213,6 +213,9 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     refused(&stub, ["fifo", "a.pem"], &["--key ", "fifo: is no regular file"]);
     refused(&stub, ["a.key", "fifo"], &["--certificate ", "fifo: is no regular file"]);
+    let cut = keys.path().join("cut.efi");
+    fs::write(&cut, &fs::read(&stub).unwrap()[..3000]).unwrap();
+    refused(&cut, A, &["cut.efi: is cut off: it has 3000 bytes of at least ", "; get it once more"]);
     refused(&fifo, A, &["fifo: cannot be read: is a named pipe; name a file or a block device"]);
 
     // Not a cluster is free.
