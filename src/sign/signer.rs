@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::statvfs;
+use rustix::io::Errno;
 
 use super::Outcome;
 use super::authenticode::Signed;
@@ -157,7 +158,7 @@ impl Signer {
             if free(directory)
                 .is_some_and(|free| free < fs::metadata(from).map_or(0, |metadata| metadata.len() + SIGNATURE))
             {
-                return Err(SignError::Scratch(ErrorKind::StorageFull.into()));
+                return Err(SignError::Scratch(Errno::NOSPC.into()));
             }
             let hint = "; the key has a passphrase, which is asked for on a terminal";
             let hint = if self.has_passphrase { hint } else { "" };

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::foreign::mkfs_fat;
 use crate::support::image::{Built, Partition, Run, run, sane_image};
+use crate::support::mount::MountPoint;
 use crate::support::oracle;
 use crate::support::skip::{Lack, skip};
 use crate::support::tool::{need, need_root, run as run_tool, tool, with_suffix};
@@ -171,9 +172,9 @@ fn a_full_disk_and_a_stop_leave_nothing() {
     if !need_root() {
         return;
     }
-    run_tool(tool("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(small.path()));
+    let mounted = MountPoint::new(["-t", "tmpfs", "-o", "size=64k", "none"], small.path());
     let failed = run(start(Path::new("sbsign")).env("TMPDIR", small.path()));
-    run_tool(tool("umount").arg(small.path()));
+    drop(mounted);
     let failed = failed.expect_failure(1);
     assert!(failed.stderr.contains("No space left on device (os error 28); set TMPDIR to one"), "{}", failed.stderr);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
