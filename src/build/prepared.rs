@@ -10,7 +10,7 @@ use super::nix::NixPart;
 use super::planned;
 use super::verity::VerityPart;
 use super::{BuildError, Context, limine};
-use crate::copy;
+use crate::copy::{self, FileList};
 use crate::disk::memory::Memory;
 use crate::grub::BootCode;
 use crate::identity::Identities;
@@ -111,7 +111,7 @@ impl Prepared {
         context: Context<'_>,
     ) -> Result<(copy::Summary, RootHash), BuildError> {
         let at = ByteOffset(self.nix_start());
-        let copied: u64 = nix.files(at).iter().map(|files| files.jobs.total_bytes()).sum();
+        let copied = FileList::all(self.nix.laid().tree, None).total_bytes();
         context.progress.stage("copying and hashing files", 0, copied + verity.data_size());
         let progress = &SideBySide(context.progress);
         threads::both_or_none(

@@ -6,6 +6,7 @@ use super::nix::NixPart;
 use super::{BuildError, Context};
 use crate::disk::memory::Memory;
 use crate::disk::region::Region;
+use crate::formats::FormatError;
 use crate::identity::Identities;
 use crate::plan::{ImagePlan, Role};
 use crate::spec::Spec;
@@ -77,7 +78,7 @@ impl VerityPart {
         context: Context<'_>,
     ) -> Result<RootHash, BuildError> {
         let tree = region(image, plan, Role::Verity, self.layout.size())?;
-        verity::write(&self.layout, data, &tree, context.means()).map_err(BuildError::HashTree)
+        verity::write(&self.layout, data, &tree, context.means()).map_err(failed)
     }
 
     /// Computes it from the filesystem with these bytes, and keeps it where `plan` has it.
@@ -89,13 +90,21 @@ impl VerityPart {
     ) -> Result<(RootHash, Memory), BuildError> {
         let memory = Memory::default();
         let tree = Region::in_memory(&memory, start(plan, Role::Verity), self.layout.size())?;
-        let root = verity::write(&self.layout, data, &tree, context.means()).map_err(BuildError::HashTree)?;
+        let root = verity::write(&self.layout, data, &tree, context.means()).map_err(failed)?;
         Ok((root, memory))
     }
 
     /// The same with its root, and with the tree if there is no image that has it.
     pub(super) fn with_root(self, root: RootHash, planned: Option<Memory>) -> Self {
         Self { root: Some(root), planned, ..self }
+    }
+}
+
+/// That there is no tree; a user who asked to stop is told no more than that.
+fn failed(error: FormatError) -> BuildError {
+    match error {
+        FormatError::Cancelled(cancelled) => cancelled.into(),
+        error => BuildError::HashTree(error),
     }
 }
 

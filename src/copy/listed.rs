@@ -31,6 +31,11 @@ impl<'a> FileList<'a> {
         self.nodes[index]
     }
 
+    /// The sum of their lengths in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// The tree that they are files of.
     pub fn tree(&self) -> &'a FileTree {
         self.tree
@@ -75,7 +80,7 @@ impl<Jobs: Listed> Files for Jobs {
     }
 
     fn total_bytes(&self) -> u64 {
-        self.files().total_bytes
+        self.files().total_bytes()
     }
 
     fn observer(&self) -> Option<&dyn Observer> {
