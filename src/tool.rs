@@ -2,6 +2,7 @@
 //! but where programs are, so that it does the same on every machine.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::progress::Cancel;
 
@@ -41,23 +43,29 @@ pub(crate) fn run_until<A: AsRef<OsStr>>(
     directory: &Path,
     cancel: &Cancel,
 ) -> io::Result<Output> {
+    let terminal = File::open("/dev/tty").ok().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
     let mut command = command(program, arguments, directory);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let id = Pid::from_child(&child);
-    thread::scope(|scope| {
+    let output = thread::scope(|scope| {
         let running = scope.spawn(|| child.wait_with_output());
         let mut signals = [Signal::INT, Signal::KILL].into_iter();
         let mut next = Instant::now();
         while !running.is_finished() {
             if cancel.check().is_err() && Instant::now() >= next {
-                // OpenSSL stops asking for a passphrase, and turns on the echo again, by this first signal alone.
+                // OpenSSL, which asks for a passphrase, does not always stop at the first.
                 signals.next().map(|signal| kill_process(id, signal).ok());
                 next = Instant::now() + PATIENCE;
             }
             thread::sleep(OFTEN);
         }
         running.join().unwrap_or_else(|_| Err(io::Error::other("its output cannot be read")))
-    })
+    });
+    if let Some((as_it_was, terminal)) = terminal.filter(|_| cancel.check().is_err()) {
+        // Whoever asked had turned the echo off.
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &as_it_was);
+    }
+    output
 }
 
 fn command<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>, directory: &Path) -> Command {

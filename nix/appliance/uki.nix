@@ -22,6 +22,12 @@ let
     "grub"
     "limine"
   ];
+
+  # Without these, a kernel that dies stands still, and an initrd that gives up waits at the console.
+  has = start: lib.any (lib.hasPrefix start) config.boot.kernelParams;
+  reboots =
+    lib.optional (!has "panic=") "panic=10"
+    ++ lib.optional (!has "boot.panic_on_fail") "boot.panic_on_fail";
 in
 {
   errors = lib.optionals own.enable (
@@ -38,6 +44,13 @@ in
       "sane.image.uki.tries is ${toString own.tries}, but systemd-boot alone counts them; set "
       + "boot.loader.systemd-boot.enable to true, or sane.image.uki.tries to null"
     )
+  );
+
+  warnings = lib.optional (own.enable && own.tries != null && reboots != [ ]) (
+    "sane.image.uki.tries is ${toString own.tries}, but a version that does not come up waits for somebody instead of "
+    + "starting again, so that its tries never run out; add "
+    + lib.concatMapStringsSep " and " (param: ''"${param}"'') reboots
+    + " to boot.kernelParams"
   );
 
   spec = lib.optionalAttrs own.enable {

@@ -54,20 +54,28 @@ let
 in
 {
   specs = {
-    appliance = host sealed (
-      sealing
-      // {
-        erofsCompression = "zstd:3";
-        uki.enable = true;
-        uki.tries = 3;
-        updates = {
-          enable = true;
-          slotSize = 4 * 1024 * 1024 * 1024;
-          url = "https://updates.example.org/kiosk/";
-          keyring = package "keys";
+    appliance =
+      without
+        (host sealed (
+          sealing
+          // {
+            erofsCompression = "zstd:3";
+            uki.enable = true;
+            uki.tries = 3;
+            updates = {
+              enable = true;
+              slotSize = 4 * 1024 * 1024 * 1024;
+              url = "https://updates.example.org/kiosk/";
+              keyring = package "keys";
+            };
+          }
+        ))
+        {
+          kernelParams = [
+            "panic=10"
+            "boot.panic_on_fail"
+          ];
         };
-      }
-    );
     # As nixpkgs lays it out.
     appliance-usr = hostWith {
       "/usr" = sealed;
@@ -100,6 +108,14 @@ in
     };
     # Nix cannot have its database anywhere.
     appliance-nix = hostWith { "/nix" = erofs; } { };
+    # Nothing starts it again.
+    uki-that-waits = host sealed (
+      sealing
+      // {
+        uki.enable = true;
+        uki.tries = 3;
+      }
+    );
     sealed-without-uki = host sealed { verity.enable = true; };
     uki-without-loader = without (host erofs { uki.enable = true; }) { loader = { }; };
   };

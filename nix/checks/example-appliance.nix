@@ -24,6 +24,10 @@ removeAttrs host [ "boot" ]
     initrd.systemd.enable = true;
     initrd.systemd.dmVerity.enable = true;
     loader.systemd-boot.enable = true;
+    kernelParams = [
+      "panic=10"
+      "boot.panic_on_fail"
+    ];
     kernelPackages.kernel =
       pkgs.runCommand "linux" { } ''
         mkdir "$out"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -132,6 +133,26 @@ fn xbootldr_and_files_of_their_own_are_signed() {
     assert!(is_signed(&signed, &keys, "a.pem") && signed.len() > uki.len());
     sign(&program, &keys, A, &program).expect_success();
     assert!(fs::read(&program).unwrap() == signed);
+}
+
+/// A passphrase is asked for without an echo; who stops that sees again what is typed.
+#[test]
+fn a_stop_leaves_the_terminal_as_it_was() {
+    let Some(keys) = keys().filter(|_| need("script")) else { return };
+    let directory = keys.path().display();
+    let asks = keys.path().join("sbsign");
+    fs::write(&asks, "#!/bin/sh\nstty -echo </dev/tty\ntouch \"${0}.runs\"\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&asks, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = sane_image().get_program().to_owned().into_string().unwrap();
+    let echo = "stty -a | tr ' ' '\\n' | grep -x -e -echo -e echo";
+    let session = format!(
+        "cd {directory}; {program} sign {SYSTEMD}/linuxx64.efi.stub --key a.key --certificate a.pem --tool ./sbsign \
+         --out signed.efi & while [ ! -e sbsign.runs ]; do sleep 0.1; done; {echo}; kill $!; wait $!; {echo}"
+    );
+    let said = tool("script").args(["-qec", &session, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let echoes: Vec<_> = said.lines().map(str::trim).filter(|line| line.trim_start_matches('-') == "echo").collect();
+    assert_eq!(echoes, ["-echo", "echo"], "{said}");
 }
 
 /// sbsign says nothing of a full disk; and who asks for a passphrase waits until the user stops.
