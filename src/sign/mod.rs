@@ -18,7 +18,6 @@ use crate::copy::Means;
 use crate::image::{Image, PartName, Partition, open_input};
 use crate::output::{Privacy, Scratch};
 use crate::pe;
-use crate::progress::Cancel;
 use crate::read::{FileSystem, Kind, escape, walk};
 use crate::source::own::{OwnEntry, OwnKind};
 use crate::source::tree::Attributes;
@@ -66,7 +65,7 @@ pub fn sign(from: &Path, signer: &Signer, out: &Path, means: Means<'_>) -> Resul
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(START as u64).read_to_end(&mut start).map_err(SignError::io(from))?;
     let programs = match is_program(&start) {
-        true => sign_file(from, signer, &output, means.cancel)?,
+        true => sign_file(from, signer, &output, means)?,
         false => sign_image(from, signer, &output, means)?,
     };
     means.progress.stage("writing out", 0, 0);
@@ -79,11 +78,12 @@ fn is_program(start: &[u8]) -> bool {
     pe::machine(start).is_some()
 }
 
-fn sign_file(from: &Path, signer: &Signer, output: &OutputFile, cancel: &Cancel) -> Result<Vec<Program>, SignError> {
+fn sign_file(from: &Path, signer: &Signer, output: &OutputFile, means: Means<'_>) -> Result<Vec<Program>, SignError> {
+    means.progress.stage(&format!("signing {}", escape::path(from)), 0, 0);
     let scratch = Scratch::temporary().map_err(SignError::Scratch)?;
     let signed = scratch.path().join("signed.efi");
     let unsigned = fs::canonicalize(from).map_err(SignError::io(from))?;
-    let outcome = signer.sign(&unsigned, &signed, &from.display().to_string(), cancel)?;
+    let outcome = signer.sign(&unsigned, &signed, &from.display().to_string(), means.cancel)?;
     let source = if outcome == Outcome::Signed { &signed } else { &unsigned };
     let mut signed = File::open(source).map_err(SignError::io(source))?;
     io::copy(&mut signed, &mut output.file()).map_err(SignError::Scratch)?;
