@@ -128,7 +128,10 @@ impl Check<'_> {
                     Some(reader) => reader,
                     None => reader.insert(data.reader()?),
                 };
-                let mut report = |bytes| means.progress.advance(0, bytes);
+                let mut report = |bytes| {
+                    means.progress.advance(0, bytes);
+                    means.cancel.check()
+                };
                 lowest.compute(&unit, reader.as_mut(), buffer, hashes, &mut report)?;
             }
             let Some(level) = self.layout.levels().first() else {

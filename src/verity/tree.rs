@@ -12,12 +12,16 @@ use super::layout::{Layout, Shape};
 use crate::copy::Means;
 use crate::disk::region::Region;
 use crate::formats::{FormatError, Reader, Source};
+use crate::progress::Cancelled;
 use crate::read::{Bytes, ReadError, Window};
 use crate::threads;
 use crate::units::ByteOffset;
 
 /// As many bytes of data are read at once: they stay in a core's cache until they are hashed.
 pub(super) const AT_ONCE: u64 = 1 << 20;
+/// The data whose hashes are written at once, in bytes: a small write would have to wait each time for the large ones of
+/// whoever copies into the same file.
+const UNIT: u64 = 16 << 20;
 
 /// The data that a tree is made of. Its ranges count from the first byte of the data partition.
 pub trait Data: Sync {
@@ -113,13 +117,15 @@ pub fn write(layout: &Layout, data: &dyn Data, out: &Region<'_>, means: Means<'_
     let lowest = Lowest::new(layout);
     let digests = Mutex::new(vec![0; lowest.len()]);
     threads::share_out(lowest.units(), options.threads, Worker::default, |worker, unit| {
-        cancel.check()?;
         let Worker { reader, buffer, hashes } = worker;
         let reader = match reader {
             Some(reader) => reader,
             None => reader.insert(data.reader()?),
         };
-        let mut report = |bytes| progress.advance(0, bytes);
+        let mut report = |bytes| {
+            progress.advance(0, bytes);
+            cancel.check()
+        };
         lowest.compute(&unit, reader.as_mut(), buffer, hashes, &mut report)?;
         let mut above = Vec::new();
         if let Some(level) = layout.levels().first() {
@@ -179,7 +185,7 @@ impl<'a> Lowest<'a> {
     /// Ranges of hash blocks, each of which a thread computes at once.
     pub(super) fn units(&self) -> impl Iterator<Item = Range<u64>> + Send + use<> {
         let data = self.layout.digests_per_block() * self.layout.shape().data_block_size.bytes();
-        let (step, end) = ((AT_ONCE / data).max(1), self.blocks);
+        let (step, end) = ((UNIT / data).max(1), self.blocks);
         (0..end.div_ceil(step)).map(move |unit| unit * step..end.min((unit + 1) * step))
     }
 
@@ -191,14 +197,14 @@ impl<'a> Lowest<'a> {
     }
 
     /// Computes some hash blocks from the data: whole blocks, or the only digest of a tree without levels. Reports the
-    /// bytes that are read.
+    /// bytes that are read, and stops if that says so.
     pub(super) fn compute(
         &self,
         unit: &Range<u64>,
         reader: &mut dyn Reader,
         buffer: &mut Vec<u8>,
         hashes: &mut Vec<u8>,
-        report: &mut dyn FnMut(u64),
+        report: &mut dyn FnMut(u64) -> Result<(), Cancelled>,
     ) -> Result<(), FormatError> {
         let Shape { data_block_size, hash_block_size, .. } = self.layout.shape();
         let blocks = self.data_of(unit);
@@ -211,7 +217,7 @@ impl<'a> Lowest<'a> {
             buffer.resize(len + 1, 0);
             reader.read(at..stop, buffer)?;
             self.hasher.digests(buffer.get(..len).unwrap_or_default(), *data_block_size, hashes);
-            report(stop - at);
+            report(stop - at)?;
             at = stop;
         }
         if !self.layout.levels().is_empty() {
@@ -236,7 +242,7 @@ mod tests {
     use crate::disk::memory::Memory;
     use crate::formats::Existing;
     use crate::map::{Held, MapBuilder};
-    use crate::progress::{Cancel, Cancelled, Silent};
+    use crate::progress::{Cancel, Silent};
 
     const UUID: Uuid = Uuid::from_u128(0x0b7ae3ef_c2a1_4cbc_8a9b_6a1ae9a0a001);
 
