@@ -131,6 +131,9 @@ pub fn build(
 ) -> Result<Vec<Built>, BuildError> {
     // What cannot be read again is proved by the image that it is made from.
     let proves_image = context.options.proof == Proof::Verify && !forms.formats().iter().all(|form| form.is_readable());
+    if forms.split() != Split::No {
+        split::check(prepared, &outputs)?;
+    }
     if !forms.formats().contains(&Format::Raw) && !proves_image && install_bootloader.is_none() {
         prepared.seal_early(context)?;
     }

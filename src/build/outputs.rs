@@ -64,6 +64,11 @@ impl Outputs {
         Pending::create(self.directory.target(name)?, self.privacy)
     }
 
+    /// Whether that file can be made.
+    pub(super) fn check_another(&self, name: &str) -> Result<(), OutputError> {
+        self.directory.target(name).map(drop)
+    }
+
     /// Takes the files of an update.
     pub(super) fn add_split(&mut self, files: Vec<Pending>) {
         self.split = files;

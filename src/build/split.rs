@@ -63,6 +63,16 @@ pub(super) fn make(
     split.finish()
 }
 
+/// Whether the files whose names are known beforehand can be made; not those with a hash in their names.
+///
+/// # Errors
+/// If something that is no file is where one goes.
+pub(super) fn check(prepared: &Prepared, outputs: &Outputs) -> Result<(), BuildError> {
+    let Some(updates) = &prepared.spec.updates else { return Ok(()) };
+    let known = [SUMS.to_owned(), updates.stem() + EFI];
+    Ok(known.iter().try_for_each(|name| outputs.check_another(name))?)
+}
+
 /// The partitions that an update writes, what their files are called, and the bytes of the disk that are in these.
 fn slots(prepared: &Prepared) -> impl Iterator<Item = (&Partition, &'static str, Range<u64>)> {
     prepared.plan.partitions.iter().filter_map(|partition| {

@@ -242,6 +242,22 @@ fn systemd_takes_a_store_with_its_hashes() {
     assert!(!verified(&root.chars().rev().collect::<String>()), "another root hash");
 }
 
+/// Nothing is copied before it is known that there is no place for the files.
+#[test]
+fn what_is_in_the_way_is_told_at_once() {
+    let closure = sealed("1");
+    for name in ["SHA256SUMS", "host_1.efi"] {
+        let out = closure.root().join("out");
+        fs::create_dir_all(out.join(name)).unwrap();
+        let split = ["--split"];
+        let run = run(&mut build_command(&closure.spec_path(), closure.root(), &out, &split)).expect_failure(1);
+        assert!(run.stderr.contains(name) && run.stderr.contains("is a directory"), "{}", run.stderr);
+        assert!(!run.stderr.contains("copying"), "{}", run.stderr);
+        assert_eq!(names(&out), [name]);
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
 /// What earlier builds of one version have left is told: a program that lists the directory may take it.
 #[test]
 fn other_files_of_the_version_are_told() {
