@@ -221,6 +221,8 @@ fn what_cannot_be_signed_is_told_and_leaves_nothing() {
     refused(image.path(), ["none", "a.pem"], &["--key ", "none: cannot be read: No such file"]);
     refused(image.path(), ["a.key", "a.key"], &["--certificate ", "a.key: is no certificate"]);
     refused(image.path(), ["a.pem", "a.pem"], &["--key ", "a.pem: holds no private key"]);
+    let stdout = sign(image.path(), &keys, A, Path::new("-")).expect_failure(1).stderr;
+    assert!(stdout.contains("cannot go to standard output; give the name of a file"), "{stdout}");
     let broken = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n";
     fs::write(keys.path().join("broken.key"), broken).unwrap();
     refused(image.path(), ["broken.key", "a.pem"], &["/EFI/BOOT/BOOTX64.EFI: ", "/sbsign did not sign it: "]);
