@@ -396,8 +396,14 @@ fn no_damage_makes_it_fall_over() {
 
 #[test]
 fn what_is_no_image_is_an_error() {
-    let run = verify(Path::new("/dev/null"), &[]).expect_failure(1);
-    assert!(run.stderr.contains("neither a partition table (GPT or MBR) nor"), "{}", run.stderr);
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    for (path, wanted) in [
+        (empty.path(), "neither a partition table (GPT or MBR) nor"),
+        (Path::new("/dev/null"), "/dev/null: cannot be opened: is a character device; name a file or a block device"),
+    ] {
+        let run = verify(path, &[]).expect_failure(1);
+        assert!(run.stderr.contains(wanted), "{}", run.stderr);
+    }
 }
 
 // ---- build --verify
