@@ -69,8 +69,9 @@ impl Progress for Lines {
 pub struct Cancel {
     /// The number of the signal; 0 as long as there was none.
     signal: Arc<AtomicUsize>,
-    /// Whether the work that has this is in vain, as other work failed.
-    in_vain: Arc<AtomicBool>,
+    /// Whether the work that has this is in vain, as other work failed: its own mark, and those of the work that it is a
+    /// part of.
+    in_vain: Vec<Arc<AtomicBool>>,
 }
 
 /// The work was stopped by a signal before it was complete.
@@ -99,18 +100,20 @@ impl Cancel {
 
     /// The same wish of the user, for work that can also be told that it is in vain.
     pub(crate) fn for_part(&self) -> Self {
-        Self { signal: Arc::clone(&self.signal), in_vain: Arc::default() }
+        let mut part = self.clone();
+        part.in_vain.push(Arc::default());
+        part
     }
 
     /// Tells the work that has this that nobody wants its result.
     pub(crate) fn tell_in_vain(&self) {
-        self.in_vain.store(true, Ordering::Relaxed);
+        self.in_vain.last().into_iter().for_each(|mark| mark.store(true, Ordering::Relaxed));
     }
 
     /// Fails once a stop was asked for.
     pub fn check(&self) -> Result<(), Cancelled> {
         match self.signal.load(Ordering::Relaxed) {
-            0 if self.in_vain.load(Ordering::Relaxed) => Err(Cancelled { signal: 0 }),
+            0 if self.in_vain.iter().any(|mark| mark.load(Ordering::Relaxed)) => Err(Cancelled { signal: 0 }),
             0 => Ok(()),
             signal => Err(Cancelled { signal: i32::try_from(signal).unwrap_or(i32::MAX) }),
         }

@@ -164,6 +164,9 @@ mod tests {
             assert_eq!(both_or_none(threads(n), &cancel, |_| Err::<(), _>("one"), wait), Err("one"));
         }
         assert_eq!(both_or_none(threads(2), &cancel, wait, |_| Err::<(), _>("two")), Err("two"));
+        // What is a part of a part is told, too.
+        let parts = |cancel: &Cancel| both_or_none(threads(2), cancel, wait, wait).map(drop);
+        assert_eq!(both_or_none(threads(2), &cancel, parts, |_| Err::<(), _>("two")), Err("two"));
         assert_eq!(cancel.check(), Ok(()));
         cancel.request(15);
         let stopped = |cancel: &Cancel| cancel.check();

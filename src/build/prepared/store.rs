@@ -2,11 +2,11 @@
 
 use std::fs::File;
 
-use super::super::known::Known;
-use super::super::planned;
-use super::super::verity::VerityPart;
-use super::super::{BuildError, Context};
 use super::{Prepared, partition_size};
+use crate::build::known::Known;
+use crate::build::planned;
+use crate::build::verity::VerityPart;
+use crate::build::{BuildError, Context};
 use crate::copy::{self, FileList};
 use crate::disk::memory::Memory;
 use crate::output::Pending;
