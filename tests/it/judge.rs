@@ -52,7 +52,7 @@ pub(crate) fn expected_btrfs<'a>(closure: &'a Closure, store: &str) -> Expected<
 
 /// Builds the EROFS that a closure is in; the oracles find in it the closure and nothing else.
 pub(crate) fn judge_erofs(closure: &Closure) {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir_in(closure.root()).unwrap();
     let image = scratch.path().join("nix.img");
     build_erofs(closure, &image, &[]);
     let wanted = expected_erofs(closure, "nix/store");

@@ -281,12 +281,13 @@ pub(crate) fn fsck_erofs(image: &Path, partition: Partition, into: Option<&Path>
         .and("there is a verdict", |said| FSCK_EROFS_VERDICTS.iter().any(|verdict| said.contains(verdict)))
 }
 
-/// What `fsck.erofs` puts out of an EROFS without a complaint, or `None` where it is not here or not root's.
+/// What `fsck.erofs` puts out of an EROFS, beside the image, without a complaint, or `None` where it is not here or not
+/// root's.
 pub(crate) fn extract_erofs(image: &Path, partition: Partition) -> Option<tempfile::TempDir> {
     if !need_root() {
         return None;
     }
-    let target = tempfile::tempdir().unwrap();
+    let target = tempfile::tempdir_in(image.parent().unwrap()).unwrap();
     fsck_erofs(image, partition, Some(target.path())).expect_clean().map(|_| target)
 }
 
