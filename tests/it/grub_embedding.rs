@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +20,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::support::image::{run as run_ours, sane_image};
 use crate::support::mount::{LoopDevice, MountPoint};
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, need_root, run, tool};
+use crate::support::tool::{need, need_root, run, script, tool};
 
 /// The first sector of the BIOS boot partition, and of partition 2.
 const FIRST: [u64; 2] = [2048, 4096];
@@ -75,11 +75,9 @@ pub(crate) fn need_target(target: &str, package: &str) -> bool {
 
 /// A program that says what udevadm does of the only thing that GRUB asks it: where a device is in /sys.
 fn stand_in(directory: &Path) {
-    let script = "#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n\
-                  path=$(readlink -f /sys/class/block/${1#/dev/}) && echo ${path#/sys}\n";
-    let path = directory.join("udevadm");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = "#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n\
+                path=$(readlink -f /sys/class/block/${1#/dev/}) && echo ${path#/sys}\n";
+    script(&directory.join("udevadm"), text);
 }
 
 /// Makes what holds /boot, and mounts it: the mounts, inner ones last, and where /boot is in them.

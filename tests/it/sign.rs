@@ -14,7 +14,7 @@ use crate::support::image::{Built, Partition, Run, run, sane_image};
 use crate::support::mount::MountPoint;
 use crate::support::oracle;
 use crate::support::skip::{Lack, skip};
-use crate::support::tool::{need, need_root, run as run_tool, tool, with_suffix};
+use crate::support::tool::{need, need_root, run as run_tool, script, tool, with_suffix};
 use crate::systemd_boot::{closure, with_xbootldr};
 
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
@@ -141,8 +141,7 @@ fn a_stop_leaves_the_terminal_as_it_was() {
     let Some(keys) = keys().filter(|_| need("script")) else { return };
     let directory = keys.path().display();
     let asks = keys.path().join("sbsign");
-    fs::write(&asks, "#!/bin/sh\nstty -echo </dev/tty\ntouch \"${0}.runs\"\nexec sleep 60\n").unwrap();
-    fs::set_permissions(&asks, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&asks, "#!/bin/sh\nstty -echo </dev/tty\ntouch \"${0}.runs\"\nexec sleep 60\n");
     let program = sane_image().get_program().to_owned().into_string().unwrap();
     // Not among what the program draws meanwhile.
     let echo = "stty -a | tr ' ' '\\n' | grep -x -e -echo -e echo >> echoes";
@@ -178,8 +177,7 @@ fn a_full_disk_and_a_stop_leave_nothing() {
         command
     };
     let waits = keys.path().join("sbsign");
-    fs::write(&waits, "#!/bin/sh\ntrap '' INT TERM\ntouch \"${0}.runs\"\nexec sleep 60\n").unwrap();
-    fs::set_permissions(&waits, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&waits, "#!/bin/sh\ntrap '' INT TERM\ntouch \"${0}.runs\"\nexec sleep 60\n");
     let mut waiting = start(&waits).spawn().unwrap();
     while !keys.path().join("sbsign.runs").exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::closure::{Closure, ClosureBuilder};
 use crate::support::image::{Built, run, sane_image, with_signals};
-use crate::support::tool::{run as run_tool, tool};
+use crate::support::tool::{run as run_tool, script, tool};
 
 /// Prints its arguments, and of a disk without a name, which it can write to, its checksum; its own exit code is one that nobody else has.
 const QEMU: &str = "#!/bin/sh
@@ -37,9 +37,7 @@ impl Bench {
         let bench = Self { place: tempfile::tempdir().unwrap() };
         ["bin", "firmware/qemu_arm64", "tmp"].iter().for_each(|name| fs::create_dir_all(bench.at(name)).unwrap());
         for processor in ["x86_64", "aarch64"] {
-            let program = bench.at("bin").join(format!("qemu-system-{processor}"));
-            fs::write(&program, QEMU).unwrap();
-            fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+            script(&bench.at("bin").join(format!("qemu-system-{processor}")), QEMU);
         }
         ["code.fd", "vars.fd", "qemu_arm64/u-boot.bin"]
             .iter()

@@ -1,7 +1,7 @@
 //! Other people's programs: whether they are here, and how to run them.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -45,6 +45,16 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, text(&output));
     output.stdout
+}
+
+/// Makes a program of a shell script.
+///
+/// Another process writes it. Had this one opened it, a tool that another test starts just then would have it open, too,
+/// for a moment, and nobody can run what is open for writing.
+pub(crate) fn script(path: &Path, text: &str) {
+    let draft = NamedTempFile::new().unwrap();
+    fs::write(draft.path(), text).unwrap();
+    run(tool("install").arg("--mode=755").arg(draft.path()).arg(path));
 }
 
 /// Both of a tool's outputs.
