@@ -138,6 +138,8 @@ fn tab_completes_in(shell: &str) {
         ("sane-image inspect nix", &["sane-image", "inspect", "nixos.img"]),
         ("sane-image inspect My", &["sane-image", "inspect", "My Image.img"]),
         ("sane-image inspect usb", &["sane-image", "inspect", "usb-0:0-part.img"]),
+        ("sane-image sign nixos.img --cert", &["sane-image", "sign", "nixos.img", "--certificate"]),
+        ("sane-image sign nixos.img --key My", &["sane-image", "sign", "nixos.img", "--key", "My Image.img"]),
         ("sane-image ls nixos.img n", &["sane-image", "ls", "nixos.img", "nix"]),
         ("sane-image ls -l My\\ Image.img b", &["sane-image", "ls", "-l", "My Image.img", "boot"]),
         ("sane-image ls usb-0:0-part.img b", &["sane-image", "ls", "usb-0:0-part.img", "boot"]),
