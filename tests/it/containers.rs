@@ -220,10 +220,6 @@ fn what_is_not_all_in_one_file_is_refused() {
     assert_refused(&backed, &["backing file", raw_name, "qemu-img convert -O raw"]);
     let external = create("external", &["-f", "qcow2", "-o", "data_file=data,data_file_raw=on"]);
     assert_refused(&external, &["external data file", "qemu-img convert -O raw"]);
-    let secret = "secret,id=s,data=x";
-    let encrypted =
-        ["--object", secret, "-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
-    assert_refused(&create("encrypted", &encrypted), &["encrypted (LUKS)"]);
     for (kind, told) in [("monolithicFlat", "monolithicFlat"), ("twoGbMaxExtentSparse", "twoGbMaxExtentSparse")] {
         let descriptor = create(kind, &["-f", "vmdk", "-o", &format!("subformat={kind}")]);
         assert_refused(&descriptor, &["the VMDK is only the descriptor", told, "qemu-img convert -O raw"]);
@@ -249,6 +245,12 @@ fn bits_that_forbid_reading_are_told() {
     for (bit, told) in [(1, "dirty"), (2, "corrupt"), (0x80, "unknown: bit 7")] {
         patched("qcow2", 79, &[bit]);
         assert_refused(&file, &["the qcow2", told, "qemu-img"]);
+    }
+    // The last byte of the method of encryption. qemu-img cannot be asked for an encrypted image: it measures how fast keys
+    // are derived, and gives up if the kernel counts no time for that, as it may on a busy machine.
+    for (method, told) in [(1, "encrypted (AES)"), (2, "encrypted (LUKS)"), (3, "method 3")] {
+        patched("qcow2", 35, &[method]);
+        assert_refused(&file, &[told, "qemu-img convert -O raw"]);
     }
     patched("qcow2", 7, &[1]);
     assert_refused(&file, &["version 1"]);
