@@ -163,6 +163,9 @@ fn menu<'s>(run: &mut Run<'s, '_>, boot: &BootFs<'_>, menu: Menu<'s, '_>, entrie
             continue;
         }
         run.run(item.block, &mut inner, &mut sink, 0);
+        if !run.is_whole() {
+            return;
+        }
         let loaded = sink.boot;
         entries.push(BootEntry {
             loader: Loader::Grub,

@@ -40,31 +40,31 @@ impl Boot {
         };
         let flags = args.iter().take_while(|(raw, _)| raw.starts_with("--")).count();
         let args = args.get(flags..).unwrap_or_default();
-        let file = |(raw, value): &Arg<'_>| run.disk.file(raw, *value, root);
+        let mut file = |(raw, value): &Arg<'_>| run.file(raw, *value, root);
         match name {
             "linux" | "linux16" | "linuxefi" | "kernel" => {
-                self.kernel = args.first().map(file);
+                self.kernel = args.first().map(&mut file);
                 self.options = text(args.get(1..).unwrap_or_default());
                 self.has_modules = false;
             }
             "initrd" | "initrd16" | "initrdefi" => self.initrds = args.iter().take(MAX_INITRDS).map(file).collect(),
             "multiboot" | "multiboot2" | "xen_hypervisor" => {
-                *self = Self { kernel: args.first().map(file), has_modules: true, ..Self::default() };
+                *self = Self { kernel: args.first().map(&mut file), has_modules: true, ..Self::default() };
             }
             "module" | "module2" | "xen_module" | "xen_linux" | "xen_initrd" => {
                 if self.initrds.is_empty() && self.has_modules {
                     self.options = text(args.get(1..).unwrap_or_default());
                 }
                 if self.initrds.len() < MAX_INITRDS {
-                    self.initrds.extend(args.first().map(file));
+                    self.initrds.extend(args.first().map(&mut file));
                 }
             }
             // A program for UEFI; `+1` is the first sector of a partition.
             "chainloader" => {
                 let is_file = |arg: &&Arg<'_>| arg.1.is_none_or(|value| !value.contains('+'));
-                *self = Self { kernel: args.first().filter(is_file).map(file), ..Self::default() };
+                *self = Self { kernel: args.first().filter(is_file).map(&mut file), ..Self::default() };
             }
-            "devicetree" | "fdt" => self.device_tree = args.first().map(file),
+            "devicetree" | "fdt" => self.device_tree = args.first().map(&mut file),
             _ => return false,
         }
         true

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::FileReport;
 use super::disk::Disk;
 use super::entry::Boot;
 use super::lexer::{Piece, Word};
@@ -67,8 +68,8 @@ pub(super) struct Sink<'s> {
 pub(super) struct Run<'s, 'a> {
     pub(super) disk: &'a Disk<'a>,
     functions: BTreeMap<&'s str, &'s [Command<'s>]>,
-    /// What may still be done, in bytes.
-    left: usize,
+    /// What may still be done, in bytes; `None` once there was more to do.
+    left: Option<usize>,
     /// What is not followed, and what is hardly meant.
     pub(super) notes: BTreeSet<String>,
     /// What GRUB does not find.
@@ -77,19 +78,33 @@ pub(super) struct Run<'s, 'a> {
 
 impl<'s, 'a> Run<'s, 'a> {
     pub(super) fn new(disk: &'a Disk<'a>) -> Self {
-        Self { disk, functions: BTreeMap::new(), left: MAX_WORK, notes: BTreeSet::new(), missing: BTreeSet::new() }
+        Self {
+            disk,
+            functions: BTreeMap::new(),
+            left: Some(MAX_WORK),
+            notes: BTreeSet::new(),
+            missing: BTreeSet::new(),
+        }
+    }
+
+    /// Whether all that was to be done was done.
+    pub(super) fn is_whole(&self) -> bool {
+        self.left.is_some()
     }
 
     /// Whether there is room for so much more work; the first time that there is none is told.
     pub(super) fn work(&mut self, much: usize) -> bool {
-        match self.left.checked_sub(much) {
-            Some(left) => self.left = left,
-            None => {
-                self.left = 0;
-                self.notes.insert("it does more than is looked at here".to_owned());
-            }
+        self.left = self.left.and_then(|left| left.checked_sub(much));
+        if self.left.is_none() {
+            self.notes.insert("it does more than is looked at here".to_owned());
         }
-        self.left > 0
+        self.is_whole()
+    }
+
+    /// A file that an entry names; `raw` is how it is written.
+    pub(super) fn file(&mut self, raw: &str, path: Option<&str>, root: Option<&str>) -> FileReport {
+        self.work(LOOK);
+        self.disk.file(raw, path, root)
     }
 
     pub(super) fn note(&mut self, note: String) {
@@ -337,11 +352,17 @@ impl<'s, 'a> Run<'s, 'a> {
                 _ => *value = None,
             }
         };
+        // What is too long to be kept is work as well.
+        self.work(word.raw.len());
         for piece in &word.pieces {
             match piece {
                 Piece::Text(text) => add(&mut current, text),
                 Piece::Variable { name, is_quoted } => match scope.get(name) {
                     None => current = Some(None),
+                    Some(value) if !self.work(value.len()) => {
+                        out.push(None);
+                        return;
+                    }
                     Some(value) if *is_quoted => add(&mut current, value),
                     Some(value) => {
                         for (i, part) in value.split([' ', '\t', '\n']).enumerate() {
@@ -357,8 +378,6 @@ impl<'s, 'a> Run<'s, 'a> {
             }
         }
         out.extend(current);
-        let len = out.iter().flatten().map(String::len).fold(word.raw.len(), usize::saturating_add);
-        self.work(len);
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) fn search(run: &mut Run<'_, '_>, name: &str, args: &[Value], scope: &
         scope.set(&variable, None);
         return Status::Unknown;
     };
-    if !run.work(LOOK.saturating_mul(run.disk.volumes().count().saturating_add(1))) {
+    let each = if matches!(by, By::File) { LOOK } else { wanted.len() };
+    if !run.work(run.disk.volumes().count().saturating_mul(each)) {
         return Status::Unknown;
     }
     let is_meant = |number: u32, uuid: &str, label: &str| match by {

@@ -40,9 +40,16 @@ fn not(status: Status) -> Status {
 }
 
 fn primary(run: &mut Run<'_, '_>, args: &[Value], scope: &Scope<'_>) -> Status {
+    // As many as there are: to call itself for each would want a stack as large as the text.
+    let signs = args.iter().take_while(|arg| arg.as_deref() == Some("!")).count().min(args.len().saturating_sub(1));
+    let is_so = unsigned(run, args.get(signs..).unwrap_or_default(), scope);
+    if signs.is_multiple_of(2) { is_so } else { not(is_so) }
+}
+
+/// What no `!` stands before.
+fn unsigned(run: &mut Run<'_, '_>, args: &[Value], scope: &Scope<'_>) -> Status {
     match args {
         [] => Status::No,
-        [Some(sign), rest @ ..] if sign == "!" && !rest.is_empty() => not(primary(run, rest, scope)),
         [Some(one)] => Status::of(!one.is_empty()),
         [Some(flag), Some(value)] => match flag.as_str() {
             "-n" => Status::of(!value.is_empty()),

@@ -286,7 +286,13 @@ fi
 
 #[test]
 fn what_takes_for_ever_ends() {
+    let nots = format!("if [ {}x ]; then x=1; fi", "! ".repeat(100_000));
     for cfg in [
+        &nots,
+        &"x ".repeat(100_000),
+        &format!("x=xxxxxxxxxxxxxxxx\nx=$x$x$x$x$x\nx=$x$x$x$x$x\nx=$x$x$x$x$x\n{}", "$x".repeat(100_000)),
+        "x=x\nwhile true; do x=$x$x--class; done",
+        "while true; do initrd /k /k /k /k /k /k /k /k; done",
         "while true; do x=1; done\nmenuentry a { linux /k }",
         "function f { f; f; }\nf",
         "x=yyyyyyyyyyyyyyyy\nfor i in 1 2 3 4 5 6 7 8 9; do x=$x$x$x$x; done\nmenuentry $x { linux $x $x }",
