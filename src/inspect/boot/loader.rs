@@ -3,10 +3,11 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+use super::glob::Pattern;
 use super::pe::Pe;
 use super::{
     BootEntry, BootFs, BootReport, Configuration, EfiProgram, Entry, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, MAX_OVERLAYS,
-    Place, escape, glob, shown, version,
+    Place, escape, shown, version,
 };
 use crate::read::{Kind, ReadError};
 
@@ -85,8 +86,8 @@ fn credentials(boot: &BootFs<'_>) -> Result<Vec<Place>, ReadError> {
 /// first of all. (`bootctl list` takes a bad one for the preferred one, the loader does not.)
 fn chosen(configuration: Option<&Configuration>, listed: &[Sortable]) -> Option<usize> {
     let meant = |pattern: Option<&String>, may_be_bad: bool| {
-        let pattern = pattern?;
-        listed.iter().position(|one| (may_be_bad || !one.is_bad()) && glob::matches(pattern, &one.entry.id))
+        let pattern = Pattern::new(pattern?);
+        listed.iter().position(|one| (may_be_bad || !one.is_bad()) && pattern.matches(&one.entry.id))
     };
     let preferred = meant(configuration.and_then(|configuration| configuration.preferred.as_ref()), false);
     let default = || meant(configuration.and_then(|configuration| configuration.default.as_ref()), true);
