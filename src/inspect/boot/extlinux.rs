@@ -56,7 +56,8 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
         let end = path.find('#').filter(|_| key == Key::Kernel).unwrap_or(path.len());
         FileReport { path: escape::text(path), ..file(path.get(..end).unwrap_or(path)) }
     };
-    let entries = labels.iter().enumerate().take(MAX_ENTRIES).map(|(i, label)| BootEntry {
+    let shown_ones = labels.iter().enumerate().filter(|(i, _)| *i < MAX_ENTRIES || *i == chosen);
+    let entries = shown_ones.map(|(i, label)| BootEntry {
         loader: Loader::Extlinux,
         id: escape::text(label.name),
         title: label.title.map(escape::text),
@@ -73,6 +74,9 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
     found.entries.extend(entries);
     let [default, timeout] = [default, timeout].map(|value| value.map(escape::text));
     let (loader, path) = (Loader::Extlinux, shown(place));
+    if labels.len() > MAX_ENTRIES {
+        found.notes.push(format!("{path}: it has more entries than are looked at here"));
+    }
     found.configurations.push(Configuration { loader, partition: None, path, default, preferred: None, timeout });
 }
 
@@ -124,6 +128,7 @@ impl<'a> Label<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::MAX_ENTRIES;
     use crate::image::store::locate;
     use crate::inspect::boot::NixFs;
     use crate::read::fake::Fake;
@@ -183,6 +188,17 @@ label nixos-2
         assert_eq!(files(0), wanted);
         assert_eq!(files(1), [("kernel", Some("nixos/kernel")), ("device tree overlay", None), ("init", None)]);
         assert_eq!(found.entries[1].kernel.as_ref().unwrap().path, "/nixos/kernel#conf-1");
+    }
+
+    #[test]
+    fn what_boots_is_shown_wherever_it_stands() {
+        let labels: String = (0..=2 * MAX_ENTRIES).map(|i| format!("LABEL {i}\nLINUX /k\n")).collect();
+        let text = format!("DEFAULT {}\n{labels}", 2 * MAX_ENTRIES);
+        let fs = Fake::new().file("extlinux/extlinux.conf", &text);
+        let found = super::super::examine_alone(1, &fs, None, None, &mut Vec::new()).unwrap();
+        assert_eq!(found.entries.len(), MAX_ENTRIES + 1);
+        assert!(found.entries.last().is_some_and(|last| last.default && last.id == "2000"));
+        assert_eq!(found.notes, ["extlinux/extlinux.conf: it has more entries than are looked at here"]);
     }
 
     proptest! {
