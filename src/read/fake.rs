@@ -91,7 +91,7 @@ impl Fake {
         self
     }
 
-    /// The path without what goes round in circles.
+    /// The path without what goes round in circles, on a FAT in the case in which it was made.
     fn shorten(&self, path: &Path) -> PathBuf {
         let mut short = PathBuf::new();
         for part in path {
@@ -100,7 +100,11 @@ impl Fake {
                 short.clone_from(same);
             }
         }
-        short
+        if self.summary.format != Format::Vfat {
+            return short;
+        }
+        let in_any_case = self.files.keys().find(|path| path.as_os_str().eq_ignore_ascii_case(&short));
+        in_any_case.cloned().unwrap_or(short)
     }
 
     fn id_of(&self, path: &Path) -> Option<FileId> {

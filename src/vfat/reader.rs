@@ -18,6 +18,9 @@ use super::volume::entry::{self, ATTRIBUTE_LABEL};
 use super::volume::{Bits, Next, Shape, Walk, chain, shape};
 use crate::read::{Bytes, Contents, Entry, FileId, FileSystem, Format, Kind, Metadata, ReadError, Rest, Summary};
 
+/// How many entries of directories are kept at hand.
+const CACHED_ENTRIES: usize = 1 << 17;
+
 /// Whether these bytes start with a FAT boot sector.
 pub fn recognise(bytes: &dyn Bytes) -> bool {
     shape::boot_sector(bytes).is_ok_and(|boot| shape::is_fat(&boot))
@@ -57,7 +60,9 @@ pub fn open(bytes: Arc<dyn Bytes>) -> Result<Reader, ReadError> {
         ],
         max_entries: bytes.len() / u64::from(shape::ENTRY_BYTES),
     };
-    Ok(Reader { bytes, shape, summary, way: RefCell::new(vec![(PathBuf::new(), Rc::new(root))]) })
+    let known = RefCell::new(Known::default());
+    known.borrow_mut().insert(PathBuf::new(), Rc::new(root));
+    Ok(Reader { bytes, shape, summary, known })
 }
 
 /// Refuses a filesystem that cannot be read completely; returns how many clusters are free.
@@ -80,9 +85,34 @@ pub struct Reader {
     pub(super) bytes: Arc<dyn Bytes>,
     pub(super) shape: Shape,
     pub(super) summary: Summary,
-    /// The directories on the way to the last path that was asked for, each with its path, the root first. So a walk
-    /// through a tree reads each of them once.
-    way: RefCell<Vec<(PathBuf, Rc<Directory>)>>,
+    known: RefCell<Known>,
+}
+
+/// Directories that were read, by their paths: at least those on the way to the last one, so that a walk through a tree
+/// reads each of them once.
+#[derive(Default)]
+struct Known {
+    directories: BTreeMap<PathBuf, Rc<Directory>>,
+    /// The sizes of all.
+    entries: usize,
+}
+
+impl Known {
+    fn insert(&mut self, path: PathBuf, directory: Rc<Directory>) {
+        self.entries = self.entries.saturating_add(directory.size());
+        if self.entries > CACHED_ENTRIES {
+            self.directories.retain(|above, _| path.starts_with(above));
+            let kept: usize = self.directories.values().map(|kept| kept.size()).sum();
+            self.entries = kept.saturating_add(directory.size());
+        }
+        self.directories.insert(path, directory);
+    }
+
+    /// The last one on the way to a path.
+    fn nearest(&self, path: &Path) -> Option<(PathBuf, Rc<Directory>)> {
+        let known = |above: &Path| Some((above.to_owned(), Rc::clone(self.directories.get(above)?)));
+        path.ancestors().find_map(known)
+    }
 }
 
 /// A directory as it is read.
@@ -108,6 +138,11 @@ impl Directory {
             names.entry(names::folded(&entry.name())).or_insert(index);
         }
         Ok(Self { entries, names, label: labels.first().map(entry::Entry::label) })
+    }
+
+    /// The number of entries, itself counted.
+    fn size(&self) -> usize {
+        self.entries.len().saturating_add(1)
     }
 
     fn find(&self, name: &str) -> Option<&entry::Entry> {
@@ -136,9 +171,8 @@ impl Reader {
 
     /// The directory at `at`, on the way to `path`.
     fn directory(&self, at: &Path, path: &Path) -> Result<Rc<Directory>, ReadError> {
-        let mut way = self.way.borrow_mut();
-        way.retain(|(above, _)| at.starts_with(above));
-        let (mut here, mut directory) = way.last().cloned().ok_or_else(|| ReadError::NotFound(escaped(path)))?;
+        let mut known = self.known.borrow_mut();
+        let (mut here, mut directory) = known.nearest(at).ok_or_else(|| ReadError::NotFound(escaped(path)))?;
         for component in at.strip_prefix(&here).unwrap_or(at).components() {
             let Component::Normal(name) = component else { return Err(ReadError::NotFound(escaped(path))) };
             let entry = name.to_str().and_then(|name| directory.find(name));
@@ -149,7 +183,7 @@ impl Reader {
             let next = Directory::read(&*self.bytes, &self.shape, Some(entry.cluster))?;
             here.push(name);
             directory = Rc::new(next);
-            way.push((here.clone(), Rc::clone(&directory)));
+            known.insert(here.clone(), Rc::clone(&directory));
         }
         Ok(directory)
     }
@@ -227,5 +261,28 @@ impl Contents for OpenFile<'_> {
         let wanted = buf.get_mut(..len).unwrap_or_default();
         self.clusters.read_exact_at(offset, wanted)?;
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_more_is_kept_than_was_said() {
+        let empty = || Rc::new(Directory { entries: Vec::new(), names: BTreeMap::new(), label: None });
+        let mut known = Known::default();
+        for path in ["", "a", "a/b"] {
+            known.insert(path.into(), empty());
+        }
+        for n in 0..2 * CACHED_ENTRIES {
+            known.insert(format!("a/{n}").into(), empty());
+            assert!(known.entries <= CACHED_ENTRIES && known.entries == known.directories.len());
+        }
+        let nearest = |path: &str| known.nearest(Path::new(path)).map(|(above, _)| above);
+        assert_eq!(nearest("a/b/c"), Some("a".into()), "it is not on the way");
+        assert_eq!(nearest("a/c"), Some("a".into()));
+        assert_eq!(nearest("b"), Some("".into()));
+        assert_eq!(nearest("/b"), None);
     }
 }

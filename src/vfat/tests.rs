@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ use super::*;
 use crate::disk::oracle;
 use crate::disk::region::Region;
 use crate::progress::{Cancel, Progress, Silent};
+use crate::read::{Bytes, FileSystem, ReadError};
 use crate::source::tree::{DirectoryMode, Executable, FileTree, NodeIndex, TreeBuilder};
 use crate::units::{ByteOffset, MIB, SectorSize};
 
@@ -359,6 +361,36 @@ fn large_directories_come_back() {
     for (mib, sector_size) in [(40, SectorSize::B512), (257, SectorSize::B4096)] {
         check(&items, &make(&items, &params(mib * MIB, sector_size)));
     }
+}
+
+/// Bytes that count how often they are read.
+struct Counted(Vec<u8>, AtomicU64);
+
+impl Bytes for Counted {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.read_exact_at(offset, buf)
+    }
+}
+
+#[test]
+fn directories_are_read_once() {
+    let [kernels, entries] = [["k", "i"], ["1.conf", "2.conf"]].map(|names| Item::Directory(files(names)));
+    let made = make(&directory([("nixos", kernels), ("loader", entries)]), &params(40 * MIB, SectorSize::B512));
+    let image = Arc::new(Counted(fs::read(made.image.path()).unwrap(), AtomicU64::new(0)));
+    let reader = reader::open(Arc::clone(&image) as Arc<dyn Bytes>).unwrap();
+    let reads = || {
+        for path in ["nixos/k", "loader/1.conf", "loader", "nixos/i", "", "LOADER/2.CONF"] {
+            reader.metadata(Path::new(path)).unwrap();
+        }
+        image.1.swap(0, Ordering::Relaxed)
+    };
+    assert_ne!(reads(), 0);
+    assert_eq!(reads(), 0);
 }
 
 #[test]

@@ -50,6 +50,28 @@ fn every_base_is_sound() {
     }
 }
 
+/// The fuzzer's inputs are short. Work that grows faster than a text shows where a word stands in it very often: as minutes
+/// that this takes, or as the end of the stack.
+#[test]
+fn long_texts_take_no_longer_than_they_are() {
+    const LONG: usize = 1 << 16;
+    let texts = targets::TARGETS.iter().take_while(|target| target.name != "ext4");
+    for target in texts {
+        let ours = corpus(target.name).into_iter().filter(|path| !path.to_string_lossy().contains("/found-"));
+        for path in ours {
+            println!("{}", path.display());
+            let input = fs::read(&path).unwrap();
+            (target.run)(&input.repeat(LONG / input.len()));
+            let mut end = 0;
+            for word in input.split_inclusive(u8::is_ascii_whitespace) {
+                end += word.len();
+                let (before, after) = input.split_at(end);
+                (target.run)(&[before, &word.repeat(LONG / word.len()), after].concat());
+            }
+        }
+    }
+}
+
 macro_rules! replays {
     ($($name:ident)*) => {
         $(#[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     BootEntry, BootFs, BootReport, Configuration, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_OVERLAYS, escape,
-    shown,
+    shown, too_many,
 };
 use crate::read::ReadError;
 
@@ -56,8 +56,8 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
         let end = path.find('#').filter(|_| key == Key::Kernel).unwrap_or(path.len());
         FileReport { path: escape::text(path), ..file(path.get(..end).unwrap_or(path)) }
     };
-    let shown_ones = labels.iter().enumerate().filter(|(i, _)| *i < MAX_ENTRIES || *i == chosen);
-    let entries = shown_ones.map(|(i, label)| BootEntry {
+    let looked_at = labels.iter().enumerate().filter(|(i, _)| *i < MAX_ENTRIES || *i == chosen);
+    let entries = looked_at.map(|(i, label)| BootEntry {
         loader: Loader::Extlinux,
         id: escape::text(label.name),
         title: label.title.map(escape::text),
@@ -74,9 +74,7 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
     found.entries.extend(entries);
     let [default, timeout] = [default, timeout].map(|value| value.map(escape::text));
     let (loader, path) = (Loader::Extlinux, shown(place));
-    if labels.len() > MAX_ENTRIES {
-        found.notes.push(format!("{path}: it has more entries than are looked at here"));
-    }
+    found.notes.extend((labels.len() > MAX_ENTRIES).then(|| too_many(place)));
     found.configurations.push(Configuration { loader, partition: None, path, default, preferred: None, timeout });
 }
 

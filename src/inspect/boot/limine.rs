@@ -6,7 +6,8 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::{
-    BootEntry, BootFs, BootReport, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_TEXT, Parts, Volume, escape, shown,
+    BootEntry, BootFs, BootReport, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_TEXT, Parts, Volume, escape,
+    shown, too_many,
 };
 use crate::read::{Format, ReadError};
 
@@ -19,8 +20,6 @@ const GROWTH: usize = 4;
 const MAX_MACROS: usize = 200;
 /// As long as a title is, in characters.
 const MAX_TITLE: usize = 250;
-/// As many entries and directories as are read.
-const MAX_ITEMS: usize = 2 * MAX_ENTRIES;
 /// As deep as entries stand in others.
 const MAX_DEPTH: usize = 16;
 
@@ -48,6 +47,16 @@ impl Item {
 struct Conf {
     options: Vec<(String, String)>,
     items: Vec<Item>,
+    /// Whether its macros left room for all lines.
+    is_whole: bool,
+}
+
+impl Conf {
+    /// Whether others stand in an entry.
+    fn is_directory(&self, at: usize) -> bool {
+        let depth = |at| self.items.get(at).map(|item: &Item| item.depth);
+        depth(at.saturating_add(1)) > depth(at)
+    }
 }
 
 /// Adds what the first limine.conf of the image says to `found`. Limine reads nothing but FAT.
@@ -70,19 +79,25 @@ fn add(parts: &Parts<'_>, boot: &BootFs<'_>, place: &Path, conf: &Conf, found: &
     let chosen = chosen(conf);
     let mut titles: Vec<&str> = Vec::new();
     let mut entries = Vec::new();
+    let mut is_whole = conf.is_whole;
     for (i, item) in conf.items.iter().enumerate() {
         titles.truncate(item.depth.saturating_sub(1));
         titles.push(&item.title);
-        let is_directory = conf.items.get(i.saturating_add(1)).is_some_and(|next| next.depth > item.depth);
-        if !is_directory && entries.len() < MAX_ENTRIES {
-            let id = titles.join(">");
-            entries.push(entry(parts, boot, item, &id, chosen == Some(i)));
+        let is_default = chosen == Some(i);
+        if conf.is_directory(i) {
+            if is_default {
+                let path = shown(place);
+                found
+                    .warnings
+                    .push(format!("{path}: the default entry is a directory of others, so that Limine waits"));
+            }
+        } else if is_default || entries.len() < MAX_ENTRIES {
+            entries.push(entry(parts, boot, item, &titles.join(">"), is_default));
+        } else {
+            is_whole = false;
         }
     }
-    if conf.items.get(chosen.unwrap_or(usize::MAX)).is_some() && !entries.iter().any(|entry| entry.default) {
-        let path = shown(place);
-        found.warnings.push(format!("{path}: the default entry is a directory of others, so that Limine waits"));
-    }
+    found.notes.extend((!is_whole).then(|| too_many(place)));
     found.entries.append(&mut entries);
 }
 
@@ -157,7 +172,8 @@ fn chosen(conf: &Conf) -> Option<usize> {
         Some(i)
     };
     let shown: Vec<usize> = conf.items.iter().enumerate().filter_map(is_shown).collect();
-    shown.get(wanted).or(shown.first()).copied()
+    // Of a text that goes on, it is not known how many there are.
+    shown.get(wanted).or(shown.first().filter(|_| conf.is_whole)).copied()
 }
 
 fn value<'c>(options: &'c [(String, String)], keys: &[&str]) -> Option<&'c str> {
@@ -172,15 +188,15 @@ fn parse(text: &str) -> Conf {
             macros.insert(name, value);
         }
     }
-    let mut conf = Conf::default();
+    let mut conf = Conf { is_whole: true, ..Conf::default() };
     let mut room = text.len().saturating_mul(GROWTH);
     for line in lines().filter(|line| definition(line).is_none() && !line.starts_with('#')) {
-        let Some(line) = expand(line, &macros, &mut room) else { break };
+        let Some(line) = expand(line, &macros, &mut room) else {
+            conf.is_whole = false;
+            break;
+        };
         let depth = line.bytes().take_while(|byte| *byte == b'/').count();
         if depth > 0 {
-            if conf.items.len() >= MAX_ITEMS {
-                break;
-            }
             // One without a parent makes Limine stop.
             let deepest = conf.items.last().map_or(0, |item| item.depth).saturating_add(1).min(MAX_DEPTH);
             let title = line.get(depth..).unwrap_or_default();
@@ -321,12 +337,22 @@ ${WHAT}=memtest
     }
 
     #[test]
+    fn what_boots_is_shown_wherever_it_stands() {
+        let entries: String = (0..=3 * MAX_ENTRIES).map(|i| format!("/{i}\n")).collect();
+        let report = found(&format!("default_entry: {}\n{entries}", 3 * MAX_ENTRIES + 1));
+        assert_eq!(report.entries.len(), MAX_ENTRIES + 1);
+        assert!(report.entries.last().is_some_and(|last| last.default && last.id == "3000"));
+        assert_eq!(report.notes, ["limine/limine.conf: it has more entries than are looked at here"]);
+        assert_eq!(report.warnings, [""; 0]);
+    }
+
+    #[test]
     fn macros_do_not_grow_without_end() {
         let conf = format!("${{a}}={}\n/x\n{}", "y".repeat(1000), "k: ${a}${a}${a}\n".repeat(1000));
         let conf = parse(&conf);
         assert_eq!(conf.items.len(), 1);
         assert!(conf.items[0].options.len() < 40);
-        assert!(parse(&"/x\n".repeat(1 << 16)).items.len() <= MAX_ITEMS);
+        assert!(!conf.is_whole);
     }
 
     proptest! {

@@ -1,15 +1,15 @@
 //! What systemd-boot reads, and what UEFI starts by itself. Sources: the Boot Loader Specification and loader.conf(5).
 
 use std::cmp::Ordering;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::glob::Pattern;
 use super::pe::Pe;
 use super::{
-    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Entry, Loader, MAX_ENTRY_TEXT, MAX_INITRDS, MAX_OVERLAYS,
-    Place, escape, shown, version,
+    BootEntry, BootFs, BootReport, Configuration, EfiProgram, Entry, Files, Loader, MAX_ENTRY_TEXT, MAX_INITRDS,
+    MAX_OVERLAYS, Place, escape, shown, version,
 };
-use crate::read::{Kind, ReadError};
+use crate::read::ReadError;
 
 const CONFIGURATION: &str = "loader/loader.conf";
 const ENTRIES: &str = "loader/entries";
@@ -41,18 +41,21 @@ pub(super) fn examine(
 ) -> Result<(), ReadError> {
     let mut entries = Vec::new();
     removable(boot, found, &mut entries)?;
-    let mut listed = Vec::new();
+    let (mut listed, mut more) = (Vec::new(), Vec::new());
     for (i, fs) in std::iter::once(boot).chain(extended).enumerate() {
         let before = listed.len();
-        type_1(fs, &mut listed)?;
-        type_2(fs, &mut listed)?;
+        more.extend(type_1(fs, &mut listed)?);
+        more.extend(type_2(fs, &mut listed)?);
         if i > 0 && listed.len() > before {
             found.extended = Some(fs.partition);
         }
     }
     listed.sort_by(order);
     let configuration = configuration(boot)?;
-    if let Some(at) = chosen(configuration.as_ref(), &listed)
+    if !more.is_empty() {
+        // One of those that were not looked at could be what boots.
+        found.notes.extend(more);
+    } else if let Some(at) = chosen(configuration.as_ref(), &listed)
         && let Some(one) = listed.get_mut(at)
     {
         one.entry.default = true;
@@ -63,23 +66,25 @@ pub(super) fn examine(
     }
     found.configurations.extend(configuration);
     found.entries.extend(listed.into_iter().map(|one| one.entry).chain(entries));
-    found.credentials = credentials(boot)?;
+    credentials(boot, found)?;
     Ok(())
 }
 
 /// Credentials for all that systemd-stub starts.
-fn credentials(boot: &BootFs<'_>) -> Result<Vec<Place>, ReadError> {
-    let (directory, entries) = boot.list(CREDENTIALS)?;
-    let is_credential = |entry: &&Entry| {
-        let name = entry.name.to_ascii_lowercase();
-        entry.metadata.kind == Kind::File && Path::new(&name).extension().is_some_and(|extension| extension == "cred")
-    };
-    let place = |entry: &Entry| Place {
+fn credentials(boot: &BootFs<'_>, found: &mut BootReport) -> Result<(), ReadError> {
+    let Files { files, more } = boot.files(CREDENTIALS, |name| ends_with(name, "cred"))?;
+    let place = |(path, entry): &(PathBuf, Entry)| Place {
         partition: boot.partition,
-        path: shown(&directory.join(&entry.name)),
+        path: shown(path),
         size: entry.metadata.len,
     };
-    Ok(entries.iter().filter(is_credential).map(place).collect())
+    found.credentials = files.iter().map(place).collect();
+    found.notes.extend(more);
+    Ok(())
+}
+
+fn ends_with(name: &str, suffix: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == suffix)
 }
 
 /// Which entry boots: the first that `preferred` means and that is not bad, or else that `default` means, or else the
@@ -152,18 +157,14 @@ fn configuration(boot: &BootFs<'_>) -> Result<Option<Configuration>, ReadError> 
     }))
 }
 
-/// loader/entries/*.conf.
-fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<(), ReadError> {
-    let (directory, entries) = boot.list(ENTRIES)?;
-    for entry in entries {
-        let is_entry =
-            Path::new(&entry.name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("conf"));
-        if is_entry && entry.metadata.kind == Kind::File {
-            let text = boot.text_at(&directory.join(&entry.name), MAX_ENTRY_TEXT)?;
-            listed.push(parse(boot, &escape::name(&entry.name), &text));
-        }
+/// loader/entries/*.conf; a note if there are too many.
+fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<Option<String>, ReadError> {
+    let Files { files, more } = boot.files(ENTRIES, |name| ends_with(name, "conf"))?;
+    for (place, entry) in files {
+        let text = boot.text_at(&place, MAX_ENTRY_TEXT)?;
+        listed.push(parse(boot, &escape::name(&entry.name), &text));
     }
-    Ok(())
+    Ok(more)
 }
 
 fn parse(boot: &BootFs<'_>, name: &str, text: &str) -> Sortable {
@@ -197,20 +198,15 @@ fn parse(boot: &BootFs<'_>, name: &str, text: &str) -> Sortable {
     }
 }
 
-/// EFI/Linux/*.efi.
-fn type_2(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<(), ReadError> {
-    let (directory, entries) = boot.list(UNIFIED)?;
-    for entry in entries {
-        let place = directory.join(&entry.name);
-        let is_program = place.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("efi"));
-        if !is_program || entry.metadata.kind != Kind::File {
-            continue;
-        }
+/// EFI/Linux/*.efi; a note if there are too many.
+fn type_2(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<Option<String>, ReadError> {
+    let Files { files, more } = boot.files(UNIFIED, |name| ends_with(name, "efi"))?;
+    for (place, _) in files {
         if let Some(pe) = Pe::read(boot.fs, &place)? {
             listed.push(unified(boot, &place, &pe)?);
         }
     }
-    Ok(())
+    Ok(more)
 }
 
 fn unified(boot: &BootFs<'_>, place: &Path, pe: &Pe) -> Result<Sortable, ReadError> {
@@ -247,13 +243,9 @@ fn release_field(release: &str, name: &str) -> Option<String> {
 
 /// EFI/BOOT/BOOT*.EFI: what firmware starts from a disk that it does not know. A unified kernel image can be there too.
 fn removable(boot: &BootFs<'_>, found: &mut BootReport, entries: &mut Vec<BootEntry>) -> Result<(), ReadError> {
-    let (directory, files) = boot.list(REMOVABLE)?;
-    for file in files {
-        let name = file.name.to_string_lossy().to_ascii_lowercase();
-        if !(name.starts_with("boot") && name.ends_with(".efi")) || file.metadata.kind != Kind::File {
-            continue;
-        }
-        let place = directory.join(&file.name);
+    let Files { files, more } = boot.files(REMOVABLE, |name| name.starts_with("boot") && ends_with(name, "efi"))?;
+    found.notes.extend(more);
+    for (place, file) in files {
         let pe = Pe::read(boot.fs, &place)?;
         let mut what = None;
         if let Some(pe) = &pe {
@@ -273,6 +265,7 @@ fn removable(boot: &BootFs<'_>, found: &mut BootReport, entries: &mut Vec<BootEn
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::MAX_ENTRIES;
     use super::*;
     use crate::pe::program;
     use crate::read::fake::Fake;
@@ -293,6 +286,7 @@ mod tests {
         let conf = "title NixOS\nversion Generation 1\nlinux /EFI/nixos/kernel.efi\n# initrd none\ninitrd /efi/nixos/INITRD.efi\n\
                     initrd \\EFI\\nixos\\gone.efi\noptions init=/nix/store/x/init  quiet\noptions more\nmachine-id 1\n";
         let fs = Fake::new()
+            .vfat("ESP")
             .file("loader/entries/a.conf", conf)
             .file("EFI/nixos/kernel.efi", "kernel")
             .file("EFI/nixos/initrd.efi", "initrd!");
@@ -303,6 +297,22 @@ mod tests {
         let files: Vec<_> =
             entry.files().map(|(what, file)| (what, file.found.as_ref().map(|found| found.size))).collect();
         assert_eq!(files, [("kernel", Some(6)), ("initrd", Some(7)), ("initrd", None), ("init", None)]);
+    }
+
+    #[test]
+    fn what_boots_is_not_guessed_among_too_many() {
+        let entries = |many: usize| {
+            let other = Fake::new().file("EFI/BOOT/BOOTX64.EFI", "x").file("loader/entries/a.txt", "");
+            (0..many).fold(other, |fs, n| fs.file(format!("loader/entries/{n}.conf"), "title x\n"))
+        };
+        let [all, some] = [MAX_ENTRIES, MAX_ENTRIES + 1].map(|many| found(&entries(many)));
+        for found in [&all, &some] {
+            assert_eq!(found.entries.len(), MAX_ENTRIES);
+        }
+        assert_eq!(all.entries.iter().position(|entry| entry.default), Some(0));
+        assert_eq!(all.notes, [""; 0]);
+        assert!(some.entries.iter().all(|entry| !entry.default));
+        assert_eq!(some.notes, ["loader/entries: it has more entries than are looked at here"]);
     }
 
     #[test]
@@ -389,7 +399,7 @@ mod tests {
         assert_eq!(ids(&found_one), [("a.efi", true)]);
         assert_eq!(found_one.entries[0].title.as_deref(), Some("NixOS 26.05"));
         assert_eq!(found_one.firmware[0].what.as_deref(), Some("systemd-boot 252"));
-        let alone = found(&Fake::new().file("efi/boot/bootaa64.efi", &uki));
+        let alone = found(&Fake::new().vfat("ESP").file("efi/boot/bootaa64.efi", &uki));
         assert_eq!(ids(&alone), [("bootaa64.efi", true)]);
         assert_eq!(alone.firmware[0].what.as_deref(), Some("unified kernel image"));
     }

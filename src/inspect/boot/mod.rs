@@ -94,6 +94,20 @@ struct BootFs<'a> {
     nix: Option<&'a NixFs<'a>>,
 }
 
+/// Files in a directory.
+#[derive(Default)]
+struct Files {
+    /// Not more than are looked at.
+    files: Vec<(PathBuf, Entry)>,
+    /// What is to be said of all others.
+    more: Option<String>,
+}
+
+/// What is said of a configuration or of a directory.
+fn too_many(place: &Path) -> String {
+    format!("{}: it has more entries than are looked at here", shown(place))
+}
+
 /// All that firmware and boot loaders would look at, or `None` if there is nothing.
 pub(super) fn examine(parts: &Parts<'_>, problems: &mut Vec<String>) -> Option<BootReport> {
     let extended = parts.boot_fs(parts.extended);
@@ -137,44 +151,29 @@ impl BootReport {
 }
 
 impl BootFs<'_> {
-    /// The place of a path as boot loaders write it, its case taken for nothing where FAT does so.
+    /// The place of a path as boot loaders write it.
     fn place(&self, path: &str) -> Result<PathBuf, ReadError> {
         if path.len() > MAX_PATH {
             return Err(ReadError::NotFound(format!("a path of {} bytes", path.len())));
         }
         let path = path.replace('\\', "/");
-        let exact = resolve(self.fs, &AtRoot, Path::new(&path), Last::Follow);
-        match exact {
-            Ok((place, _)) => Ok(place),
-            Err(error) => self.place_in_any_case(&path).ok_or(error),
-        }
+        resolve(self.fs, &AtRoot, Path::new(&path), Last::Follow).map(|(place, _)| place)
     }
 
-    fn place_in_any_case(&self, path: &str) -> Option<PathBuf> {
-        let mut place = PathBuf::new();
-        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
-            if name == ".." {
-                place.pop();
-                continue;
-            }
-            let entries = self.fs.list(&place).ok()?;
-            let is_same = |entry: &&Entry| entry.name.to_str().is_some_and(|found| found.eq_ignore_ascii_case(name));
-            place.push(&entries.iter().find(is_same)?.name);
-        }
-        Some(place)
-    }
-
-    /// The entries of a directory; none if it is not there.
-    fn list(&self, path: &str) -> Result<(PathBuf, Vec<Entry>), ReadError> {
+    /// The files of a directory whose names in lower case are wanted, with their places; none if it is not there.
+    fn files(&self, path: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Files, ReadError> {
         let listed = self.place(path).and_then(|place| self.fs.list(&place).map(|entries| (place, entries)));
-        match listed {
-            Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => Ok((PathBuf::new(), Vec::new())),
-            Ok((place, mut entries)) => {
-                entries.truncate(MAX_ENTRIES);
-                Ok((place, entries))
-            }
-            Err(error) => Err(error),
-        }
+        let (directory, entries) = match listed {
+            Ok(listed) => listed,
+            Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => return Ok(Files::default()),
+            Err(error) => return Err(error),
+        };
+        let is_one = |entry: &Entry| {
+            entry.metadata.kind == Kind::File && is_wanted(&entry.name.to_string_lossy().to_ascii_lowercase())
+        };
+        let mut found = entries.into_iter().filter(is_one).map(|entry| (directory.join(&entry.name), entry));
+        let files = found.by_ref().take(MAX_ENTRIES).collect();
+        Ok(Files { files, more: found.next().map(|_| too_many(&directory)) })
     }
 
     /// A configuration's text and place; `None` if it is not there.
