@@ -20,15 +20,22 @@ const PIECE: usize = 1 << 16;
 
 type Theirs<'a> = EroFS<SliceImage<'a>>;
 
+/// Where the superblock has the algorithms that it may have used, and the bit of zstd in it.
+const ALGORITHMS: (usize, u8) = (1024 + 0x54, 1 << 3);
+
 /// The first difference in what was found of an EROFS in `file`, with the start of each file's contents. What erofs-rs
-/// does not read is none.
+/// does not read is none, nor are contents packed by zstd: of a damaged frame, its decoder makes other bytes than libzstd,
+/// which the kernel and we have.
 pub fn start(ours: &dyn FileSystem, found: &[(PathBuf, Entry)], file: &File) -> Option<String> {
     let bytes = all_of(file);
     let theirs = EroFS::new(SliceImage::new(&bytes)).ok()?;
+    let (at, zstd) = ALGORITHMS;
+    let is_zstd = bytes.get(at).is_some_and(|algorithms| algorithms & zstd != 0);
+    let max = if is_zstd { 0 } else { START };
     // Of two entries with one name, each reader may choose.
     let same = |one: &(PathBuf, Entry), other: &(PathBuf, Entry)| one.0 == other.0;
     let single = found.chunk_by(same).filter(|entries| entries.len() == 1).flatten();
-    single.filter_map(|(path, entry)| difference(ours, &theirs, path, entry, START)?.err()).next()
+    single.filter_map(|(path, entry)| difference(ours, &theirs, path, entry, max)?.err()).next()
 }
 
 /// All differences between what both read of a sound EROFS, and what erofs-rs does not read, with how many paths there are.
