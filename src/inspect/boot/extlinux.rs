@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     BootEntry, BootFs, BootReport, Configuration, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_OVERLAYS, escape,
-    shown, too_many,
+    few, shown, too_many,
 };
 use crate::read::ReadError;
 
@@ -33,7 +33,7 @@ struct Label<'a> {
 /// Adds what the first extlinux.conf says to `found`.
 pub(super) fn examine(boot: &BootFs<'_>, found: &mut BootReport) -> Result<(), ReadError> {
     for path in CONFIGURATIONS {
-        if let Some((place, text)) = boot.text(path)? {
+        if let Some((place, text)) = boot.text(path, &mut found.notes)? {
             add(boot, &place, &text, found);
             break;
         }
@@ -57,19 +57,26 @@ fn add(boot: &BootFs<'_>, place: &Path, text: &str, found: &mut BootReport) {
         FileReport { path: escape::text(path), ..file(path.get(..end).unwrap_or(path)) }
     };
     let looked_at = labels.iter().enumerate().filter(|(i, _)| *i < MAX_ENTRIES || *i == chosen);
-    let entries = looked_at.map(|(i, label)| BootEntry {
-        loader: Loader::Extlinux,
-        id: escape::text(label.name),
-        title: label.title.map(escape::text),
-        version: None,
-        default: i == chosen,
-        tries_left: None,
-        kernel: label.kernel.map(kernel),
-        initrds: label.initrd.iter().flat_map(|paths| paths.split(',')).take(MAX_INITRDS).map(file).collect(),
-        device_tree: label.device_tree.map(file),
-        device_tree_overlays: label.overlays.split_whitespace().take(MAX_OVERLAYS).map(file).collect(),
-        init: boot.init(label.options),
-        options: escape::text(label.options),
+    let entries = looked_at.map(|(i, label)| {
+        let id = escape::text(label.name);
+        let initrds = label.initrd.iter().flat_map(|paths| paths.split(','));
+        let initrds = few(initrds, MAX_INITRDS, &id, &mut found.notes).into_iter().map(file).collect();
+        let overlays = few(label.overlays.split_whitespace(), MAX_OVERLAYS, &id, &mut found.notes);
+        let device_tree_overlays = overlays.into_iter().map(file).collect();
+        BootEntry {
+            loader: Loader::Extlinux,
+            id,
+            title: label.title.map(escape::text),
+            version: None,
+            default: i == chosen,
+            tries_left: None,
+            kernel: label.kernel.map(kernel),
+            initrds,
+            device_tree: label.device_tree.map(file),
+            device_tree_overlays,
+            init: boot.init(label.options),
+            options: escape::text(label.options),
+        }
     });
     found.entries.extend(entries);
     let [default, timeout] = [default, timeout].map(|value| value.map(escape::text));
@@ -126,7 +133,7 @@ impl<'a> Label<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::MAX_ENTRIES;
+    use super::super::{MAX_ENTRIES, MAX_INITRDS, MAX_OVERLAYS, MAX_TEXT};
     use crate::image::store::locate;
     use crate::inspect::boot::NixFs;
     use crate::read::fake::Fake;
@@ -186,6 +193,26 @@ label nixos-2
         assert_eq!(files(0), wanted);
         assert_eq!(files(1), [("kernel", Some("nixos/kernel")), ("device tree overlay", None), ("init", None)]);
         assert_eq!(found.entries[1].kernel.as_ref().unwrap().path, "/nixos/kernel#conf-1");
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_told() {
+        let notes = |text: &str| {
+            let fs = Fake::new().file("extlinux/extlinux.conf", text);
+            super::super::examine_alone(1, &fs, None, None, &mut Vec::new()).unwrap().notes
+        };
+        let entry = |initrds, overlays| {
+            let paths = |many, between: &str| vec!["/x"; many].join(between);
+            format!("LABEL a\nINITRD {}\nFDTOVERLAYS {}\n", paths(initrds, ","), paths(overlays, " "))
+        };
+        assert_eq!(notes(&entry(MAX_INITRDS, MAX_OVERLAYS)), [""; 0]);
+        let wanted = ["boot entry a: it names more files than are looked at here"];
+        assert_eq!(notes(&entry(MAX_INITRDS + 1, MAX_OVERLAYS)), wanted);
+        assert_eq!(notes(&entry(MAX_INITRDS, MAX_OVERLAYS + 1)), wanted);
+        let sized = |size| notes(&format!("LABEL a\n{}", "#".repeat(size - 8)));
+        assert_eq!(sized(MAX_TEXT), [""; 0]);
+        let wanted = ["extlinux/extlinux.conf: only its first 1.0 MiB are looked at here"];
+        assert_eq!(sized(MAX_TEXT + 1), wanted);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn examine(parts: &Parts<'_>, found: &mut BootReport) -> Result<(), R
                     continue;
                 };
                 if metadata.kind == Kind::File {
-                    let text = boot.text_at(&place, MAX_TEXT)?;
+                    let text = boot.text_at(&place, MAX_TEXT, &mut found.notes)?;
                     add(&disk, &boot, &place, &text, found);
                     return Ok(());
                 }

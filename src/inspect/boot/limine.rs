@@ -6,7 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::{
-    BootEntry, BootFs, BootReport, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_TEXT, Parts, Volume, escape,
+    BootEntry, BootFs, BootReport, FileReport, Loader, MAX_ENTRIES, MAX_INITRDS, MAX_TEXT, Parts, Volume, escape, few,
     shown, too_many,
 };
 use crate::read::{Format, ReadError};
@@ -16,8 +16,6 @@ const CONFIGURATIONS: [&str; 5] =
     ["limine.conf", "limine/limine.conf", "boot/limine.conf", "boot/limine/limine.conf", "EFI/BOOT/limine.conf"];
 /// As much longer as macros make the text, and as a line at most is.
 const GROWTH: usize = 4;
-/// As many macros as are kept.
-const MAX_MACROS: usize = 200;
 /// As long as a title is, in characters.
 const MAX_TITLE: usize = 250;
 /// As deep as entries stand in others.
@@ -65,7 +63,7 @@ pub(super) fn examine(parts: &Parts<'_>, found: &mut BootReport) -> Result<(), R
         let boot = BootFs { partition: volume.number, fs: volume.fs, nix: parts.nix.as_ref() };
         for path in CONFIGURATIONS {
             let Ok(place) = boot.place(path) else { continue };
-            let text = boot.text_at(&place, MAX_TEXT)?;
+            let text = boot.text_at(&place, MAX_TEXT, &mut found.notes)?;
             add(parts, &boot, &place, &parse(&text), found);
             return Ok(());
         }
@@ -92,7 +90,7 @@ fn add(parts: &Parts<'_>, boot: &BootFs<'_>, place: &Path, conf: &Conf, found: &
                     .push(format!("{path}: the default entry is a directory of others, so that Limine waits"));
             }
         } else if is_default || entries.len() < MAX_ENTRIES {
-            entries.push(entry(parts, boot, item, &titles.join(">"), is_default));
+            entries.push(entry(parts, boot, item, &titles.join(">"), is_default, &mut found.notes));
         } else {
             is_whole = false;
         }
@@ -101,7 +99,15 @@ fn add(parts: &Parts<'_>, boot: &BootFs<'_>, place: &Path, conf: &Conf, found: &
     found.entries.append(&mut entries);
 }
 
-fn entry(parts: &Parts<'_>, boot: &BootFs<'_>, item: &Item, id: &str, default: bool) -> BootEntry {
+fn entry(
+    parts: &Parts<'_>,
+    boot: &BootFs<'_>,
+    item: &Item,
+    id: &str,
+    default: bool,
+    notes: &mut Vec<String>,
+) -> BootEntry {
+    let id = escape::text(id);
     let file = |path: &str| file(parts, boot, path);
     let modules = item.options.iter().filter(|(key, _)| key == "module_path").map(|(_, path)| path.as_str());
     // Of Xen, Linux is a module, and its parameters are that module's.
@@ -110,13 +116,13 @@ fn entry(parts: &Parts<'_>, boot: &BootFs<'_>, item: &Item, id: &str, default: b
     let options = of_modules.chain([options]).find(|text| text.contains("init=")).unwrap_or(options);
     BootEntry {
         loader: Loader::Limine,
-        id: escape::text(id),
+        initrds: few(modules, MAX_INITRDS, &id, notes).into_iter().map(file).collect(),
+        id,
         title: Some(escape::text(&item.title)),
         version: item.value(&["comment"]).map(escape::text),
         tries_left: None,
         default,
         kernel: item.value(&["path", "kernel_path", "image_path"]).map(file),
-        initrds: modules.take(MAX_INITRDS).map(file).collect(),
         device_tree: item.value(&["dtb_path"]).map(file),
         device_tree_overlays: Vec::new(),
         init: boot.init(options),
@@ -182,12 +188,7 @@ fn value<'c>(options: &'c [(String, String)], keys: &[&str]) -> Option<&'c str> 
 
 fn parse(text: &str) -> Conf {
     let lines = || text.lines().map(|line| line.trim_start_matches([' ', '\t']).trim_end_matches('\r'));
-    let mut macros: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, value) in lines().filter_map(definition) {
-        if macros.len() < MAX_MACROS {
-            macros.insert(name, value);
-        }
-    }
+    let macros: BTreeMap<&str, &str> = lines().filter_map(definition).collect();
     let mut conf = Conf { is_whole: true, ..Conf::default() };
     let mut room = text.len().saturating_mul(GROWTH);
     for line in lines().filter(|line| definition(line).is_none() && !line.starts_with('#')) {

@@ -7,7 +7,7 @@ use super::glob::Pattern;
 use super::pe::Pe;
 use super::{
     BootEntry, BootFs, BootReport, Configuration, EfiProgram, Entry, Files, Loader, MAX_ENTRY_TEXT, MAX_INITRDS,
-    MAX_OVERLAYS, Place, escape, shown, version,
+    MAX_OVERLAYS, Place, escape, few, shown, version,
 };
 use crate::read::ReadError;
 
@@ -44,14 +44,14 @@ pub(super) fn examine(
     let (mut listed, mut more) = (Vec::new(), Vec::new());
     for (i, fs) in std::iter::once(boot).chain(extended).enumerate() {
         let before = listed.len();
-        more.extend(type_1(fs, &mut listed)?);
+        more.extend(type_1(fs, &mut listed, &mut found.notes)?);
         more.extend(type_2(fs, &mut listed)?);
         if i > 0 && listed.len() > before {
             found.extended = Some(fs.partition);
         }
     }
     listed.sort_by(order);
-    let configuration = configuration(boot)?;
+    let configuration = configuration(boot, &mut found.notes)?;
     if !more.is_empty() {
         // One of those that were not looked at could be what boots.
         found.notes.extend(more);
@@ -144,8 +144,8 @@ fn value(text: &str, wanted: &str) -> Option<String> {
     lines(text).filter(|(key, _)| *key == wanted).last().map(|(_, value)| escape::text(value))
 }
 
-fn configuration(boot: &BootFs<'_>) -> Result<Option<Configuration>, ReadError> {
-    let Some((place, text)) = boot.text(CONFIGURATION)? else { return Ok(None) };
+fn configuration(boot: &BootFs<'_>, notes: &mut Vec<String>) -> Result<Option<Configuration>, ReadError> {
+    let Some((place, text)) = boot.text(CONFIGURATION, notes)? else { return Ok(None) };
     let [default, preferred, timeout] = ["default", "preferred", "timeout"].map(|key| value(&text, key));
     Ok(Some(Configuration {
         loader: Loader::SystemdBoot,
@@ -158,22 +158,24 @@ fn configuration(boot: &BootFs<'_>) -> Result<Option<Configuration>, ReadError> 
 }
 
 /// loader/entries/*.conf; a note if there are too many.
-fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>) -> Result<Option<String>, ReadError> {
+fn type_1(boot: &BootFs<'_>, listed: &mut Vec<Sortable>, notes: &mut Vec<String>) -> Result<Option<String>, ReadError> {
     let Files { files, more } = boot.files(ENTRIES, |name| ends_with(name, "conf"))?;
     for (place, entry) in files {
-        let text = boot.text_at(&place, MAX_ENTRY_TEXT)?;
-        listed.push(parse(boot, &escape::name(&entry.name), &text));
+        let text = boot.text_at(&place, MAX_ENTRY_TEXT, notes)?;
+        listed.push(parse(boot, &escape::name(&entry.name), &text, notes));
     }
     Ok(more)
 }
 
-fn parse(boot: &BootFs<'_>, name: &str, text: &str) -> Sortable {
+fn parse(boot: &BootFs<'_>, name: &str, text: &str, notes: &mut Vec<String>) -> Sortable {
     let any = |wanted: &[&str]| lines(text).filter(|(key, _)| wanted.contains(key)).last().map(|(_, value)| value);
     let all = |wanted: &'static str| lines(text).filter(move |(key, _)| *key == wanted).map(|(_, value)| value);
     let options = all("options").collect::<Vec<_>>().join(" ");
     let kernel = any(&["linux", "efi", "uki"]);
     let overlays = any(&["devicetree-overlay"]).unwrap_or_default();
     let (id, counters) = counted(name);
+    let initrds = few(all("initrd"), MAX_INITRDS, &id, notes);
+    let overlays = few(overlays.split_whitespace(), MAX_OVERLAYS, &id, notes);
     let entry = BootEntry {
         loader: Loader::SystemdBoot,
         id,
@@ -182,9 +184,9 @@ fn parse(boot: &BootFs<'_>, name: &str, text: &str) -> Sortable {
         tries_left: counters.map(|(left, _)| left),
         default: false,
         kernel: kernel.map(|path| boot.file(path)),
-        initrds: all("initrd").take(MAX_INITRDS).map(|path| boot.file(path)).collect(),
+        initrds: initrds.into_iter().map(|path| boot.file(path)).collect(),
         device_tree: any(&["devicetree"]).map(|path| boot.file(path)),
-        device_tree_overlays: overlays.split_whitespace().take(MAX_OVERLAYS).map(|path| boot.file(path)).collect(),
+        device_tree_overlays: overlays.into_iter().map(|path| boot.file(path)).collect(),
         init: boot.init(&options),
         options: escape::text(&options),
     };

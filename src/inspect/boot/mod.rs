@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::report::{BootEntry, BootReport, Configuration, EfiProgram, FileReport, Loader, Place};
+use super::size::human;
 use super::{chain, filesystem, shown};
 use crate::image::store::StoreLocation;
 use crate::read::resolve::{AtRoot, Last, Mounted};
@@ -19,9 +20,9 @@ mod pe;
 mod version;
 
 /// No configuration of a boot loader is larger.
-const MAX_TEXT: u64 = 1 << 20;
+const MAX_TEXT: usize = 1 << 20;
 /// No file with a single entry is larger.
-const MAX_ENTRY_TEXT: u64 = 1 << 14;
+const MAX_ENTRY_TEXT: usize = 1 << 14;
 /// As many entries as are looked at.
 const MAX_ENTRIES: usize = 1000;
 /// As many initrds of an entry as are looked at.
@@ -108,6 +109,15 @@ fn too_many(place: &Path) -> String {
     format!("{}: it has more entries than are looked at here", shown(place))
 }
 
+/// As many paths of a boot entry as are looked at.
+fn few<'p>(mut paths: impl Iterator<Item = &'p str>, most: usize, id: &str, notes: &mut Vec<String>) -> Vec<&'p str> {
+    let few = paths.by_ref().take(most).collect();
+    if paths.next().is_some() {
+        notes.push(format!("boot entry {id}: it names more files than are looked at here"));
+    }
+    few
+}
+
 /// All that firmware and boot loaders would look at, or `None` if there is nothing.
 pub(super) fn examine(parts: &Parts<'_>, problems: &mut Vec<String>) -> Option<BootReport> {
     let extended = parts.boot_fs(parts.extended);
@@ -177,18 +187,23 @@ impl BootFs<'_> {
     }
 
     /// A configuration's text and place; `None` if it is not there.
-    fn text(&self, path: &str) -> Result<Option<(PathBuf, String)>, ReadError> {
+    fn text(&self, path: &str, notes: &mut Vec<String>) -> Result<Option<(PathBuf, String)>, ReadError> {
         let place = match self.place(path) {
             Ok(place) => place,
             Err(ReadError::NotFound(_) | ReadError::NotADirectory(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let text = self.text_at(&place, MAX_TEXT)?;
+        let text = self.text_at(&place, MAX_TEXT, notes)?;
         Ok(Some((place, text)))
     }
 
-    fn text_at(&self, place: &Path, most: u64) -> Result<String, ReadError> {
-        let bytes = filesystem::read_up_to(self.fs, place, most)?;
+    /// The first `most` bytes of a text.
+    fn text_at(&self, place: &Path, most: usize, notes: &mut Vec<String>) -> Result<String, ReadError> {
+        let mut bytes = filesystem::read_up_to(self.fs, place, most.saturating_add(1) as u64)?;
+        if bytes.len() > most {
+            bytes.truncate(most);
+            notes.push(format!("{}: only its first {} are looked at here", shown(place), human(most as u64)));
+        }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -137,7 +137,7 @@ pub(crate) fn limine_conf(input: &[u8]) {
     assert!(report.entries.len() <= 1000);
     let defaults = report.entries.iter().filter(|entry| entry.default).count();
     // The default can be a directory of others, or stand behind what macros left room for.
-    let is_told = report.warnings.len() == 1 || report.notes.len() == 1;
+    let is_told = report.warnings.len() == 1 || !report.notes.is_empty();
     assert!(defaults == 1 || defaults == 0 && (is_told || report.entries.is_empty()));
 }
 

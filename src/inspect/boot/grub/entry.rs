@@ -1,6 +1,6 @@
 //! What an entry of GRUB's menu boots.
 
-use super::super::{FileReport, MAX_INITRDS};
+use super::super::FileReport;
 use super::lexer::Word;
 use super::run::Run;
 use super::scope::{Scope, Value};
@@ -47,7 +47,7 @@ impl Boot {
                 self.options = text(args.get(1..).unwrap_or_default());
                 self.has_modules = false;
             }
-            "initrd" | "initrd16" | "initrdefi" => self.initrds = args.iter().take(MAX_INITRDS).map(file).collect(),
+            "initrd" | "initrd16" | "initrdefi" => self.initrds = args.iter().map(file).collect(),
             "multiboot" | "multiboot2" | "xen_hypervisor" => {
                 *self = Self { kernel: args.first().map(&mut file), has_modules: true, ..Self::default() };
             }
@@ -55,9 +55,7 @@ impl Boot {
                 if self.initrds.is_empty() && self.has_modules {
                     self.options = text(args.get(1..).unwrap_or_default());
                 }
-                if self.initrds.len() < MAX_INITRDS {
-                    self.initrds.extend(args.first().map(&mut file));
-                }
+                self.initrds.extend(args.first().map(&mut file));
             }
             // A program for UEFI; `+1` is the first sector of a partition.
             "chainloader" => {

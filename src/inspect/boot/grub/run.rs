@@ -101,9 +101,11 @@ impl<'s, 'a> Run<'s, 'a> {
         self.is_whole()
     }
 
-    /// A file that an entry names; `raw` is how it is written.
+    /// A file that an entry names; `raw` is how it is written. Nothing is found when there is no room for more work.
     pub(super) fn file(&mut self, raw: &str, path: Option<&str>, root: Option<&str>) -> FileReport {
-        self.work(LOOK);
+        if !self.work(LOOK) {
+            return FileReport { path: escape::text(raw), found: None };
+        }
         self.disk.file(raw, path, root)
     }
 
