@@ -19,7 +19,7 @@ pub struct BootReport {
     /// What systemd-stub hands to the system that it starts: loader/credentials/*.cred.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Place>,
-    /// What a configuration says that is not followed here: one line each.
+    /// What a configuration says that is not followed here, and what is not looked at: one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// What in a configuration is hardly meant: one line each, to become [`super::Report::warnings`].
